@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def shared_path(relative: str) -> Path:
+    """A file or folder of real recordings and reference values that lie beside the repository; skips where they are absent."""
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"needs ../shared/{relative}, which is not beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    return shared_path("data")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return shared_path("golden")
+
+
+@pytest.fixture(scope="session")
+def kitti_scan(shared_data: Path) -> Path:
+    return shared_data / "semantickitti_00/velodyne/000000.bin"

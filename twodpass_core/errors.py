@@ -1,0 +1,39 @@
+"""The errors twodpass raises. Every one says what is wrong and what to do about it; the edges (CLI, nodes) log it once."""
+
+from __future__ import annotations
+
+
+class TwodpassError(Exception):
+    """Base class of everything twodpass raises on purpose."""
+
+
+class CloudError(TwodpassError):
+    """A PointCloud2 message that cannot be decoded: the message names the field and the reason."""
+
+
+class ScanError(TwodpassError):
+    """A scan file or folder that cannot be read."""
+
+
+class BagError(TwodpassError):
+    """A ROS bag that cannot be read, or that lacks what was asked of it."""
+
+
+class ClassMapError(TwodpassError):
+    """A class map that is inconsistent, or labels it does not know."""
+
+
+class WeightsError(TwodpassError):
+    """A weights file that is damaged, unsafe, or does not fit the network."""
+
+
+class ConfigError(TwodpassError):
+    """A setting that is unknown or out of range."""
+
+
+class MissingDependencyError(TwodpassError):
+    """An optional package is absent."""
+
+    def __init__(self, package: str, purpose: str, install: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: {install}")
+        self.package = package
