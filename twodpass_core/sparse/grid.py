@@ -1,0 +1,84 @@
+"""The volume that is segmented and its division into cells, per scale."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+# A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that sorting keys sorts voxels by (sample, x, y, z).
+# Cells may lie outside the grid (points rotated out of it), down to -CELL_OFFSET.
+KEY_BITS = 16
+CELL_OFFSET = 1 << (KEY_BITS - 1)
+COLUMN_STEP_Y = 1
+COLUMN_STEP_X = 1 << KEY_BITS
+
+
+class VoxelGrid(BaseModel):
+    """A box of space, in metres in the frame the network was trained in, and its cells at scale 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimum: tuple[float, float, float]
+    maximum: tuple[float, float, float]
+    cells: tuple[int, int, int]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not all(low < high for low, high in zip(self.minimum, self.maximum, strict=True)):
+            raise ValueError(f"the volume's minimum {self.minimum} must be below its maximum {self.maximum} on every axis")
+        if not all(0 < n < CELL_OFFSET // 2 for n in self.cells):
+            raise ValueError(f"cells must be between 1 and {CELL_OFFSET // 2 - 1} on every axis, not {self.cells}")
+        return self
+
+    def cells_at(self, scale: int) -> tuple[int, int, int]:
+        """Cells on each axis at a scale: ceil(cells / scale)."""
+        x, y, z = (math.ceil(n / scale) for n in self.cells)
+        return x, y, z
+
+    def contains(self, points: Tensor) -> Tensor:
+        """(N,) bool: which of the points (N, >=3) lie strictly inside the volume. Non-finite points do not."""
+        minimum, maximum = points.new_tensor(self.minimum), points.new_tensor(self.maximum)
+        xyz = points[:, :3]
+        return ((xyz > minimum) & (xyz < maximum)).all(dim=1)
+
+    def cell_indices(self, points: Tensor, scale: int) -> Tensor:
+        """(N, 3) int64 cell of each point (N, >=3) float32.
+
+        The arithmetic is float32 in the order multiply, divide, truncate towards zero, which decides the cell of points on a
+        border. Points beyond the volume get cells outside 0..cells-1; less than one cell below the minimum is still cell 0.
+        """
+        minimum, maximum = points.new_tensor(self.minimum), points.new_tensor(self.maximum)
+        cells = points.new_tensor(self.cells_at(scale))
+        return (cells * (points[:, :3] - minimum) / (maximum - minimum)).to(torch.int64)
+
+    def voxel_keys(self, points: Tensor, sample: Tensor | None, scale: int) -> Tensor:
+        """(N,) int64 packed (sample, x, y, z) of each point; `sample` (N,) int64, None for a single scan.
+
+        Raises:
+            ValueError: a point lies so far outside the volume that its cell does not fit the key.
+        """
+        cell = self.cell_indices(points, scale) + CELL_OFFSET
+        if cell.numel() and bool(((cell < 1) | (cell >= 2 * CELL_OFFSET - 1)).any()):
+            raise ValueError("a point lies too far outside the volume: remove points outside it (VoxelGrid.contains) first")
+        key = (cell[:, 0] << 2 * KEY_BITS) + (cell[:, 1] << KEY_BITS) + cell[:, 2]
+        return key if sample is None else key + (sample << 3 * KEY_BITS)
+
+    def lower_corners(self, keys: Tensor) -> Tensor:
+        """(M, 3) float32 lower corners, in metres, of the scale-1 voxels with these keys."""
+        minimum, maximum = self._bounds(keys.device)
+        size = (maximum - minimum) / torch.tensor(self.cells, dtype=torch.float32, device=keys.device)
+        return unpack_keys(keys)[:, 1:].to(torch.float32) * size + minimum
+
+    def _bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.minimum, device=device), torch.tensor(self.maximum, device=device)
+
+
+def unpack_keys(keys: Tensor) -> Tensor:
+    """(M, 4) int64 (sample, x, y, z) of packed keys (M,)."""
+    mask = (1 << KEY_BITS) - 1
+    cell = torch.stack([(keys >> 2 * KEY_BITS) & mask, (keys >> KEY_BITS) & mask, keys & mask], dim=1) - CELL_OFFSET
+    return torch.cat([(keys >> 3 * KEY_BITS)[:, None], cell], dim=1)
