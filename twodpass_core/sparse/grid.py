@@ -10,11 +10,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 # A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that sorting keys sorts voxels by (sample, x, y, z).
-# Cells may lie outside the grid (points rotated out of it), down to -CELL_OFFSET.
+# Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
 KEY_BITS = 16
 CELL_OFFSET = 1 << (KEY_BITS - 1)
-COLUMN_STEP_Y = 1
-COLUMN_STEP_X = 1 << KEY_BITS
+CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z
 
 
 class VoxelGrid(BaseModel):
@@ -56,25 +55,27 @@ class VoxelGrid(BaseModel):
         return (cells * (points[:, :3] - minimum) / (maximum - minimum)).to(torch.int64)
 
     def voxel_keys(self, points: Tensor, sample: Tensor | None, scale: int) -> Tensor:
-        """(N,) int64 packed (sample, x, y, z) of each point; `sample` (N,) int64, None for a single scan.
-
-        Raises:
-            ValueError: a point lies so far outside the volume that its cell does not fit the key.
-        """
+        """(N,) int64 packed (sample, x, y, z) of each point; `sample` (N,) int64, None for a single scan."""
         cell = self.cell_indices(points, scale) + CELL_OFFSET
-        if cell.numel() and bool(((cell < 1) | (cell >= 2 * CELL_OFFSET - 1)).any()):
-            raise ValueError("a point lies too far outside the volume: remove points outside it (VoxelGrid.contains) first")
         key = (cell[:, 0] << 2 * KEY_BITS) + (cell[:, 1] << KEY_BITS) + cell[:, 2]
         return key if sample is None else key + (sample << 3 * KEY_BITS)
 
+    def check_reach(self, points: Tensor) -> None:
+        """Refuse points whose cells do not fit a key: non-finite ones, and those some 16,000 cells or more beyond the volume.
+
+        Raises:
+            ValueError: there is such a point.
+        """
+        cell = self.cell_indices(points, 1)
+        if cell.numel() and not bool((cell.abs() < CELL_OFFSET - 1).all()):
+            raise ValueError("a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only")
+
     def lower_corners(self, keys: Tensor) -> Tensor:
         """(M, 3) float32 lower corners, in metres, of the scale-1 voxels with these keys."""
-        minimum, maximum = self._bounds(keys.device)
+        minimum = torch.tensor(self.minimum, dtype=torch.float32, device=keys.device)
+        maximum = torch.tensor(self.maximum, dtype=torch.float32, device=keys.device)
         size = (maximum - minimum) / torch.tensor(self.cells, dtype=torch.float32, device=keys.device)
         return unpack_keys(keys)[:, 1:].to(torch.float32) * size + minimum
-
-    def _bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.minimum, device=device), torch.tensor(self.maximum, device=device)
 
 
 def unpack_keys(keys: Tensor) -> Tensor:

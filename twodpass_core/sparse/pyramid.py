@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
+from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, unpack_keys
+from twodpass_core.sparse.rows import Membership, mean_through, run_begins
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,7 @@ class VoxelLevel:
 
     scale: int
     keys: Tensor  # (M,) int64, ascending; see grid.unpack_keys
-    atom_to_voxel: Tensor  # (A,) int32
-    atom_order: Tensor  # (A,) int32: atoms sorted by voxel
-    atom_offsets: Tensor  # (M,) int32: where each voxel begins in atom_order
-    point_counts: Tensor  # (M,) int32
+    atoms: Membership  # of the A atoms in the M voxels
 
     @property
     def num_voxels(self) -> int:
@@ -36,21 +34,27 @@ class VoxelLevel:
         """(M, 4) int64: sample, x, y, z."""
         return unpack_keys(self.keys)
 
+    def group_by_two(self) -> Membership:
+        """The voxels grouped by floor(cell / 2) on each axis."""
+        return Membership.of(self.keys & ~CELL_LOW_BITS)[0]
+
 
 @dataclass(frozen=True)
 class VoxelPyramid:
     """All levels over one batch of N points; level 1 is always there."""
 
-    grid: VoxelGrid
     levels: dict[int, VoxelLevel]
+    points: Membership  # of the N points in the voxels of scale 1
     point_to_atom: Tensor  # (N,) int32
-    point_order: Tensor  # (N,) int32: points sorted by scale-1 voxel
-    point_offsets: Tensor  # (M_1,) int32: where each scale-1 voxel begins in point_order
-    atom_counts: Tensor  # (A,) int32: points of each atom
+    atom_sizes: Tensor  # (A,) int64: points of each atom
 
     def point_to_voxel(self, scale: int) -> Tensor:
         """(N,) int32: the voxel of each point."""
-        return self.levels[scale].atom_to_voxel.index_select(0, self.point_to_atom)
+        return self.levels[scale].atoms.group.index_select(0, self.point_to_atom)
+
+    def mean_pool(self, features: Tensor, source: int, target: int) -> Tensor:
+        """(M_source, C) -> (M_target, C): the mean over the points of each target voxel of their source voxels' features."""
+        return mean_through(features, self.levels[source].atoms, self.levels[target].atoms, self.atom_sizes)
 
 
 def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales: Sequence[int]) -> VoxelPyramid:
@@ -59,58 +63,29 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
     Args:
         points: (N, >=3) float32, metres, finite. N may be 0.
         sample: (N,) int64 index of the scan each point belongs to, or None for one scan.
+
+    Points outside the grid keep cells of their own there (negative, or beyond the last): they see their neighbours like any other.
+
+    Raises:
+        ValueError: a point is not finite, or thousands of cells away from the volume.
     """
-    scales = sorted({1, *scales})
-    first_key, point_order = torch.sort(grid.voxel_keys(points, sample, 1))
-    points = points[:, :3].index_select(0, point_order)
-    sample = None if sample is None else sample.index_select(0, point_order)
-    point_keys = [first_key, *(grid.voxel_keys(points, sample, scale) for scale in scales[1:])]
+    grid.check_reach(points)
+    finest, keys = Membership.of(grid.voxel_keys(points, sample, 1))
+    order = finest.order
+    ordered_points = points[:, :3].index_select(0, order)
+    ordered_sample = None if sample is None else sample.index_select(0, order)
+    coarser_scales = sorted(set(scales) - {1})
+    coarser_keys = [grid.voxel_keys(ordered_points, ordered_sample, scale) for scale in coarser_scales]
 
-    begins = _run_begins(*point_keys)
-    atom_starts = begins.nonzero().squeeze(1)
-    atom_counts = torch.diff(atom_starts, append=atom_starts.new_full((1,), first_key.shape[0]))
-    point_to_atom = torch.empty_like(point_order, dtype=torch.int32)
-    point_to_atom[point_order] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
-
-    levels = {
-        scale: _build_level(scale, keys.index_select(0, atom_starts), atom_counts)
-        for scale, keys in zip(scales, point_keys, strict=True)
-    }
-    counts = levels[1].point_counts
-    return VoxelPyramid(
-        grid=grid,
-        levels=levels,
-        point_to_atom=point_to_atom,
-        point_order=point_order.to(torch.int32),
-        point_offsets=(torch.cumsum(counts, 0) - counts).to(torch.int32),
-        atom_counts=atom_counts.to(torch.int32),
-    )
-
-
-def _build_level(scale: int, atom_keys: Tensor, atom_counts: Tensor) -> VoxelLevel:
-    sorted_keys, order = torch.sort(atom_keys)
-    begins = _run_begins(sorted_keys)
+    begins = run_begins(finest.group.index_select(0, order), *coarser_keys)
     starts = begins.nonzero().squeeze(1)
-    atom_to_voxel = torch.empty_like(order, dtype=torch.int32)
-    atom_to_voxel[order] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
-    points_before = torch.cumsum(atom_counts.index_select(0, order), 0)
-    ends = torch.cat([starts[1:], starts.new_full((min(1, starts.shape[0]),), order.shape[0])]) - 1
-    point_counts = torch.diff(points_before.index_select(0, ends), prepend=points_before.new_zeros(1))
-    return VoxelLevel(
-        scale=scale,
-        keys=sorted_keys.index_select(0, starts),
-        atom_to_voxel=atom_to_voxel,
-        atom_order=order.to(torch.int32),
-        atom_offsets=starts.to(torch.int32),
-        point_counts=point_counts.to(torch.int32),
-    )
+    point_to_atom = torch.empty_like(order)
+    point_to_atom[order.to(torch.int64)] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
 
-
-def _run_begins(*columns: Tensor) -> Tensor:
-    """(N,) bool: rows that differ from the row before them in any column; the first row always does."""
-    begins = torch.ones_like(columns[0], dtype=torch.bool)
-    if begins.shape[0] > 1:
-        begins[1:] = columns[0][1:] != columns[0][:-1]
-        for column in columns[1:]:
-            begins[1:] |= column[1:] != column[:-1]
-    return begins
+    voxel_of_atom = finest.group.index_select(0, order.index_select(0, starts))
+    levels = {1: VoxelLevel(1, keys, Membership.of(voxel_of_atom.to(torch.int64))[0])}
+    for scale, point_keys in zip(coarser_scales, coarser_keys, strict=True):
+        atoms, keys = Membership.of(point_keys.index_select(0, starts))
+        levels[scale] = VoxelLevel(scale, keys, atoms)
+    atom_sizes = torch.diff(starts, append=starts.new_full((1,), points.shape[0]))
+    return VoxelPyramid(levels, finest, point_to_atom, atom_sizes)

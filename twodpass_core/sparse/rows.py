@@ -1,10 +1,11 @@
-"""Sums over groups of feature rows: the one primitive under pooling, gathering and convolution.
+"""Rows in groups: sums, means and copies of feature rows between points, atoms and voxels, with gradients.
 
-torch's embedding_bag is used for it: on the CPU it is threaded, vectorised and accumulates bf16 in float32, many times faster than index_add.
+All of it rests on torch's embedding_bag: on the CPU it is threaded, vectorised and accumulates bf16 in float32, many times faster than index_add.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,73 +13,108 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812
 
-from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid
+
+@dataclass(frozen=True)
+class Membership:
+    """Which of G groups each of R rows belongs to, and the rows listed group by group."""
+
+    group: Tensor  # (R,) int32
+    order: Tensor  # (R,) int32: the rows, first group first
+    offsets: Tensor  # (G,) int32: where each group begins in `order`
+
+    @classmethod
+    def of(cls, keys: Tensor) -> tuple[Membership, Tensor]:
+        """Group rows by key (R,) int64; also returns the groups' keys (G,), ascending."""
+        sorted_keys, order = torch.sort(keys)
+        begins = run_begins(sorted_keys)
+        starts = begins.nonzero().squeeze(1)
+        group = torch.empty_like(order, dtype=torch.int32)
+        group[order] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
+        return cls(group, order.to(torch.int32), starts.to(torch.int32)), sorted_keys.index_select(0, starts)
+
+    def sizes(self) -> Tensor:
+        """(G,) int32 rows of each group."""
+        return torch.diff(self.offsets, append=self.offsets.new_full((1,), self.order.shape[0]))
+
+
+def run_begins(*columns: Tensor) -> Tensor:
+    """(R,) bool: rows that differ from the row before them in any column; the first row always does."""
+    begins = torch.ones_like(columns[0], dtype=torch.bool)
+    if begins.shape[0] > 1:
+        begins[1:] = columns[0][1:] != columns[0][:-1]
+        for column in columns[1:]:
+            begins[1:] |= column[1:] != column[:-1]
+    return begins
 
 
 def sum_rows(features: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """(T, C): group t is the (weighted) sum of features[index[offsets[t]:offsets[t+1]]]; no gradient."""
-    if offsets.shape[0] == 0 or features.shape[0] == 0:
-        return features.new_zeros(offsets.shape[0], features.shape[1])
+    """(G, C): group g is the (weighted) sum of features[index[offsets[g]:offsets[g+1]]]; no gradient."""
+    if offsets.shape[0] == 0:
+        return features.new_zeros(0, features.shape[1])
     weights = None if weights is None else weights.to(features.dtype)
     return F.embedding_bag(index, features, offsets, mode="sum", per_sample_weights=weights)
 
 
-def mean_pool(features: Tensor, pyramid: VoxelPyramid, source: int, target: int) -> Tensor:
-    """(M_source, C) -> (M_target, C): the mean over the points of each target voxel of their source voxels' features."""
-    out: Tensor = _MeanPool.apply(features, pyramid.levels[source], pyramid.levels[target], pyramid.atom_counts)
+def mean_rows(features: Tensor, membership: Membership) -> Tensor:
+    """(R, C) -> (G, C): the mean over the rows of each group."""
+    out: Tensor = _Mean.apply(features, membership)
     return out
 
 
-def mean_points(features: Tensor, pyramid: VoxelPyramid) -> Tensor:
-    """(N, C) -> (M_1, C): the mean over the points of each scale-1 voxel."""
-    out: Tensor = _MeanPoints.apply(features, pyramid)
+def spread_rows(features: Tensor, membership: Membership) -> Tensor:
+    """(G, C) -> (R, C): every row gets its group's features."""
+    out: Tensor = _Spread.apply(features, membership)
     return out
 
 
-def gather_atoms(features: Tensor, level: VoxelLevel) -> Tensor:
-    """(M, C) -> (A, C): each atom gets its voxel's features."""
-    out: Tensor = _Gather.apply(features, level.atom_to_voxel, level.atom_order, level.atom_offsets)
+def mean_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
+    """(G_source, C) -> (G_target, C): spread to the rows that both group, then the weighted mean over each target group's rows.
+
+    `weights` (R,) integer: how often each row counts.
+    """
+    totals = sum_rows(weights[:, None].to(torch.float32), target.order, target.offsets).to(features.dtype)
+    out: Tensor = _MeanThrough.apply(features, source, target, weights, totals)
     return out
 
 
-def _pool(features: Tensor, source: VoxelLevel, target: VoxelLevel, atom_counts: Tensor) -> Tensor:
-    index = source.atom_to_voxel.index_select(0, target.atom_order)
-    return sum_rows(features, index, target.atom_offsets, atom_counts.index_select(0, target.atom_order))
-
-
-class _MeanPool(Function):
+class _Mean(Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, source: VoxelLevel, target: VoxelLevel, atom_counts: Tensor) -> Tensor:
-        ctx.levels = source, target, atom_counts
-        return _pool(features, source, target, atom_counts) / target.point_counts[:, None].to(features.dtype)
+    def forward(ctx: Any, features: Tensor, membership: Membership) -> Tensor:
+        ctx.membership = membership
+        sums = sum_rows(features, membership.order, membership.offsets)
+        return sums / membership.sizes()[:, None].to(features.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        source, target, atom_counts = ctx.levels
-        return _pool(grad / target.point_counts[:, None].to(grad.dtype), target, source, atom_counts), None, None, None
+        shares = grad / ctx.membership.sizes()[:, None].to(grad.dtype)
+        return shares.index_select(0, ctx.membership.group), None
 
 
-class _MeanPoints(Function):
+class _Spread(Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, pyramid: VoxelPyramid) -> Tensor:
-        ctx.pyramid = pyramid
-        counts = pyramid.levels[1].point_counts[:, None].to(features.dtype)
-        return sum_rows(features, pyramid.point_order, pyramid.point_offsets) / counts
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        counts = ctx.pyramid.levels[1].point_counts[:, None].to(grad.dtype)
-        return (grad / counts).index_select(0, ctx.pyramid.point_to_voxel(1)), None
-
-
-class _Gather(Function):
-    """features[index], whose gradient is a sum over the rows that read the same feature."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, index: Tensor, order: Tensor, offsets: Tensor) -> Tensor:
-        ctx.groups = order, offsets
-        return features.index_select(0, index)
+    def forward(ctx: Any, features: Tensor, membership: Membership) -> Tensor:
+        ctx.membership = membership
+        return features.index_select(0, membership.group)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return sum_rows(grad.contiguous(), *ctx.groups), None, None, None
+        return sum_rows(grad.contiguous(), ctx.membership.order, ctx.membership.offsets), None
+
+
+class _MeanThrough(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, source: Membership, target: Membership, weights: Tensor, totals: Tensor
+    ) -> Tensor:
+        ctx.saved = source, target, weights, totals
+        return _sum_through(features, source, target, weights) / totals
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        source, target, weights, totals = ctx.saved
+        return _sum_through(grad / totals, target, source, weights), None, None, None, None
+
+
+def _sum_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
+    index = source.group.index_select(0, target.order)
+    return sum_rows(features, index, target.offsets, weights.index_select(0, target.order))

@@ -1,0 +1,1 @@
+"""Networks: the student that is deployed, and what trains it."""

@@ -1,0 +1,180 @@
+"""The student: the LiDAR network of 2DPASS (section 3.2), a point-voxel encoder on sparse voxels.
+
+At every scale a voxel branch convolves the occupied voxels and a point branch mixes them with their coarser surroundings; the
+point branches of all scales are read at the points and classified. This is the network in its trainable form; for inference
+`models.folded` computes the same faster.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from twodpass_core.sparse.backend import SparseBackend, make_backend
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.neighbours import NUM_OFFSETS
+from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
+from twodpass_core.sparse.rows import mean_rows, spread_rows
+
+LEAK = 0.1  # slope of every Leaky ReLU
+VOXEL_DESCRIPTION = 6  # per point: offset from the mean of its voxel's points, offset from the voxel's corner
+
+
+class StudentConfig(BaseModel):
+    """Shape of the student. The defaults are the published SemanticKITTI network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scales: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1, description="output scale of each block")
+    width: int = Field(64, ge=2, description="feature channels, even (C)")
+    num_classes: int = Field(20, ge=2, le=255, description="training ids, class 0 included (K)")
+    input_dims: int = Field(4, ge=4, le=4, description="x, y, z, intensity")
+    hidden: int = Field(128, ge=1, description="hidden channels of the classifier")
+
+    @property
+    def input_scales(self) -> tuple[int, ...]:
+        """The scale whose voxels each block works on: the output scale of the block before."""
+        return (1, *self.scales[:-1])
+
+
+@dataclass(frozen=True)
+class ScaleFeatures:
+    """What distillation reads at one scale: features F^3D of the voxels (M, C), and each point's voxel (N,) int32."""
+
+    features: Tensor
+    point_to_voxel: Tensor
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """Logits of every point (N, K), and the features of each block's voxels, first block first."""
+
+    logits: Tensor
+    scale_features: tuple[ScaleFeatures, ...]
+
+
+class PointVoxelStudent(nn.Module):
+    """Points in, per-point logits and per-scale features out."""
+
+    def __init__(self, config: StudentConfig, grid: VoxelGrid, backend: SparseBackend | None = None) -> None:
+        super().__init__()
+        self.config, self.grid = config, grid
+        self.backend = backend or make_backend("auto")
+        width = config.width
+        self.point_encoder = nn.Sequential(
+            nn.Linear(config.input_dims + VOXEL_DESCRIPTION, width), nn.ReLU(), nn.Linear(width, width)
+        )
+        self.blocks = nn.ModuleList(PointVoxelBlock(width) for _ in config.scales)
+        self.classifier = nn.Sequential(
+            nn.Linear(width * len(config.scales), config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.num_classes)
+        )
+
+    def forward(self, points: Tensor, sample: Tensor | None = None) -> StudentOutput:
+        """Segment points (N, 4) float32 x, y, z, intensity; `sample` (N,) int64 tells the scans of a batch apart."""
+        pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
+        maps = {scale: self.backend.build_map(pyramid.levels[scale]) for scale in set(self.config.input_scales)}
+        features = mean_rows(self.point_encoder(describe_points(points, pyramid, self.grid)), pyramid.points)
+        read_at_atoms, scale_features = [], []
+        for block, source, target in zip(self.blocks, self.config.input_scales, self.config.scales, strict=True):
+            voxel_features, point_features = block(features, pyramid, source, target, self.backend, maps[source])
+            scale_features.append(ScaleFeatures(voxel_features, pyramid.point_to_voxel(source)))
+            read_at_atoms.append(spread_rows(point_features, pyramid.levels[target].atoms))
+            features = point_features + pyramid.mean_pool(voxel_features, source, target)
+        logits = self.classifier(torch.cat(read_at_atoms, dim=1))
+        return StudentOutput(logits.index_select(0, pyramid.point_to_atom), tuple(scale_features))
+
+
+class PointVoxelBlock(nn.Module):
+    """One scale: two residual blocks on the voxels, and the point branch that carries their result to the next scale."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.voxel_branch = nn.ModuleList(ResidualBlock(width) for _ in range(2))
+        self.point_branch = PointBranch(width)
+
+    def forward(
+        self, features: Tensor, pyramid: VoxelPyramid, source: int, target: int, backend: SparseBackend, neighbours: object
+    ) -> tuple[Tensor, Tensor]:
+        """(M_source, C) -> voxel features (M_source, C), point features (M_target, C)."""
+        voxel_features = features
+        for residual in self.voxel_branch:
+            voxel_features = residual(voxel_features, backend, neighbours)
+        return voxel_features, self.point_branch(features + voxel_features, pyramid, source, target)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 submanifold convolutions beside a 1x1x1 shortcut, each with batch normalisation over the voxels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.shortcut = PointwiseConvolution(width)
+        self.shortcut_norm = nn.BatchNorm1d(width)
+        self.convolution1 = SubmanifoldConvolution(width)
+        self.norm1 = nn.BatchNorm1d(width)
+        self.convolution2 = SubmanifoldConvolution(width)
+        self.norm2 = nn.BatchNorm1d(width)
+
+    def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
+        hidden = F.leaky_relu(self.norm1(self.convolution1(features, backend, neighbours)), LEAK)
+        main = self.norm2(self.convolution2(hidden, backend, neighbours))
+        return F.leaky_relu(main + self.shortcut_norm(self.shortcut(features)), LEAK)
+
+
+class PointwiseConvolution(nn.Module):
+    """1x1x1 convolution without bias; weight (C_in, C_out)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(width)
+        self.weight = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features @ self.weight
+
+
+class SubmanifoldConvolution(nn.Module):
+    """3x3x3 convolution without bias on occupied voxels only; weight (27, C_in, C_out), see SparseBackend.convolve."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(NUM_OFFSETS * width)
+        self.weight = nn.Parameter(torch.empty(NUM_OFFSETS, width, width).uniform_(-bound, bound))
+
+    def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
+        return backend.convolve(features, self.weight, neighbours, features.new_zeros(self.weight.shape[2]))
+
+
+class PointBranch(nn.Module):
+    """Voxel features beside those of their 2x2x2 surroundings, merged and averaged over the points of each coarser voxel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.direct = nn.Linear(width, width)
+        self.context = nn.Sequential(
+            nn.Linear(width, half), nn.LeakyReLU(LEAK), nn.BatchNorm1d(half),
+            nn.Linear(half, half), nn.LeakyReLU(LEAK), nn.BatchNorm1d(half),
+            nn.Linear(half, width), nn.LeakyReLU(LEAK),
+        )  # fmt: skip
+        self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(LEAK), nn.Linear(width, width))
+
+    def forward(self, features: Tensor, pyramid: VoxelPyramid, source: int, target: int) -> Tensor:
+        """(M_source, C) -> (M_target, C)."""
+        surroundings = pyramid.levels[source].group_by_two()
+        context = spread_rows(self.context(mean_rows(features, surroundings)), surroundings)
+        direct = F.leaky_relu(self.direct(features), LEAK)
+        # Points of one voxel have equal inputs here, so merging per voxel and averaging over points afterwards is the same.
+        return pyramid.mean_pool(self.merge(torch.cat([direct, context], dim=1)), source, target)
+
+
+def describe_points(points: Tensor, pyramid: VoxelPyramid, grid: VoxelGrid) -> Tensor:
+    """(N, 10): x, y, z, intensity; xyz less the mean xyz of the points of its scale-1 voxel; xyz less that voxel's lower corner."""
+    xyz = points[:, :3]
+    mean = spread_rows(mean_rows(xyz, pyramid.points), pyramid.points)
+    corner = grid.lower_corners(pyramid.levels[1].keys).index_select(0, pyramid.points.group)
+    return torch.cat([points[:, :4], xyz - mean, xyz - corner], dim=1)

@@ -1,0 +1,81 @@
+"""Submanifold convolution in plain PyTorch: gather, multiply, sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from twodpass_core.sparse.neighbours import CENTRE, NUM_OFFSETS, NeighbourMap, build_neighbour_map
+from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.rows import sum_rows
+from twodpass_core.sparse.workspace import Workspace
+
+
+class TorchBackend:
+    """Runs anywhere torch runs, on the CPU and on CUDA; the reference for other backends."""
+
+    name = "torch"
+
+    def __init__(self) -> None:
+        self._workspace = Workspace()
+
+    def build_map(self, level: VoxelLevel) -> NeighbourMap:
+        return build_neighbour_map(level)
+
+    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: NeighbourMap, addend: Tensor) -> Tensor:
+        out: Tensor = _Convolution.apply(features, weight, addend, neighbour_map, self._workspace)
+        return out
+
+
+class _Convolution(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, addend: Tensor, pairs: NeighbourMap, workspace: Workspace
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.pairs, ctx.workspace, ctx.addend_is_bias = pairs, workspace, addend.ndim == 1
+        return _convolve(features, weight, addend, pairs, workspace)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        features, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_features = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            # Neighbourhood is mutual: the gradient is the convolution with every weight transposed and at the opposite offset.
+            opposite = weight.flip(0).transpose(1, 2).contiguous()
+            grad_features = _convolve(grad, opposite, grad.new_zeros(weight.shape[1]), ctx.pairs, ctx.workspace)
+        if ctx.needs_input_grad[1]:
+            grad_weight = _weight_gradient(features, grad, ctx.pairs)
+        return grad_features, grad_weight, grad.sum(0) if ctx.addend_is_bias else grad, None, None
+
+
+def _convolve(features: Tensor, weight: Tensor, addend: Tensor, pairs: NeighbourMap, workspace: Workspace) -> Tensor:
+    num_voxels, width_in = features.shape
+    num_pairs = sum(pairs.counts)
+    products = workspace.rows("products", num_voxels + num_pairs, weight.shape[2], features)
+    gathered = workspace.rows("gathered", max(pairs.counts), width_in, features)
+    torch.addmm(addend, features, weight[CENTRE], out=products[:num_voxels])
+    begin = 0
+    for offset, count in zip(pairs.offsets, pairs.counts, strict=True):
+        # Offset by offset, so that what is gathered is still in the cache when it is multiplied.
+        torch.index_select(features, 0, pairs.neighbours[begin : begin + count], out=gathered[:count])
+        torch.mm(gathered[:count], weight[offset], out=products[num_voxels + begin : num_voxels + begin + count])
+        begin += count
+    return sum_rows(products, pairs.product_rows, pairs.product_offsets)
+
+
+def _weight_gradient(features: Tensor, grad: Tensor, pairs: NeighbourMap) -> Tensor:
+    """dW_k = sum over the pairs of offset k of neighbour features (outer) output gradient."""
+    out = features.new_empty(NUM_OFFSETS, features.shape[1], grad.shape[1])
+    out[CENTRE] = features.t() @ grad
+    half = len(pairs.offsets) // 2
+    neighbours = pairs.neighbours.split(pairs.counts)
+    for group, offset in enumerate(pairs.offsets):
+        # The voxels of a group are the neighbours of the group with the opposite offset.
+        voxels = neighbours[(group + half) % (2 * half)]
+        out[offset] = features.index_select(0, neighbours[group]).t() @ grad.index_select(0, voxels)
+    return out
