@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.errors import MissingDependencyError
+from twodpass_core.render import render_bird_eye
+
+CLASS_MAP = ClassMap.load("semantickitti")
+CAR, BUILDING, UNLABELLED = 1, 13, 255
+
+
+def wall(x: float, z: float = 0.0) -> np.ndarray:
+    """A dense 4 m x 4 m patch at x, seen from above, on a background of nothing."""
+    side = np.linspace(-2.0, 2.0, 60)
+    grid = np.stack(np.meshgrid(x + side, side), axis=-1).reshape(-1, 2)
+    return np.column_stack([grid, np.full((len(grid), 2), z)]).astype(np.float32)
+
+
+def picture(path: Path, points: np.ndarray, class_id: np.ndarray, title: str = "") -> np.ndarray:
+    render_bird_eye(points, class_id, CLASS_MAP, path, title=title)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def pixels_of(image: np.ndarray, class_id: int) -> np.ndarray:
+    """Columns of pixels in the class's colour."""
+    return np.nonzero((np.abs(image - CLASS_MAP.colour_table[class_id]) < 12).all(axis=-1))[1]
+
+
+def ids(count: int, class_id: int) -> np.ndarray:
+    return np.full(count, class_id, np.uint8)
+
+
+def test_points_appear_in_their_colour_forward_to_the_right(tmp_path: Path) -> None:
+    behind, ahead = wall(-15.0), wall(15.0)
+    class_id = np.concatenate([ids(len(behind), CAR), ids(len(ahead), BUILDING)])
+    image = picture(tmp_path / "a.png", np.concatenate([behind, ahead]), class_id)
+    assert len(pixels_of(image, CAR)) > 1000
+    assert np.median(pixels_of(image, CAR)) < np.median(pixels_of(image, BUILDING))
+
+
+def test_higher_points_cover_lower_ones(tmp_path: Path) -> None:
+    low, high = wall(10.0, z=-1.0), wall(10.0, z=3.0)
+    for order in ((low, high), (high, low)):
+        class_id = np.concatenate([ids(len(part), BUILDING if part is high else CAR) for part in order])
+        image = picture(tmp_path / "a.png", np.concatenate(order), class_id)
+        assert len(pixels_of(image, BUILDING)) > 10 * len(pixels_of(image, CAR))
+
+
+@pytest.mark.parametrize("hidden", [UNLABELLED, 0])
+def test_points_without_a_class_are_below_all_others(tmp_path: Path, hidden: int) -> None:
+    low, high = wall(10.0, z=-1.0), wall(10.0, z=3.0)
+    class_id = np.concatenate([ids(len(low), CAR), ids(len(high), hidden)])
+    with_hidden = picture(tmp_path / "a.png", np.concatenate([low, high]), class_id)
+    alone = picture(tmp_path / "b.png", low, ids(len(low), CAR))
+    assert len(pixels_of(with_hidden, CAR)) >= 0.95 * len(pixels_of(alone, CAR))
+
+
+def test_legend_names_only_classes_that_are_there(tmp_path: Path) -> None:
+    """One more class changes the legend: more light pixels to the right of the plot."""
+    points = wall(10.0)
+    one = picture(tmp_path / "a.png", points, ids(len(points), CAR))
+    class_id = ids(len(points), CAR)
+    class_id[:5] = BUILDING
+    two = picture(tmp_path / "b.png", points, class_id)
+    legend = np.s_[:, int(one.shape[1] * 0.83) :]
+    assert (two[legend] > 150).all(axis=-1).sum() > (one[legend] > 150).all(axis=-1).sum()
+
+
+def test_same_input_gives_the_same_file(tmp_path: Path) -> None:
+    points = wall(10.0)
+    for name in ("a.png", "b.png"):
+        render_bird_eye(points, ids(len(points), CAR), CLASS_MAP, tmp_path / name, title="one")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_title_makes_room_for_itself(tmp_path: Path) -> None:
+    points = wall(10.0)
+    plain = picture(tmp_path / "a.png", points, ids(len(points), CAR))
+    titled = picture(tmp_path / "b.png", points, ids(len(points), CAR), title="UNTRAINED")
+    assert titled.shape[0] > plain.shape[0]
+
+
+def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    points = wall(10.0)
+    points[::3, 0] = np.nan
+    points[1::3, 2] = np.inf
+    image = picture(tmp_path / "a.png", points, ids(len(points), CAR))
+    assert len(pixels_of(image, CAR)) > 100
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 4), np.float32), np.full((3, 4), np.nan, np.float32), np.ones((1, 3))])
+def test_nothing_to_see_is_a_picture_too(tmp_path: Path, points: np.ndarray) -> None:
+    assert picture(tmp_path / "a.png", points, ids(len(points), UNLABELLED)).size
+
+
+def test_far_and_narrow_scans_keep_a_sensible_size(tmp_path: Path) -> None:
+    far = np.zeros((1000, 4), np.float32)
+    for axis in (0, 1):
+        points = far.copy()
+        points[:, axis] = np.linspace(-200, 200, 1000)
+        height, width, _ = picture(tmp_path / "a.png", points, ids(1000, CAR)).shape
+        assert 0.3 < height / width < 1.2
+
+
+def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\(3, 4\) and class_id \(2,\)"):
+        render_bird_eye(np.zeros((3, 4)), ids(2, CAR), CLASS_MAP, tmp_path / "a.png")
+    with pytest.raises(ValueError, match=">= 3"):
+        render_bird_eye(np.zeros((2, 2)), ids(2, CAR), CLASS_MAP, tmp_path / "a.png")
+
+
+def test_missing_matplotlib_is_said_with_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingDependencyError, match="pip install matplotlib"):
+        render_bird_eye(np.zeros((1, 4)), ids(1, CAR), CLASS_MAP, tmp_path / "a.png")
