@@ -161,7 +161,7 @@ def test_traffic_moves_along_its_lane() -> None:
     followed = [hull for hull in hulls(0.0) if abs(hull[0]) < 70.0]
     assert len(followed) > 1
     for hull in followed:
-        moved = hull + [0.5 * (8.0 if hull[1] < 0 else -9.0), 0.0, 0.0]
+        moved = hull + np.array([0.5 * (8.0 if hull[1] < 0 else -9.0), 0.0, 0.0])
         assert np.linalg.norm(later - moved, axis=1).min() < 1e-9
 
 
