@@ -82,11 +82,13 @@ class CloudView(CloudData):
         """The field of that name; `CloudError` if it is absent, ambiguous or holds several values a point."""
         found = [field for field in self.fields if field.name == name]
         if not found:
-            raise CloudError(f"field {name!r}: missing; the cloud has {list_names(self.fields)}")
+            raise CloudError(f"{field_label(name)}: missing; the cloud has {list_names(self.fields)}")
         if len(found) > 1:
-            raise CloudError(f"field {name!r}: {len(found)} fields have this name, so which one to read is unknown")
+            raise CloudError(
+                f"{field_label(name)}: {len(found)} fields have this name, so which one to read is unknown"
+            )
         if found[0].count > 1:
-            raise CloudError(f"field {name!r}: count is {found[0].count}, but one value a point is needed")
+            raise CloudError(f"{field_label(name)}: count is {found[0].count}, but one value a point is needed")
         return found[0]
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -104,6 +106,11 @@ class CloudView(CloudData):
             return np.empty(shape, dtype)
         view: npt.NDArray[Any] = np.ndarray(shape, dtype, self.data.data, offset, (self.row_step, self.point_step))
         return view
+
+
+def field_label(name: str) -> str:
+    """How error messages begin that are about a field, of a readable length."""
+    return f"field {name[:40]!r}"
 
 
 def list_names(fields: Iterable[PointFieldSpec]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.cloud.layout import CloudView, Datatype, PointFieldSpec
+from twodpass_core.cloud.layout import CloudView, Datatype, PointFieldSpec, field_label
 from twodpass_core.errors import CloudError
 
 MAX_FIELDS: Final = 1024
@@ -46,7 +46,7 @@ def view_cloud(message: Any) -> CloudView:
     if view.num_points:
         for field in fields:
             if field.end > point_step:
-                raise CloudError(f"field {field.name!r}: ends at byte {field.end}, beyond point_step {point_step}")
+                raise CloudError(f"{field_label(field.name)}: ends at byte {field.end}, beyond point_step {point_step}")
         for name in ("x", "y", "z"):
             view.field(name)
     return view
@@ -89,10 +89,10 @@ def _fields(message: Any) -> tuple[PointFieldSpec, ...]:
         name = _attribute(field, "name")
         if not isinstance(name, str):
             raise CloudError(f"fields: a name is {type(name).__name__}, not text")
-        label = f"field {name[:40]!r}: "
-        spec = PointFieldSpec(name, *(_uint32(field, key, label) for key in ("offset", "datatype", "count")))
+        label = field_label(name)
+        spec = PointFieldSpec(name, *(_uint32(field, key, f"{label}: ") for key in ("offset", "datatype", "count")))
         if spec.datatype not in tuple(Datatype):
-            raise CloudError(f"{label}datatype {spec.datatype} is unknown; PointField has 1 (INT8) to 8 (FLOAT64)")
+            raise CloudError(f"{label}: datatype {spec.datatype} is unknown; PointField has 1 (INT8) to 8 (FLOAT64)")
         specs.append(spec)
     return tuple(specs)
 
