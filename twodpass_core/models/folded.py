@@ -1,0 +1,202 @@
+"""The student as it is deployed: the same function as PointVoxelStudent in evaluation mode, folded for speed.
+
+* Batch normalisation is folded into the convolution before it or the linear layer after it.
+* Whatever is equal for all points of a voxel is computed once per voxel; linear layers move behind the averages they commute with.
+* The classifier's first layer runs per voxel of each scale, the rest once per *cell*: points that share their voxel at every
+  output scale and so get the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from twodpass_core.clock import StageClock
+from twodpass_core.models.student import (
+    LEAK,
+    PointBranch,
+    PointVoxelBlock,
+    PointVoxelStudent,
+    ResidualBlock,
+    describe_points,
+)
+from twodpass_core.sparse.backend import SparseBackend
+from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
+from twodpass_core.sparse.rows import Membership, mean_rows, run_begins, sum_rows
+
+
+@dataclass(frozen=True)
+class CellLogits:
+    """Logits (D, K) float32 of the D cells, and the cell of each point (N,) int32."""
+
+    logits: Tensor
+    point_to_cell: Tensor
+
+
+class FoldedStudent:
+    """A PointVoxelStudent's weights, folded once, in the number format the network is to run in."""
+
+    def __init__(self, student: PointVoxelStudent, dtype: torch.dtype, device: torch.device) -> None:
+        self.config, self.grid, self.backend = student.config, student.grid, student.backend
+        encode, _, embed = student.point_encoder
+        # Coordinates span tens of metres and matter to the millimetre: the first layer stays in float32.
+        self._encode = _Linear.of(encode, torch.float32, device)
+        self._embed = _Linear.of(embed, dtype, device)
+        self._blocks = [_Block(block, dtype, device) for block in student.blocks if isinstance(block, PointVoxelBlock)]
+        hidden, _, output = student.classifier
+        per_block = hidden.weight.detach().t().split(self.config.width)
+        self._hidden = [weight.to(device, dtype).contiguous() for weight in per_block]
+        self._hidden_bias = hidden.bias.detach().to(device, torch.float32)
+        # Rounding the logits themselves would decide close calls at random: the last layer is float32.
+        self._output = _Linear.of(output, torch.float32, device)
+
+    @torch.inference_mode()
+    def __call__(self, points: Tensor, sample: Tensor | None, clock: StageClock) -> CellLogits:
+        """Segment points (N, 4) float32, N > 0; see PointVoxelStudent.forward."""
+        with clock.stage("voxelise"):
+            pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
+            cells = _Cells.of(pyramid, self.config.scales)
+        with clock.stage("neighbours"):
+            levels = [pyramid.levels[scale] for scale in self.config.input_scales]
+            surfaces = {level.scale: _Surface.of(level, self.backend) for level in levels}
+        with clock.stage("point_encoder"):
+            described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
+            features = self._embed(mean_rows(described, pyramid.points).to(self._embed.weight.dtype))
+        hidden = []
+        for index, block in enumerate(self._blocks):
+            with clock.stage(f"block_{index}"):
+                source, target = self.config.input_scales[index], self.config.scales[index]
+                point_features, pooled_voxels = block(features, pyramid, surfaces[source], target, self.backend)
+                hidden.append(point_features @ self._hidden[index])
+                features = pooled_voxels.add_(point_features)
+        with clock.stage("classifier"):
+            summed = sum_rows(torch.cat(hidden), cells.hidden_rows, cells.hidden_offsets)
+            logits = self._output(F.relu_(summed.to(torch.float32).add_(self._hidden_bias)))
+        return CellLogits(logits, cells.point_to_cell)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    weight: Tensor  # (C_in, C_out)
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.Module, dtype: torch.dtype, device: torch.device, norm_before: nn.Module | None = None) -> _Linear:
+        """Take over a linear layer, with the batch normalisation that precedes it folded in."""
+        assert isinstance(layer, nn.Linear)
+        weight, bias = layer.weight.detach().double().t(), layer.bias.detach().double()
+        if norm_before is not None:
+            scale, shift = _scale_and_shift(norm_before)
+            bias = bias + shift @ weight
+            weight = scale[:, None] * weight
+        return cls(weight.to(device, dtype).contiguous(), bias.to(device, dtype))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return torch.addmm(self.bias, features, self.weight)
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Batch normalisation in evaluation mode as y = scale * x + shift, float64."""
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    return scale, norm.bias.detach().double() - scale * norm.running_mean.double()
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What a block needs to know of its voxels' surroundings."""
+
+    level: VoxelLevel
+    neighbours: object
+    by_two: Membership
+
+    @classmethod
+    def of(cls, level: VoxelLevel, backend: SparseBackend) -> _Surface:
+        return cls(level, backend.build_map(level), level.group_by_two())
+
+
+@dataclass(frozen=True)
+class _Cells:
+    point_to_cell: Tensor  # (N,) int32
+    hidden_rows: Tensor  # (D * S,) int32: for each cell its voxel of each block, numbered through all blocks
+    hidden_offsets: Tensor  # (D,) int32
+
+    @classmethod
+    def of(cls, pyramid: VoxelPyramid, scales: tuple[int, ...]) -> _Cells:
+        order = pyramid.levels[min(scales)].atoms.order
+        voxels = {scale: pyramid.levels[scale].atoms.group.index_select(0, order) for scale in set(scales)}
+        begins = run_begins(*voxels.values())
+        starts = begins.nonzero().squeeze(1)
+        atom_to_cell = torch.empty_like(order)
+        atom_to_cell[order.to(torch.int64)] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
+        rows, first_row = [], 0
+        for scale in scales:
+            rows.append(voxels[scale].index_select(0, starts) + first_row)
+            first_row += pyramid.levels[scale].num_voxels
+        offsets = torch.arange(0, starts.shape[0] * len(scales), len(scales), dtype=torch.int32, device=order.device)
+        return cls(atom_to_cell.index_select(0, pyramid.point_to_atom), torch.stack(rows, dim=1).view(-1), offsets)
+
+
+class _Block:
+    def __init__(self, block: PointVoxelBlock, dtype: torch.dtype, device: torch.device) -> None:
+        self._residuals = [_Residual(r, dtype, device) for r in block.voxel_branch if isinstance(r, ResidualBlock)]
+        self._points = _Points(block.point_branch, dtype, device)
+
+    def __call__(
+        self, features: Tensor, pyramid: VoxelPyramid, surface: _Surface, target: int, backend: SparseBackend
+    ) -> tuple[Tensor, Tensor]:
+        """(M_source, C) -> point features (M_target, C), pooled voxel features (M_target, C)."""
+        voxels = features
+        for residual in self._residuals:
+            voxels = residual(voxels, backend, surface.neighbours)
+        source = surface.level.scale
+        pooled_voxels = pyramid.mean_pool(voxels, source, target)
+        merged = self._points(features.add_(voxels), surface.by_two)
+        return self._points.finish(pyramid.mean_pool(merged, source, target)), pooled_voxels
+
+
+class _Residual:
+    def __init__(self, block: ResidualBlock, dtype: torch.dtype, device: torch.device) -> None:
+        scale1, shift1 = _scale_and_shift(block.norm1)
+        scale2, shift2 = _scale_and_shift(block.norm2)
+        scale_short, shift_short = _scale_and_shift(block.shortcut_norm)
+        self._weight1 = (block.convolution1.weight.detach().double() * scale1).to(device, dtype)
+        self._bias1 = shift1.to(device, dtype)
+        self._weight2 = (block.convolution2.weight.detach().double() * scale2).to(device, dtype)
+        shortcut = block.shortcut.weight.detach().double() * scale_short
+        self._shortcut = _Linear(shortcut.to(device, dtype), (shift_short + shift2).to(device, dtype))
+
+    def __call__(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
+        hidden = F.leaky_relu_(backend.convolve(features, self._weight1, neighbours, self._bias1), LEAK)
+        return F.leaky_relu_(backend.convolve(hidden, self._weight2, neighbours, self._shortcut(features)), LEAK)
+
+
+class _Points:
+    """The point branch; its last linear layer runs after the average over points (`finish`), where rows are fewer."""
+
+    def __init__(self, branch: PointBranch, dtype: torch.dtype, device: torch.device) -> None:
+        self._direct = _Linear.of(branch.direct, dtype, device)
+        context, merge = branch.context, branch.merge
+        self._context = [
+            _Linear.of(context[0], dtype, device),
+            _Linear.of(context[3], dtype, device, norm_before=context[2]),
+            _Linear.of(context[6], dtype, device, norm_before=context[5]),
+        ]
+        merged = _Linear.of(merge[0], dtype, device)
+        of_direct, of_context = merged.weight.chunk(2)
+        self._merge_direct = of_direct.contiguous()
+        self._merge_context = _Linear(of_context.contiguous(), merged.bias)
+        self.finish = _Linear.of(merge[2], dtype, device)
+
+    def __call__(self, features: Tensor, by_two: Membership) -> Tensor:
+        context = mean_rows(features, by_two)
+        for layer in self._context:
+            context = F.leaky_relu_(layer(context), LEAK)
+        surroundings = self._merge_context(context).index_select(0, by_two.group)
+        direct = F.leaky_relu_(self._direct(features), LEAK)
+        return F.leaky_relu_(surroundings.addmm_(direct, self._merge_direct), LEAK)
