@@ -98,14 +98,16 @@ fi
 
 # --- The ROS 2 package ----------------------------------------------------------------------------------------------
 
-# The wheels make the virtual environment a ROS 2 prefix. LD_LIBRARY_PATH and the guard spare their .pth file from starting
-# every Python twice.
+# The wheels make the virtual environment a ROS 2 prefix like one from apt; local_setup.sh is the file they do not bring.
+# LD_LIBRARY_PATH and the guard spare their .pth file from starting every Python twice.
 if [[ -z $underlay ]]; then
-  underlay_environment="export AMENT_PREFIX_PATH='$venv'
+  cat >"$venv/local_setup.sh" <<EOF
+export AMENT_PREFIX_PATH='$venv'
 export CMAKE_PREFIX_PATH='$venv'
-export LD_LIBRARY_PATH='$venv/lib$(printf ':%s' "$venv"/lib/python"$version"/site-packages/ros_*.libs)'\"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}\"
-export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1"
-  eval "$underlay_environment"
+export LD_LIBRARY_PATH='$venv/lib$(printf ':%s' "$venv"/lib/python"$version"/site-packages/ros_*.libs)'"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+EOF
+  . "$venv/local_setup.sh"
 elif ! command -v colcon >/dev/null; then
   echo "colcon is missing: sudo apt install python3-colcon-common-extensions" >&2
   exit 1
@@ -126,7 +128,6 @@ fi
 cat >"$venv/ros2.sh" <<EOF
 # Written by scripts/setup.sh. Source it: twodpass, its nodes and messages, and ROS 2 are then there.
 . '$venv/bin/activate'
-${underlay_environment:-}
 . '$venv/ros2/install/setup.sh'
 # Shared memory large enough for clouds; your own profile goes first.
 export FASTDDS_DEFAULT_PROFILES_FILE="\${FASTDDS_DEFAULT_PROFILES_FILE:-$repository/config/fastdds.xml}"
