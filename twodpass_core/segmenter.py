@@ -1,0 +1,195 @@
+"""The deployable: weights in, points in, labels out. The node, the command line and the benchmark all use it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.clock import StageClock
+from twodpass_core.errors import ConfigError
+from twodpass_core.geometry import rotation_about_z
+from twodpass_core.models.folded import CellLogits, FoldedStudent
+from twodpass_core.models.student import PointVoxelStudent
+from twodpass_core.sparse.backend import make_backend
+from twodpass_core.weights import Card, load_weights
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+VOTE_SHIFT_STD = 0.1  # metres per axis, of the authors' random votes
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the network says of N points, in their order."""
+
+    class_id: npt.NDArray[np.uint8]  # (N,) 1..K-1; 255 where there is no answer
+    probability: npt.NDArray[np.float32]  # (N,) softmax over all K classes, taken at class_id; 0 where there is no answer
+    scores: npt.NDArray[np.float32] | None  # (N, K) logits, zeros where there is no answer; None unless asked for
+    stage_seconds: Mapping[str, float]  # stage name -> seconds, in the order of the stages
+
+
+class Segmenter:
+    """A network ready to label scans."""
+
+    def __init__(self, card: Card, network: FoldedStudent, device: torch.device) -> None:
+        self.card, self.device = card, device
+        self._network: FoldedStudent | None = network
+
+    @classmethod
+    def from_weights(
+        cls, path: str | Path, device: str = "auto", precision: Precision = "fp32", backend: str = "auto"
+    ) -> Segmenter:
+        """Load a weights file.
+
+        Args:
+            device: `auto` (CUDA if there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
+            precision: number format of the network; voxels and the last layer are float32 in all of them.
+            backend: implementation of the sparse convolution, `auto` or `torch`.
+
+        Raises:
+            WeightsError: the file is missing, damaged or does not fit.
+            ConfigError: unknown or unavailable device, precision or backend.
+        """
+        if precision not in get_args(Precision):
+            raise ConfigError(f"unknown precision '{precision}': choose {', '.join(get_args(Precision))}")
+        chosen_device, chosen_backend = choose_device(device), make_backend(backend)
+        card, state_dict = load_weights(Path(path))
+        student = PointVoxelStudent(card.architecture, card.grid, chosen_backend)
+        student.load_state_dict(state_dict)
+        return cls(card, FoldedStudent(student, DTYPES[precision], chosen_device), chosen_device)
+
+    @property
+    def class_map(self) -> ClassMap:
+        return self.card.class_map
+
+    def segment(
+        self,
+        points: npt.NDArray[np.float32],
+        return_scores: bool = False,
+        votes: int = 1,
+        random_votes: np.random.Generator | None = None,
+    ) -> Segmentation:
+        """Label a scan.
+
+        Args:
+            points: (N, 4) float32 x, y, z (metres), intensity, in the frame and unit the weights were trained in
+                (SensorMounting.to_training). Not changed.
+            return_scores: also give the logits.
+            votes: the scan is segmented this often, rotated about z by 2 pi k / votes, and logits are averaged.
+            random_votes: draw the angles, and a small shift, at random as the authors do, instead.
+
+        Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to the
+        network: class_id 255, probability 0, scores 0.
+
+        Raises:
+            ValueError: points are not (N, 4) float32, or votes < 1.
+            RuntimeError: the segmenter is closed.
+            torch.OutOfMemoryError: the GPU is full; the segmenter can be used again.
+        """
+        if self._network is None:
+            raise RuntimeError("this Segmenter is closed")
+        if points.ndim != 2 or points.shape[1] != 4 or points.dtype != np.float32:
+            raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
+        if votes < 1:
+            raise ValueError(f"votes must be at least 1, not {votes}")
+        clock = StageClock(self.device)
+        with clock.stage("voxelise"):
+            on_device = torch.from_numpy(np.ascontiguousarray(points)).to(self.device)
+            given = self.card.grid.contains(on_device) & on_device.isfinite().all(dim=1)
+            given &= (on_device[:, :3] != 0).any(dim=1)
+            kept = given.nonzero().squeeze(1)
+            inside = on_device.index_select(0, kept)
+        if kept.shape[0] == 0:
+            return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock)
+        if votes == 1 and random_votes is None:
+            answer = self._network(inside, None, clock)
+        else:
+            answer = _average(self._network, inside, _vote_moves(votes, random_votes), clock)
+        with clock.stage("gather"):
+            return _answer(points.shape[0], kept, answer, return_scores, clock)
+
+    def warm_up(self) -> None:
+        """Run once on made-up points, so that the first real scan is not slow and a lack of memory shows early."""
+        low, high = np.array(self.card.grid.minimum), np.array(self.card.grid.maximum)
+        spread = np.random.default_rng(0).uniform(low, high, size=(50_000, 3))
+        self.segment(np.concatenate([spread, np.zeros((len(spread), 1))], axis=1).astype(np.float32))
+
+    def close(self) -> None:
+        """Free the network, and the GPU memory it held."""
+        self._network = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device '{name}' is not supported: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def _vote_moves(votes: int, rng: np.random.Generator | None) -> Iterable[tuple[Tensor, Tensor]]:
+    """Rotation (3, 3) and shift (3,) of each vote, float32."""
+    for vote in range(votes):
+        angle = 2 * math.pi * vote / votes if rng is None else rng.uniform(0, 2 * math.pi)
+        shift = np.zeros(3) if rng is None else rng.normal(0, VOTE_SHIFT_STD, 3)
+        yield torch.from_numpy(rotation_about_z(angle)).float(), torch.from_numpy(shift).float()
+
+
+def _average(
+    network: FoldedStudent, points: Tensor, moves: Iterable[tuple[Tensor, Tensor]], clock: StageClock
+) -> CellLogits:
+    """Mean logits per point over the votes, one vote in memory at a time. Every vote sees every point."""
+    total: Tensor | None = None
+    votes = 0
+    for rotation, shift in moves:
+        moved = points.clone()
+        moved[:, :3] = points[:, :3] @ rotation.T.to(points.device) + shift.to(points.device)
+        answer = network(moved, None, clock)
+        logits = answer.logits.index_select(0, answer.point_to_cell)
+        total = logits if total is None else total.add_(logits)
+        votes += 1
+    assert total is not None
+    return CellLogits(total / votes, torch.arange(points.shape[0], device=points.device))
+
+
+def _answer(num_points: int, kept: Tensor, answer: CellLogits, return_scores: bool, clock: StageClock) -> Segmentation:
+    best = answer.logits[:, 1:].argmax(dim=1) + 1
+    probability = answer.logits.softmax(dim=1).gather(1, best[:, None]).squeeze(1)
+    class_id = torch.full((num_points,), UNLABELLED, dtype=torch.uint8, device=kept.device)
+    class_id[kept] = best.to(torch.uint8).index_select(0, answer.point_to_cell)
+    probabilities = torch.zeros(num_points, dtype=torch.float32, device=kept.device)
+    probabilities[kept] = probability.index_select(0, answer.point_to_cell)
+    scores = None
+    if return_scores:
+        scores = torch.zeros(num_points, answer.logits.shape[1], dtype=torch.float32, device=kept.device)
+        scores[kept] = answer.logits.index_select(0, answer.point_to_cell)
+    return Segmentation(
+        class_id.cpu().numpy(), probabilities.cpu().numpy(), None if scores is None else scores.cpu().numpy(), clock.seconds()
+    )
+
+
+def _no_answer(num_points: int, num_classes: int, return_scores: bool, clock: StageClock) -> Segmentation:
+    return Segmentation(
+        np.full(num_points, UNLABELLED, dtype=np.uint8),
+        np.zeros(num_points, dtype=np.float32),
+        np.zeros((num_points, num_classes), dtype=np.float32) if return_scores else None,
+        clock.seconds(),
+    )
