@@ -1,0 +1,111 @@
+"""The demo as a user runs it: its own process, the node in another, DDS between them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/ros2.sh")
+pytest.importorskip("twodpass_ros.msg", reason="needs the built messages: make setup")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TIMEOUT = 240.0
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "twodpass_ros.demo", *map(str, arguments)]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT,
+        env=os.environ | {"COLUMNS": "160"},
+    )  # fmt: skip
+
+
+def processes_naming(text: str) -> list[str]:
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if text in line]
+
+
+@pytest.fixture
+def scan_files(tmp_path: Path) -> list[Path]:
+    """Two small scans of a slope, some of it outside the network's volume."""
+    paths = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        points = rng.uniform((-60, -60, -2, 0), (60, 60, 1, 1), (2000, 4)).astype(np.float32)
+        paths.append(tmp_path / f"{number:06d}.bin")
+        points.tofile(paths[-1])
+    return paths
+
+
+def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path]) -> None:
+    out = tmp_path / "out"
+    result = run(*scan_files, "--out", out, "--device", "cpu")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 scans in, 2 labelled clouds out" in result.stdout
+    assert "000001: 2,000 points in and out" in result.stdout
+    assert "UNTRAINED" in result.stdout
+    assert "unlabelled" in result.stdout
+    assert "round trip over DDS" in result.stdout
+    (picture,) = out.glob("*.png")
+    assert str(picture) in result.stdout
+    with Image.open(picture) as image:
+        assert min(image.size) > 500
+    assert not processes_naming(str(out))
+
+
+def test_without_scans_a_street_is_simulated(tmp_path: Path) -> None:
+    result = run("--frames", "1", "--out", tmp_path, "--device", "cpu")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "simulated street" in result.stdout
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "street_000000_labels.png",
+        "street_000000_truth.png",
+    ]
+
+
+def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path]) -> None:
+    result = run(scan_files[0], "--out", tmp_path, "--device", "cuda:99")
+    assert result.returncode == 1
+    assert "The demo failed: the node" in result.stdout
+    assert "cuda:99" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert not processes_naming(str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [["missing.bin"], ["--weights", "missing.safetensors"]])
+def test_missing_files_are_named(tmp_path: Path, arguments: list[str]) -> None:
+    result = run(*arguments, "--out", tmp_path)
+    assert result.returncode == 1
+    assert "The demo failed:" in result.stdout
+    assert "missing." in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_stopping_the_demo_stops_the_node(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        command("--frames", "1000", "--out", tmp_path, "--device", "cpu"), cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not any("segment" in line for line in processes_naming(str(tmp_path))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert demo.poll() is None
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60.0) == 128 + signal.SIGTERM
+        assert [line for line in processes_naming(str(tmp_path)) if "segment" in line] == []
+    finally:
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
+            demo.wait()

@@ -1,0 +1,209 @@
+"""The demo: starts the node `segment`, plays scans to it over DDS, and shows what comes back.
+
+python -m twodpass_ros.demo [SCAN...] [--weights W] [--out demo_output] [--frames N] [--device auto]
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.data.scans import Scan, open_scans
+from twodpass_core.errors import TwodpassError
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.render import render_bird_eye
+from twodpass_core.simulation import simulate_scans
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, read_card, save_weights
+
+try:
+    from twodpass_ros.player import Answer, NodeError, Player, running_node
+except ImportError as error:
+    sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
+
+SEED = 3
+LOG_LINES = 25
+INDENT = "    "
+
+app = typer.Typer(add_completion=False)
+console = Console(highlight=False, soft_wrap=True)
+
+
+@app.command()
+def main(
+    scans: Annotated[
+        list[Path] | None, typer.Argument(help="Scan files, folders of them, or ROS bags; a simulated street if none.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file (.safetensors); random, untrained ones if none.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for pictures, weights and the node's log.")] = Path("demo_output"),
+    frames: Annotated[int, typer.Option(min=1, help="How many scans to play at most.")] = 10,
+    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Start the node `segment`, play scans to it over DDS, show classes and latency, and draw a bird's-eye picture."""
+    signal.signal(signal.SIGTERM, _end)  # so that the node is stopped, too
+    try:
+        run_demo(scans or [], weights, out, frames, device)
+    except (TwodpassError, OSError) as error:
+        console.print("The demo failed:", str(error), style="bold red", markup=False)
+        raise typer.Exit(1) from error
+
+
+def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: int, device: str) -> None:
+    """The demo, step by step. Raises TwodpassError when a step fails."""
+    _say_step(1, "Choosing the weights")
+    out.mkdir(parents=True, exist_ok=True)
+    if weights is None:
+        weights = out / "untrained.safetensors"
+        write_untrained_weights(weights)
+    card = read_card(weights)
+    _say(f"{weights}: {card.class_map.name}, {card.origin}")
+    _warn_if_untrained(card)
+
+    _say_step(2, "Opening the scans")
+    scans = read_scans(inputs, frames) if inputs else simulate_street(frames)
+    first, first_truth = next(scans)
+    _say(f"{'files given' if inputs else 'a simulated street, seen by a spinning 64-beam LiDAR'}: {first.name}, ...")
+
+    domain_id, log = 1 + os.getpid() % 100, out / "node.log"
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    _say_step(3, f"Starting the node `segment` (ROS domain {domain_id}, log in {log})")
+    answers: list[Answer] = []
+    try:
+        with running_node(weights, device, domain_id, log) as process, Player(process, domain_id) as player:
+            with console.status("waiting until it is active"):
+                player.wait_until_active()
+            _say("active")
+            _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
+            answers.append(player.send(first))
+            _say_answer(first, answers[0])
+            for scan, _ in scans:
+                answers.append(player.send(scan))
+                _say_answer(scan, answers[-1])
+    except NodeError:
+        _show_end_of(log)
+        raise
+    _say(f"[green]{len(answers)} scans in, {len(answers)} labelled clouds out: every point, same order, unchanged[/]")
+
+    _say_step(5, "Results")
+    caption = "" if card.trained else "UNTRAINED"
+    print_classes(answers, card.class_map, caption)
+    print_latency(answers)
+    _draw(first, answers[0].class_id, card.class_map, out, f"labels by the node  {caption}".rstrip())
+    if first_truth is not None:
+        _draw(first, first_truth, ClassMap.load("semantickitti"), out, "truth of the simulation")
+    _warn_if_untrained(card)
+
+
+def write_untrained_weights(path: Path) -> None:
+    """The published SemanticKITTI network with random weights, the same every time."""
+    architecture = StudentConfig()
+    grid = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
+    card = Card(
+        architecture=architecture,
+        grid=grid,
+        class_map=ClassMap.load("semantickitti"),
+        intensity_max=1.0,
+        trained=False,
+        origin="random numbers, made by the demo",
+        licence="CC0-1.0",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student = PointVoxelStudent(architecture, grid)
+    save_weights(path, student.state_dict(), card)
+
+
+def read_scans(inputs: Sequence[Path], frames: int) -> Iterator[tuple[Scan, None]]:
+    """The user's scans."""
+    return ((scan, None) for scan in islice(open_scans(inputs), frames))
+
+
+def simulate_street(frames: int) -> Iterator[tuple[Scan, np.ndarray]]:
+    """Scans of a drive along a street, with the true class ids (N,) uint8 of their points."""
+    class_map = ClassMap.load("semantickitti")
+    for number, scan in enumerate(simulate_scans(frames, SEED)):
+        yield Scan(f"street_{number:06d}", scan.points, scan.stamp_ns), class_map.training_ids(scan.raw_labels)
+
+
+def print_classes(answers: Sequence[Answer], class_map: ClassMap, caption: str) -> None:
+    counts = np.sum([np.bincount(answer.class_id, minlength=256) for answer in answers], axis=0)
+    table = Table("class", title=f"Points per class  {caption}", title_justify="left")
+    table.add_column("points", justify="right")
+    table.add_column("share", justify="right")
+    for class_id in np.argsort(-counts, kind="stable"):
+        if counts[class_id]:
+            name = "unlabelled" if class_id == UNLABELLED else class_map.names[class_id]
+            red, green, blue = class_map.colour_table[class_id]
+            share = f"{counts[class_id] / counts.sum():.1%}"
+            table.add_row(f"[rgb({red},{green},{blue})]██[/] {name}", f"{counts[class_id]:,}", share)
+    console.print(table)
+
+
+def print_latency(answers: Sequence[Answer]) -> None:
+    rows: dict[str, Callable[[Answer], float]] = {
+        "decode the cloud": lambda answer: answer.status.decode_ms,
+        "voxelise, neighbour maps": lambda answer: answer.status.voxelise_ms,
+        "network": lambda answer: answer.status.network_ms,
+        "encode the labels": lambda answer: answer.status.encode_ms,
+        "node, receipt to publication": lambda answer: answer.status.total_ms,
+        "round trip over DDS": lambda answer: answer.round_trip_ms,
+    }
+    title = f"Latency on {answers[0].status.device}, median of {len(answers)} scans"
+    table = Table("stage", title=title, title_justify="left")
+    table.add_column("ms", justify="right")
+    for name, milliseconds in rows.items():
+        table.add_row(name, f"{median(map(milliseconds, answers)):.1f}")
+    console.print(table)
+
+
+def _draw(scan: Scan, class_id: np.ndarray, class_map: ClassMap, out: Path, what: str) -> None:
+    path = out / f"{scan.name}_{what.split()[0]}.png"
+    render_bird_eye(scan.points, class_id, class_map, path, title=f"{scan.name}: {what}")
+    _say(f"picture: [bold]{path}[/] ({what})")
+
+
+def _say_step(number: int, what: str) -> None:
+    console.print(f"[bold]{number}/5  {what}[/]")
+
+
+def _say(what: str) -> None:
+    console.print(INDENT + what)
+
+
+def _say_answer(scan: Scan, answer: Answer) -> None:
+    labelled = f"{answer.status.labelled:,} of them in the network's volume"
+    _say(f"{scan.name}: {len(scan.points):,} points in and out, {labelled}; {answer.round_trip_ms:.0f} ms")
+
+
+def _warn_if_untrained(card: Card) -> None:
+    if not card.trained:
+        _say("[bold white on red] UNTRAINED: these weights are random numbers, the labels mean nothing [/]")
+
+
+def _show_end_of(log: Path) -> None:
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+    console.print(f"The last lines of {log}:", *(f"\n{INDENT}{line}" for line in lines), markup=False)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    app()

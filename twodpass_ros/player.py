@@ -1,0 +1,168 @@
+"""Plays scans to a running node `segment` over DDS and waits for the labelled clouds. Used by the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+
+from twodpass_core.cloud import make_cloud, view_cloud
+from twodpass_core.data.scans import Scan
+from twodpass_core.errors import TwodpassError
+from twodpass_ros.conversion import point_cloud2
+from twodpass_ros.msg import SegmentationStatus
+from twodpass_ros.transport import RESULTS
+
+START_TIMEOUT, SCAN_TIMEOUT, STOP_TIMEOUT = 180.0, 120.0, 15.0
+"""Seconds."""
+RESEND_AFTER = 15.0
+"""Seconds without an answer after which a scan is sent again: the node's reader is best effort."""
+
+
+class NodeError(TwodpassError):
+    """The node does not do what it is there for."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the node made of a scan: class_id (N,) uint8, its own report, publication to receipt in milliseconds."""
+
+    class_id: np.ndarray
+    status: SegmentationStatus
+    round_trip_ms: float
+
+
+@contextmanager
+def running_node(weights: Path, device: str, domain_id: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The node `segment` in a process group of its own, its output in the file `log`; stopped on leaving."""
+    quoted = str(weights.resolve()).replace("'", "''")  # parameter values are YAML
+    command = [sys.executable, "-m", "twodpass_ros.segment", "--ros-args"]
+    command += ["-p", f"weights:='{quoted}'", "-p", f"device:='{device}'"]
+    environment = os.environ | {"ROS_DOMAIN_ID": str(domain_id)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process group to end, more firmly each time."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+class Player:
+    """The other side of the node's topics. A context manager; every failure is a NodeError."""
+
+    def __init__(self, process: subprocess.Popen[bytes], domain_id: int) -> None:
+        self._process = process
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node("player", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._state = self._node.create_client(GetState, "segment/get_state")
+        self._scans = self._node.create_publisher(PointCloud2, "segment/input/points", RESULTS)
+        self._clouds: dict[tuple[int, int], tuple[PointCloud2, float]] = {}
+        self._reports: dict[tuple[int, int], SegmentationStatus] = {}
+        self._node.create_subscription(PointCloud2, "segment/output/points", self._on_cloud, RESULTS)
+        self._node.create_subscription(SegmentationStatus, "segment/status", self._on_report, RESULTS)
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def wait_until_active(self) -> None:
+        """Returns when the node is ready for scans, and this side is connected to it."""
+        self._wait(self._state.service_is_ready, START_TIMEOUT, "starting")
+        reply = self._state.call_async(GetState.Request())
+        # The node answers only once its start is over, one way or the other.
+        self._wait(reply.done, START_TIMEOUT, "loading the weights")
+        state = reply.result().current_state
+        if state.id != State.PRIMARY_STATE_ACTIVE:
+            raise NodeError(f"the node did not start, it is {state.label}")
+        self._wait(self._is_connected, START_TIMEOUT, "connecting")
+
+    def send(self, scan: Scan) -> Answer:
+        """Plays one scan and waits for its labels. Exactly its points must come back, in order, byte for byte."""
+        sent = make_cloud(dict(zip(("x", "y", "z", "intensity"), scan.points.T, strict=True)))
+        header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id="lidar")
+        message, key = point_cloud2(header, sent), _key(header)
+        published = -RESEND_AFTER
+
+        def is_answered() -> bool:
+            nonlocal published
+            if time.monotonic() > published + RESEND_AFTER:
+                published = time.monotonic()
+                self._scans.publish(message)
+            return key in self._clouds and key in self._reports
+
+        self._wait(is_answered, SCAN_TIMEOUT, f"labelling {scan.name}")
+        cloud, received = self._clouds.pop(key)
+        labelled = view_cloud(cloud)
+        if labelled.num_points != len(scan.points):
+            raise NodeError(f"{scan.name}: {len(scan.points)} points went in, {labelled.num_points} came out")
+        if labelled.point_bytes(0, sent.point_step).tobytes() != sent.data.tobytes():
+            raise NodeError(f"{scan.name}: the points came out changed")
+        return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received - published))
+
+    def _is_connected(self) -> bool:
+        return bool(
+            self._scans.get_subscription_count()
+            and self._node.count_publishers("segment/output/points")
+            and self._node.count_publishers("segment/status")
+        )
+
+    def _on_cloud(self, cloud: PointCloud2) -> None:
+        self._clouds[_key(cloud.header)] = cloud, time.monotonic()
+
+    def _on_report(self, report: SegmentationStatus) -> None:
+        self._reports[_key(report.header)] = report
+
+    def _wait(self, is_done: Callable[[], Any], seconds: float, task: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_done():
+            if (code := self._process.poll()) is not None:
+                raise NodeError(f"the node ended with exit code {code} while {task}")
+            if time.monotonic() > deadline:
+                raise NodeError(f"the node gave no answer within {seconds:.0f} s while {task}")
+            self._executor.spin_once(timeout_sec=0.1)
+
+
+def _key(header: Header) -> tuple[int, int]:
+    return header.stamp.sec, header.stamp.nanosec
