@@ -5,7 +5,7 @@ IN_ROS := . .venv/ros2.sh &&
 .PHONY: help setup demo test test-slow lint bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: ## virtual environment, ROS 2 from PyPI unless one is sourced, messages and nodes; then: source .venv/ros2.sh
 	@PYTHON=$(PYTHON) scripts/setup.sh
