@@ -82,8 +82,15 @@ def import_official(
         reason = describe_problems(error) if isinstance(error, ValidationError) else error
         raise WeightsError(f"{path}: {reason}") from error
     tensors = checkpoint.tensors(references)
-    state_dict = {name: _convert(name, tensors[official[name]]) for name in ours}
+    state_dict = convert_state(tensors, ours, len(card.architecture.scales))
     return card, state_dict, ImportReport(len(ours), skipped, settings.sources, checkpoint.not_constructed)
+
+
+def convert_state(
+    official: Mapping[str, torch.Tensor], ours: Iterable[str], num_blocks: int
+) -> dict[str, torch.Tensor]:
+    """Our state dict, or gradients, for the names `ours` from the authors' (keys as in their `state_dict`)."""
+    return {name: _convert(name, official[key]) for name, key in official_names(ours, num_blocks).items()}
 
 
 def official_names(ours: Iterable[str], num_blocks: int) -> dict[str, str]:

@@ -67,7 +67,7 @@ class VoxelGrid(BaseModel):
             ValueError: there is such a point.
         """
         cell = self.cell_indices(points, 1)
-        if cell.numel() and not bool((cell.abs() < CELL_OFFSET - 1).all()):
+        if not bool(((cell > -CELL_OFFSET + 1) & (cell < CELL_OFFSET - 1)).all()):
             raise ValueError("a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only")
 
     def lower_corners(self, keys: Tensor) -> Tensor:
