@@ -1,0 +1,133 @@
+"""Point clouds in ROS 2 bags (sqlite3 and mcap), read by rosbags; no ROS installation is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.errors import BagError
+
+POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
+BAG_SUFFIXES: Final = (".mcap", ".db3")
+MAX_METADATA_BYTES: Final = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class StampedCloud:
+    """A PointCloud2 message with its header's time in nanoseconds."""
+
+    stamp_ns: int
+    message: Any
+
+
+@dataclass(frozen=True)
+class CloudTopic:
+    """One PointCloud2 topic of a bag."""
+
+    path: Path
+    topic: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[StampedCloud]:
+        """The topic's messages in the order of recording, read one at a time. Raises `BagError` for a damaged bag."""
+        typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
+        index = 0
+        with _open(self.path) as reader:
+            connections = [c for c in reader.connections if c.topic == self.topic and c.msgtype == POINT_CLOUD]
+            for _, _, raw in reader.messages(connections):
+                message: Any = typestore.deserialize_cdr(raw, POINT_CLOUD)
+                stamp = message.header.stamp
+                yield StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
+                index += 1
+        if index != self.count:
+            raise BagError(f"{self.path}: {self.topic} should have {self.count} clouds, but {index} could be read")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a ROS 2 bag: a folder that a recorder wrote, or one of its files."""
+    if path.is_dir():
+        return (path / "metadata.yaml").exists() or any(_storage_files(path))
+    return path.suffix in BAG_SUFFIXES
+
+
+def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
+    """The PointCloud2 topic of a bag: the one named, else the only one there is.
+
+    `path` is the bag's folder, or one .mcap or .db3 file. Raises `BagError`, which lists the topics there are.
+    """
+    with _open(path) as reader:
+        # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
+        counts: dict[str, int] = {}
+        for connection in reader.connections:
+            if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
+                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+        everything = sorted({f"{c.topic} ({c.msgtype}, {c.msgcount} messages)" for c in reader.connections})
+    clouds = ", ".join(sorted(counts))
+    if not counts:
+        raise BagError(f"{path}: holds no PointCloud2; it has {_shorten(everything) or 'no topics'}")
+    if topic is None and len(counts) > 1:
+        raise BagError(f"{path}: has several PointCloud2 topics, name one of them with --topic: {clouds}")
+    chosen = topic or next(iter(counts))
+    if chosen not in counts:
+        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {clouds}")
+    return CloudTopic(path, chosen, counts[chosen])
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Reader]:
+    """rosbags' reader of a checked bag. Whatever goes wrong inside becomes a `BagError` that names the file."""
+    try:
+        source = _checked(path)
+        with Reader(source) as reader:
+            yield reader
+    except BagError:
+        raise
+    except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
+        raise BagError(
+            f"{path}: cannot be read, it is damaged or no ROS 2 bag: {error or type(error).__name__}"
+        ) from error
+
+
+def _checked(path: Path) -> Path:
+    """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
+    if not path.exists():
+        raise BagError(f"{path}: does not exist")
+    if path.is_file():
+        if path.suffix not in BAG_SUFFIXES:
+            raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
+        files, source = [path], path
+    else:
+        files, source = _storage_files(path), path
+        metadata = path / "metadata.yaml"
+        if not metadata.exists():
+            if len(files) != 1:
+                raise BagError(
+                    f"{path}: has no metadata.yaml; `ros2 bag reindex {path}` writes it, or name its files one by one"
+                )
+            source = files[0]
+        elif metadata.stat().st_size > MAX_METADATA_BYTES:
+            raise BagError(f"{metadata}: is larger than {MAX_METADATA_BYTES} bytes, which no recorder writes")
+    for file in files:
+        if file.stat().st_size == 0:
+            raise BagError(f"{file}: is empty, nothing was recorded")
+        if file.suffix == ".mcap":
+            check_mcap(file)
+    return source
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in BAG_SUFFIXES)
+
+
+def _shorten(items: list[str]) -> str:
+    return ", ".join(items[:20]) + (f" and {len(items) - 20} more" if len(items) > 20 else "")

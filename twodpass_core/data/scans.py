@@ -1,0 +1,212 @@
+"""Scans from files, folders and bags, as one sequence of (N, 4) point arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.cloud import read_points
+from twodpass_core.data.bags import CloudTopic, StampedCloud, is_bag, open_clouds
+from twodpass_core.data.pcd import read_pcd
+from twodpass_core.errors import CloudError, ScanError
+
+SCAN_SUFFIXES: Final = (".pcd.bin", ".bin", ".npy", ".pcd")  # the longer of two that fit comes first
+SCAN_FOLDERS: Final = ("velodyne", "velodyne_points/data")  # of a SemanticKITTI sequence, of a KITTI raw drive
+KITTI_COLUMNS, NUSCENES_COLUMNS = 4, 5
+MAX_COORDINATE_M: Final = 1e6
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One turn of a LiDAR.
+
+    `name` is a file stem, unique in its sequence; `points` (N, 4) float32 x, y, z, intensity in the source's units;
+    `stamp_ns` is the message's time stamp, None for files.
+    """
+
+    name: str
+    points: npt.NDArray[np.float32]
+    stamp_ns: int | None
+
+
+@dataclass(frozen=True)
+class _ScanFile:
+    path: Path
+    name: str
+    columns: int | None
+    intensity_field: str | None
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def names(self) -> list[str]:
+        return [self.name]
+
+    def __iter__(self) -> Iterator[Scan]:
+        yield Scan(self.name, read_scan(self.path, self.columns, self.intensity_field), None)
+
+
+@dataclass(frozen=True)
+class _BagScans:
+    clouds: CloudTopic
+    name: str
+    intensity_field: str | None
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{self.name}_{index:06d}" for index in range(len(self))]
+
+    def __iter__(self) -> Iterator[Scan]:
+        return map(self._decode, range(len(self)), self.clouds)  # unlike a generator, goes on after a bad cloud
+
+    def _decode(self, index: int, cloud: StampedCloud) -> Scan:
+        try:
+            points = read_points(cloud.message, self.intensity_field)
+        except CloudError as error:
+            raise ScanError(f"{self.clouds.path}: cloud {index} of {self.clouds.topic}: {error}") from error
+        return Scan(f"{self.name}_{index:06d}", points, cloud.stamp_ns)
+
+
+@dataclass(frozen=True)
+class ScanSequence:
+    """Scans in order, read one at a time while iterating, which raises `ScanError` or `BagError`."""
+
+    sources: tuple[_ScanFile | _BagScans, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the scans, known without reading them."""
+        return [name for source in self.sources for name in source.names]
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def __iter__(self) -> Iterator[Scan]:
+        return chain.from_iterable(self.sources)
+
+
+def open_scans(
+    inputs: Sequence[Path], *, columns: int | None = None, topic: str | None = None, intensity_field: str | None = None
+) -> ScanSequence:
+    """Find the scans that the inputs hold, without reading points.
+
+    An input is a scan file (.bin with 4 float32 columns, nuScenes' .pcd.bin with 5, .npy, .pcd), a folder of them
+    (plain, a SemanticKITTI sequence, a KITTI raw drive), or a ROS 2 bag. `columns` overrides the number of columns of
+    .bin files, `topic` chooses a bag's PointCloud2 topic, `intensity_field` that field of .pcd files and clouds.
+
+    Scans are named after their files or bags; folders are added in front where that alone would not be unique.
+    Raises `ScanError` and `BagError`, which name the file.
+    """
+    if columns is not None and columns < 4:
+        raise ScanError(f"columns is {columns}, but x, y, z and intensity need at least 4")
+    if not inputs:
+        raise ScanError("no input was given: name scan files, folders of scans or ROS 2 bags")
+    paths = [path for entry in inputs for path in _find(Path(entry))]
+    names = _unique_names(paths)
+    sources: list[_ScanFile | _BagScans] = []
+    for path, name in zip(paths, names, strict=True):
+        if is_bag(path):
+            sources.append(_BagScans(open_clouds(path, topic), name, intensity_field))
+        else:
+            _check_file(path, columns)
+            sources.append(_ScanFile(path, name, columns, intensity_field))
+    return ScanSequence(tuple(sources))
+
+
+def read_scan(path: Path, columns: int | None = None, intensity_field: str | None = None) -> npt.NDArray[np.float32]:
+    """(N, 4) float32 points of one scan file; see `open_scans`. Raises `ScanError`."""
+    suffix = _suffix(path)
+    _check_file(path, columns)
+    if suffix == ".npy":
+        return _read_npy(path)
+    if suffix == ".pcd":
+        try:
+            return read_points(read_pcd(path), intensity_field)
+        except CloudError as error:
+            raise ScanError(f"{path}: {error}") from error
+    table = np.fromfile(path, "<f4").reshape(-1, _columns(path, columns))
+    points = np.ascontiguousarray(table[:, :4], np.float32)
+    farthest = np.max(np.abs(points[:, :3]), where=np.isfinite(points[:, :3]), initial=0)
+    if farthest > MAX_COORDINATE_M:
+        raise ScanError(f"{path}: a point is {farthest:.0e} m away, so this is no float32 file of that many columns")
+    return points
+
+
+def _find(path: Path) -> list[Path]:
+    """The scan files and bags that one input stands for."""
+    if not path.exists():
+        raise ScanError(f"{path}: does not exist")
+    if is_bag(path):
+        return [path]
+    if path.is_file():
+        if not _suffix(path):
+            raise ScanError(f"{path}: is no scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)")
+        return [path]
+    folders = [path / name for name in SCAN_FOLDERS if (path / name).is_dir()]
+    for folder in [*folders, path]:
+        found = sorted(file for file in folder.iterdir() if _suffix(file) and not file.name.startswith("."))
+        if found:
+            return found
+    raise ScanError(
+        f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {' or '.join(SCAN_FOLDERS)}"
+    )
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in SCAN_SUFFIXES if path.name.endswith(suffix)), "")
+
+
+def _columns(path: Path, columns: int | None) -> int:
+    return columns or (NUSCENES_COLUMNS if _suffix(path) == ".pcd.bin" else KITTI_COLUMNS)
+
+
+def _check_file(path: Path, columns: int | None) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read: {error.strerror}") from None
+    if size == 0:
+        raise ScanError(f"{path}: is empty")
+    if _suffix(path) in (".bin", ".pcd.bin") and size % (4 * _columns(path, columns)):
+        fitting = [str(k) for k in range(4, 9) if size % (4 * k) == 0]
+        raise ScanError(
+            f"{path}: {size} bytes are no whole number of points of {_columns(path, columns)} float32 columns; "
+            + (f"--columns {' or '.join(fitting)} would fit" if fitting else "the file is cut off or no scan")
+        )
+
+
+def _read_npy(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        # Mapped, so that a header that promises more than the file holds is found before memory is taken.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ScanError(f"{path}: is no .npy file of numbers: {error}") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] < 4 or array.dtype.kind != "f":
+        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+        raise ScanError(f"{path}: holds {found}; floating-point numbers of shape (N, 4 or more) are needed")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(array[:, :4], np.float32, order="C")
+
+
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """A file stem for each path: its own, with as many of the folders around it in front as make all of them differ."""
+    parts = []
+    for path in paths:
+        *folders, last = path.resolve().parts[1:]
+        parts.append([*folders, last.removesuffix(_suffix(path) or path.suffix)])
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["_".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    clashing = [str(path) for path, name in zip(paths, names, strict=True) if names.count(name) > 1]
+    raise ScanError(f"these inputs are one scan or differ in their suffix only, give one: {', '.join(clashing[:4])}")
