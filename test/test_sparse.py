@@ -29,7 +29,7 @@ def random_points(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 def cells_by_numpy(points: Tensor, scale: int) -> np.ndarray:
     """The published arithmetic: float32, multiply, divide, truncate."""
     xyz = points[:, :3].numpy()
-    low, high = np.float32(GRID.minimum), np.float32(GRID.maximum)
+    low, high = np.array(GRID.minimum, np.float32), np.array(GRID.maximum, np.float32)
     cells = np.ceil(np.array(GRID.cells) / scale).astype(np.float32)
     return np.trunc(cells * (xyz - low) / (high - low)).astype(np.int64)
 
@@ -120,7 +120,10 @@ def test_a_backend_can_be_used_for_scans_of_different_size_in_turn() -> None:
     for count in (500, 20, 300, 1):
         points, sample = random_points(count, seed=count)
         level = build_pyramid(points, sample, GRID, ()).levels[1]
-        features, weight = torch.randn(level.num_voxels, 4, dtype=torch.float64), torch.randn(27, 4, 4, dtype=torch.float64)
+        features, weight = (
+            torch.randn(level.num_voxels, 4, dtype=torch.float64),
+            torch.randn(27, 4, 4, dtype=torch.float64),
+        )
         torch.testing.assert_close(
             convolved(level, features, weight, backend), dense_convolution(level, features, weight)
         )
@@ -135,7 +138,9 @@ def test_convolution_gradients() -> None:
     weight = torch.randn(27, 2, 3, dtype=torch.float64, requires_grad=True)
     for addend_shape in ((3,), (level.num_voxels, 3)):
         addend = torch.randn(*addend_shape, dtype=torch.float64, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda x, w, a: backend.convolve(x, w, neighbours, a), (features, weight, addend))
+        assert torch.autograd.gradcheck(
+            lambda x, w, a: backend.convolve(x, w, neighbours, a), (features, weight, addend)
+        )
 
 
 def test_convolution_in_bf16_is_close_to_float32() -> None:

@@ -34,8 +34,8 @@ def lived_in(config: StudentConfig) -> PointVoxelStudent:
     with torch.no_grad():
         for module in student.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.3, 2)
+                module.get_buffer("running_mean").normal_(0, 0.2)
+                module.get_buffer("running_var").uniform_(0.3, 2)
                 module.weight.uniform_(0.5, 2)
                 module.bias.normal_(0, 0.2)
     return student.eval()
@@ -88,7 +88,9 @@ def test_every_parameter_learns() -> None:
     student = PointVoxelStudent(SMALL, GRID)
     output = student(scan(600))
     output.logits.square().mean().backward()
-    without = [name for name, parameter in student.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in student.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert without == []
 
 
@@ -104,13 +106,14 @@ def test_gradients_of_logits_agree_with_finite_differences() -> None:
     student = lived_in(StudentConfig(scales=(2, 4), width=4, num_classes=3, hidden=4)).double()
     points = scan(60)
     weight = torch.randn(60, 3, dtype=torch.float64)
-    convolution = student.blocks[0].voxel_branch[0].convolution1.weight
+    convolution = student.get_parameter("blocks.0.voxel_branch.0.convolution1.weight")
 
     def loss() -> Tensor:
         return (run_double(student, points) * weight).sum()
 
     loss().backward()
     index = (13, 1, 2)
+    assert convolution.grad is not None
     analytic, step = float(convolution.grad[index]), 1e-6
     with torch.no_grad():
         convolution[index] += step
@@ -124,7 +127,8 @@ def run_double(student: PointVoxelStudent, points: Tensor) -> Tensor:
     """Voxels are found in float32; the features then run in float64."""
     hook = student.point_encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     try:
-        return student(points).logits
+        logits: Tensor = student(points).logits
+        return logits
     finally:
         hook.remove()
 

@@ -1,4 +1,4 @@
-"""Rigid transforms. Frames follow REP-103 (x forward, y left, z up, metres, radians); a transform is named target_from_source."""
+"""Rigid transforms, named target_from_source. Frames follow REP-103: x forward, y left, z up, metres, radians."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RigidTransform:
 
     @classmethod
     def from_xyz_rpy(cls, values: Sequence[float]) -> RigidTransform:
-        """From x, y, z (metres), roll, pitch, yaw (radians, fixed axes x, y, z: the order of URDF and static_transform_publisher).
+        """From x, y, z (metres), roll, pitch, yaw (radians, about the fixed axes x, y, z as in URDF).
 
         Raises:
             ConfigError: not six finite numbers.

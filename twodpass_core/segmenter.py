@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ class Segmentation:
     """What the network says of N points, in their order."""
 
     class_id: npt.NDArray[np.uint8]  # (N,) 1..K-1; 255 where there is no answer
-    probability: npt.NDArray[np.float32]  # (N,) softmax over all K classes, taken at class_id; 0 where there is no answer
+    probability: npt.NDArray[np.float32]  # (N,) softmax over all K classes, taken at class_id; 0 without an answer
     scores: npt.NDArray[np.float32] | None  # (N, K) logits, zeros where there is no answer; None unless asked for
     stage_seconds: Mapping[str, float]  # stage name -> seconds, in the order of the stages
 
@@ -87,8 +87,8 @@ class Segmenter:
             votes: the scan is segmented this often, rotated about z by 2 pi k / votes, and logits are averaged.
             random_votes: draw the angles, and a small shift, at random as the authors do, instead.
 
-        Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to the
-        network: class_id 255, probability 0, scores 0.
+        Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to
+        the network: class_id 255, probability 0, scores 0.
 
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.
@@ -103,19 +103,20 @@ class Segmenter:
             raise ValueError(f"votes must be at least 1, not {votes}")
         clock = StageClock(self.device)
         with clock.stage("voxelise"):
-            on_device = torch.from_numpy(np.ascontiguousarray(points)).to(self.device)
+            on_device = torch.tensor(points, device=self.device)
             given = self.card.grid.contains(on_device) & on_device.isfinite().all(dim=1)
             given &= (on_device[:, :3] != 0).any(dim=1)
             kept = given.nonzero().squeeze(1)
             inside = on_device.index_select(0, kept)
         if kept.shape[0] == 0:
-            return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock)
+            return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
         if votes == 1 and random_votes is None:
             answer = self._network(inside, None, clock)
         else:
             answer = _average(self._network, inside, _vote_moves(votes, random_votes), clock)
         with clock.stage("gather"):
-            return _answer(points.shape[0], kept, answer, return_scores, clock)
+            class_id, probability, scores = _spread(answer, kept, points.shape[0], return_scores)
+        return Segmentation(class_id, probability, scores, clock.seconds())
 
     def warm_up(self) -> None:
         """Run once on made-up points, so that the first real scan is not slow and a lack of memory shows early."""
@@ -170,26 +171,26 @@ def _average(
     return CellLogits(total / votes, torch.arange(points.shape[0], device=points.device))
 
 
-def _answer(num_points: int, kept: Tensor, answer: CellLogits, return_scores: bool, clock: StageClock) -> Segmentation:
+def _spread(
+    answer: CellLogits, kept: Tensor, num_points: int, return_scores: bool
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """Class, probability and scores of all points from the logits of the cells of the points that were kept."""
     best = answer.logits[:, 1:].argmax(dim=1) + 1
     probability = answer.logits.softmax(dim=1).gather(1, best[:, None]).squeeze(1)
-    class_id = torch.full((num_points,), UNLABELLED, dtype=torch.uint8, device=kept.device)
-    class_id[kept] = best.to(torch.uint8).index_select(0, answer.point_to_cell)
-    probabilities = torch.zeros(num_points, dtype=torch.float32, device=kept.device)
-    probabilities[kept] = probability.index_select(0, answer.point_to_cell)
-    scores = None
-    if return_scores:
-        scores = torch.zeros(num_points, answer.logits.shape[1], dtype=torch.float32, device=kept.device)
-        scores[kept] = answer.logits.index_select(0, answer.point_to_cell)
-    return Segmentation(
-        class_id.cpu().numpy(), probabilities.cpu().numpy(), None if scores is None else scores.cpu().numpy(), clock.seconds()
-    )
+
+    def at_points(of_cells: Tensor, fill: int) -> npt.NDArray[Any]:
+        out = of_cells.new_full((num_points, *of_cells.shape[1:]), fill)
+        out[kept] = of_cells.index_select(0, answer.point_to_cell)
+        return out.cpu().numpy()
+
+    scores = at_points(answer.logits, 0) if return_scores else None
+    return at_points(best.to(torch.uint8), UNLABELLED), at_points(probability, 0), scores
 
 
-def _no_answer(num_points: int, num_classes: int, return_scores: bool, clock: StageClock) -> Segmentation:
+def _no_answer(num_points: int, num_classes: int, return_scores: bool, seconds: Mapping[str, float]) -> Segmentation:
     return Segmentation(
         np.full(num_points, UNLABELLED, dtype=np.uint8),
         np.zeros(num_points, dtype=np.float32),
         np.zeros((num_points, num_classes), dtype=np.float32) if return_scores else None,
-        clock.seconds(),
+        seconds,
     )

@@ -1,9 +1,10 @@
 """The student as it is deployed: the same function as PointVoxelStudent in evaluation mode, folded for speed.
 
 * Batch normalisation is folded into the convolution before it or the linear layer after it.
-* Whatever is equal for all points of a voxel is computed once per voxel; linear layers move behind the averages they commute with.
-* The classifier's first layer runs per voxel of each scale, the rest once per *cell*: points that share their voxel at every
-  output scale and so get the same answer.
+* Whatever is equal for all points of a voxel is computed once per voxel; linear layers move behind the averages they
+  commute with.
+* The classifier's first layer runs per voxel of each scale, the rest once per *cell*: points that share their voxel at
+  every output scale and so get the same answer.
 """
 
 from __future__ import annotations
@@ -41,17 +42,16 @@ class FoldedStudent:
 
     def __init__(self, student: PointVoxelStudent, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.grid, self.backend = student.config, student.grid, student.backend
-        encode, _, embed = student.point_encoder
+        encode, embed = student.point_encoder[0], student.point_encoder[2]
         # Coordinates span tens of metres and matter to the millimetre: the first layer stays in float32.
         self._encode = _Linear.of(encode, torch.float32, device)
         self._embed = _Linear.of(embed, dtype, device)
         self._blocks = [_Block(block, dtype, device) for block in student.blocks if isinstance(block, PointVoxelBlock)]
-        hidden, _, output = student.classifier
-        per_block = hidden.weight.detach().t().split(self.config.width)
-        self._hidden = [weight.to(device, dtype).contiguous() for weight in per_block]
-        self._hidden_bias = hidden.bias.detach().to(device, torch.float32)
+        hidden = _Linear.of(student.classifier[0], torch.float32, device)
+        self._hidden = [weight.to(dtype) for weight in hidden.weight.split(self.config.width)]
+        self._hidden_bias = hidden.bias
         # Rounding the logits themselves would decide close calls at random: the last layer is float32.
-        self._output = _Linear.of(output, torch.float32, device)
+        self._output = _Linear.of(student.classifier[2], torch.float32, device)
 
     @torch.inference_mode()
     def __call__(self, points: Tensor, sample: Tensor | None, clock: StageClock) -> CellLogits:
@@ -84,7 +84,9 @@ class _Linear:
     bias: Tensor
 
     @classmethod
-    def of(cls, layer: nn.Module, dtype: torch.dtype, device: torch.device, norm_before: nn.Module | None = None) -> _Linear:
+    def of(
+        cls, layer: nn.Module, dtype: torch.dtype, device: torch.device, norm_before: nn.Module | None = None
+    ) -> _Linear:
         """Take over a linear layer, with the batch normalisation that precedes it folded in."""
         assert isinstance(layer, nn.Linear)
         weight, bias = layer.weight.detach().double().t(), layer.bias.detach().double()

@@ -1,8 +1,8 @@
 """The student: the LiDAR network of 2DPASS (section 3.2), a point-voxel encoder on sparse voxels.
 
-At every scale a voxel branch convolves the occupied voxels and a point branch mixes them with their coarser surroundings; the
-point branches of all scales are read at the points and classified. This is the network in its trainable form; for inference
-`models.folded` computes the same faster.
+At every scale a voxel branch convolves the occupied voxels and a point branch mixes them with their coarser
+surroundings; the point branches of all scales are read at the points and classified. This is the network in its
+trainable form; for inference `models.folded` computes the same faster.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class PointVoxelStudent(nn.Module):
         )
         self.blocks = nn.ModuleList(PointVoxelBlock(width) for _ in config.scales)
         self.classifier = nn.Sequential(
-            nn.Linear(width * len(config.scales), config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.num_classes)
+            nn.Linear(width * len(config.scales), config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.num_classes),
         )
 
     def forward(self, points: Tensor, sample: Tensor | None = None) -> StudentOutput:
@@ -98,7 +100,13 @@ class PointVoxelBlock(nn.Module):
         self.point_branch = PointBranch(width)
 
     def forward(
-        self, features: Tensor, pyramid: VoxelPyramid, source: int, target: int, backend: SparseBackend, neighbours: object
+        self,
+        features: Tensor,
+        pyramid: VoxelPyramid,
+        source: int,
+        target: int,
+        backend: SparseBackend,
+        neighbours: object,
     ) -> tuple[Tensor, Tensor]:
         """(M_source, C) -> voxel features (M_source, C), point features (M_target, C)."""
         voxel_features = features
@@ -150,7 +158,7 @@ class SubmanifoldConvolution(nn.Module):
 
 
 class PointBranch(nn.Module):
-    """Voxel features beside those of their 2x2x2 surroundings, merged and averaged over the points of each coarser voxel."""
+    """Voxel features merged with those of their 2x2x2 surroundings, then averaged over the points of coarser voxels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -168,12 +176,12 @@ class PointBranch(nn.Module):
         surroundings = pyramid.levels[source].group_by_two()
         context = spread_rows(self.context(mean_rows(features, surroundings)), surroundings)
         direct = F.leaky_relu(self.direct(features), LEAK)
-        # Points of one voxel have equal inputs here, so merging per voxel and averaging over points afterwards is the same.
+        # All points of a voxel have equal inputs here: merging per voxel, then averaging over points, is the same.
         return pyramid.mean_pool(self.merge(torch.cat([direct, context], dim=1)), source, target)
 
 
 def describe_points(points: Tensor, pyramid: VoxelPyramid, grid: VoxelGrid) -> Tensor:
-    """(N, 10): x, y, z, intensity; xyz less the mean xyz of the points of its scale-1 voxel; xyz less that voxel's lower corner."""
+    """(N, 10): x, y, z, intensity; offset from the mean of its scale-1 voxel's points; offset from that voxel's corner."""
     xyz = points[:, :3]
     mean = spread_rows(mean_rows(xyz, pyramid.points), pyramid.points)
     corner = grid.lower_corners(pyramid.levels[1].keys).index_select(0, pyramid.points.group)

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-# A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that sorting keys sorts voxels by (sample, x, y, z).
-# Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
+# A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that keys sort as (sample, x, y, z) do. Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
 KEY_BITS = 16
 CELL_OFFSET = 1 << (KEY_BITS - 1)
 CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z
@@ -28,7 +27,9 @@ class VoxelGrid(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not all(low < high for low, high in zip(self.minimum, self.maximum, strict=True)):
-            raise ValueError(f"the volume's minimum {self.minimum} must be below its maximum {self.maximum} on every axis")
+            raise ValueError(
+                f"the volume's minimum {self.minimum} must be below its maximum {self.maximum} on every axis"
+            )
         if not all(0 < n < CELL_OFFSET // 2 for n in self.cells):
             raise ValueError(f"cells must be between 1 and {CELL_OFFSET // 2 - 1} on every axis, not {self.cells}")
         return self
@@ -47,8 +48,9 @@ class VoxelGrid(BaseModel):
     def cell_indices(self, points: Tensor, scale: int) -> Tensor:
         """(N, 3) int64 cell of each point (N, >=3) float32.
 
-        The arithmetic is float32 in the order multiply, divide, truncate towards zero, which decides the cell of points on a
-        border. Points beyond the volume get cells outside 0..cells-1; less than one cell below the minimum is still cell 0.
+        The arithmetic is float32 in the order multiply, divide, truncate towards zero, which decides the cell of
+        points on a border. Points beyond the volume get cells outside 0..cells-1; less than one cell below the minimum
+        is still cell 0.
         """
         minimum, maximum = points.new_tensor(self.minimum), points.new_tensor(self.maximum)
         cells = points.new_tensor(self.cells_at(scale))
@@ -61,14 +63,16 @@ class VoxelGrid(BaseModel):
         return key if sample is None else key + (sample << 3 * KEY_BITS)
 
     def check_reach(self, points: Tensor) -> None:
-        """Refuse points whose cells do not fit a key: non-finite ones, and those some 16,000 cells or more beyond the volume.
+        """Refuse points whose cells do not fit a key: not finite, or some 16,000 cells and more beyond the volume.
 
         Raises:
             ValueError: there is such a point.
         """
         cell = self.cell_indices(points, 1)
         if not bool(((cell > -CELL_OFFSET + 1) & (cell < CELL_OFFSET - 1)).all()):
-            raise ValueError("a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only")
+            raise ValueError(
+                "a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only"
+            )
 
     def lower_corners(self, keys: Tensor) -> Tensor:
         """(M, 3) float32 lower corners, in metres, of the scale-1 voxels with these keys."""

@@ -18,8 +18,8 @@ CENTRE = 13  # offset k stands for (dx, dy, dz) with k = (dx + 1) * 9 + (dy + 1)
 class NeighbourMap:
     """Pairs (voxel, neighbour) of one level, grouped by offset, and for each voxel the list of its pairs.
 
-    A convolution makes one product row per pair (features of the neighbour times the offset's weights) and sums the rows of each
-    voxel. Product rows are numbered: 0..M-1 the voxels themselves (the centre offset), then the P pairs.
+    A convolution makes one product row per pair (features of the neighbour times the offset's weights) and sums the
+    rows of each voxel. Product rows are numbered: 0..M-1 the voxels themselves (the centre offset), then the P pairs.
     """
 
     num_voxels: int
@@ -33,7 +33,7 @@ class NeighbourMap:
 def build_neighbour_map(level: VoxelLevel) -> NeighbourMap:
     """Find the up to 26 occupied neighbours of every voxel of a level.
 
-    Being a neighbour is mutual, so only the 13 offsets before the centre are searched and each pair is entered both ways.
+    Being a neighbour is mutual: only the 13 offsets before the centre are searched, each pair is entered both ways.
     """
     found = _neighbours_before(level)
     present = found >= 0
@@ -63,8 +63,8 @@ def build_neighbour_map(level: VoxelLevel) -> NeighbourMap:
 def _neighbours_before(level: VoxelLevel) -> Tensor:
     """(13, M) int32: the neighbour at each offset before the centre, -1 where there is none.
 
-    Voxels are looked up in a table with a row per occupied (sample, x, y) column and an entry per height, which is small because
-    LiDAR columns are few and low.
+    Voxels are looked up in a table with a row per occupied (sample, x, y) column and an entry per height, which is
+    small because LiDAR columns are few and low.
     """
     column_of_voxel, columns, height, num_heights = _columns(level)
     stride = num_heights + 2  # an empty cell below and above
@@ -83,7 +83,7 @@ def _neighbours_before(level: VoxelLevel) -> Tensor:
 
 
 def _columns(level: VoxelLevel) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Each voxel's column (M,), the columns' keys (U,) ascending, each voxel's height above the lowest (M,), the number of heights."""
+    """Each voxel's column (M,), the columns' keys (U,) ascending, each voxel's height (M,), the number of heights."""
     height = level.keys & ((1 << KEY_BITS) - 1)
     columns, column_of_voxel = torch.unique_consecutive(level.keys >> KEY_BITS, return_inverse=True)
     if level.num_voxels == 0:

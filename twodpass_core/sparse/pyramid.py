@@ -1,8 +1,9 @@
 """The voxel pyramid (eq. 4): the occupied voxels of a batch of points at every scale, and the way between scales.
 
-The cells of one scale need not nest in those of the next (63 cells of 1.587 m over 125 of 0.8 m), so scales are linked through
-the points. To do that once and cheaply, points are grouped into *atoms*: neighbours in voxel order that share their voxel at every
-scale. An atom belongs to exactly one voxel per scale, and there are about half as many atoms as points.
+The cells of one scale need not nest in those of the next (63 cells of 1.587 m over 125 of 0.8 m), so scales are linked
+through the points. To do that once and cheaply, points are grouped into *atoms*: neighbours in voxel order that share
+their voxel at every scale. An atom belongs to exactly one voxel per scale, and there are about half as many atoms as
+points.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class VoxelPyramid:
         return self.levels[scale].atoms.group.index_select(0, self.point_to_atom)
 
     def mean_pool(self, features: Tensor, source: int, target: int) -> Tensor:
-        """(M_source, C) -> (M_target, C): the mean over the points of each target voxel of their source voxels' features."""
+        """(M_source, C) -> (M_target, C): the mean over the points of each target voxel of their source voxels'
+        features.
+        """
         return mean_through(features, self.levels[source].atoms, self.levels[target].atoms, self.atom_sizes)
 
 
@@ -64,7 +67,8 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
         points: (N, >=3) float32, metres, finite. N may be 0.
         sample: (N,) int64 index of the scan each point belongs to, or None for one scan.
 
-    Points outside the grid keep cells of their own there (negative, or beyond the last): they see their neighbours like any other.
+    Points outside the grid keep cells of their own there (negative, or beyond the last): they see their neighbours
+    like any other.
 
     Raises:
         ValueError: a point is not finite, or thousands of cells away from the volume.

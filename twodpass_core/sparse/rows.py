@@ -1,6 +1,7 @@
 """Rows in groups: sums, means and copies of feature rows between points, atoms and voxels, with gradients.
 
-All of it rests on torch's embedding_bag: on the CPU it is threaded, vectorised and accumulates bf16 in float32, many times faster than index_add.
+All of it rests on torch's embedding_bag: on the CPU it is threaded, vectorised and accumulates bf16 in float32, many
+times faster than index_add.
 """
 
 from __future__ import annotations
@@ -57,23 +58,24 @@ def sum_rows(features: Tensor, index: Tensor, offsets: Tensor, weights: Tensor |
 
 def mean_rows(features: Tensor, membership: Membership) -> Tensor:
     """(R, C) -> (G, C): the mean over the rows of each group."""
-    out: Tensor = _Mean.apply(features, membership)
+    out: Tensor = _Mean.apply(features, membership)  # type: ignore[no-untyped-call]
     return out
 
 
 def spread_rows(features: Tensor, membership: Membership) -> Tensor:
     """(G, C) -> (R, C): every row gets its group's features."""
-    out: Tensor = _Spread.apply(features, membership)
+    out: Tensor = _Spread.apply(features, membership)  # type: ignore[no-untyped-call]
     return out
 
 
 def mean_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
-    """(G_source, C) -> (G_target, C): spread to the rows that both group, then the weighted mean over each target group's rows.
+    """(G_source, C) -> (G_target, C): spread to the rows that both group, then the weighted mean over each target
+    group's rows.
 
     `weights` (R,) integer: how often each row counts.
     """
     totals = sum_rows(weights[:, None].to(torch.float32), target.order, target.offsets).to(features.dtype)
-    out: Tensor = _MeanThrough.apply(features, source, target, weights, totals)
+    out: Tensor = _MeanThrough.apply(features, source, target, weights, totals)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -85,7 +87,7 @@ class _Mean(Function):
         return sums / membership.sizes()[:, None].to(features.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         shares = grad / ctx.membership.sizes()[:, None].to(grad.dtype)
         return shares.index_select(0, ctx.membership.group), None
 
@@ -97,7 +99,7 @@ class _Spread(Function):
         return features.index_select(0, membership.group)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return sum_rows(grad.contiguous(), ctx.membership.order, ctx.membership.offsets), None
 
 
@@ -110,7 +112,7 @@ class _MeanThrough(Function):
         return _sum_through(features, source, target, weights) / totals
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         source, target, weights, totals = ctx.saved
         return _sum_through(grad / totals, target, source, weights), None, None, None, None
 

@@ -26,8 +26,8 @@ class TorchBackend:
         return build_neighbour_map(level)
 
     def convolve(self, features: Tensor, weight: Tensor, neighbour_map: NeighbourMap, addend: Tensor) -> Tensor:
-        out: Tensor = _Convolution.apply(features, weight, addend, neighbour_map, self._workspace)
-        return out
+        out: Tensor = _Convolution.apply(features, weight, addend, neighbour_map, self._workspace)  # type: ignore[no-
+        untyped-call] return out
 
 
 class _Convolution(Function):
@@ -40,12 +40,12 @@ class _Convolution(Function):
         return _convolve(features, weight, addend, pairs, workspace)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors
         grad = grad.contiguous()
         grad_features = grad_weight = None
         if ctx.needs_input_grad[0]:
-            # Neighbourhood is mutual: the gradient is the convolution with every weight transposed and at the opposite offset.
+            # Neighbourhood is mutual: the gradient is a convolution with the weights transposed, at opposite offsets.
             opposite = weight.flip(0).transpose(1, 2).contiguous()
             grad_features = _convolve(grad, opposite, grad.new_zeros(weight.shape[1]), ctx.pairs, ctx.workspace)
         if ctx.needs_input_grad[1]:

@@ -1,4 +1,4 @@
-"""Scratch memory that outlives one call: a scan needs the same large buffers again and again, and fresh pages are slow."""
+"""Scratch memory that outlives one call: every scan needs the same large buffers, and fresh pages are slow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Workspace:
         self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def rows(self, name: str, count: int, width: int, like: Tensor) -> Tensor:
-        """(count, width) of `like`'s dtype and device, uninitialised; the next call with this name reuses the memory."""
+        """(count, width) of `like`'s dtype and device, uninitialised; the next call with this name reuses it."""
         key = (name, like.dtype, like.device)
         size = count * width
         buffer = self._buffers.get(key)

@@ -1,0 +1,58 @@
+"""Rigid transforms and the sensor mounting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from twodpass_core.errors import ConfigError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.sensor import SensorMounting
+
+
+def test_yaw_turns_x_to_y() -> None:
+    target_from_source = RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, math.pi / 2])
+    moved = target_from_source.apply(np.array([[1, 0, 0], [0, 1, 0]], dtype=np.float32))
+    np.testing.assert_allclose(moved, [[1, 3, 3], [0, 2, 3]], atol=1e-6)
+
+
+def test_roll_pitch_yaw_are_about_fixed_axes() -> None:
+    target_from_source = RigidTransform.from_xyz_rpy([0, 0, 0, math.pi / 2, 0, math.pi / 2])
+    # z goes to -y by the roll, then to x by the yaw.
+    moved = target_from_source.apply(np.array([[0, 0, 1]], dtype=np.float32))
+    np.testing.assert_allclose(moved, [[1, 0, 0]], atol=1e-6)
+
+
+def test_pitch_down_lowers_what_is_ahead() -> None:
+    """REP-103: positive pitch about y (left) turns x towards -z."""
+    moved = RigidTransform.from_xyz_rpy([0, 0, 0, 0, 0.1, 0]).apply(np.array([[10, 0, 0]], dtype=np.float32))
+    assert moved[0, 2] == pytest.approx(-10 * math.sin(0.1), abs=1e-5)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [1, 2, 3, 4, 5, float("nan")], []])
+def test_transforms_need_six_finite_numbers(values: list[float]) -> None:
+    with pytest.raises(ConfigError, match="six finite numbers"):
+        RigidTransform.from_xyz_rpy(values)
+
+
+def test_mounting_moves_real_points_only() -> None:
+    mounting = SensorMounting(RigidTransform.from_xyz_rpy([0, 0, 1.0, 0, 0, 0]), intensity_scale=1 / 255)
+    points = np.array([[1, 2, 3, 255], [0, 0, 0, 9], [np.nan, 0, 0, 0], [1, 1, np.inf, 0]], dtype=np.float32)
+    before = points.copy()
+    moved = mounting.to_training(points)
+    np.testing.assert_allclose(moved[0], [1, 2, 4, 1])
+    assert np.isnan(moved[1:]).all()
+    np.testing.assert_array_equal(points, before)
+
+
+def test_identity_mounting_keeps_bits() -> None:
+    points = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    assert np.array_equal(SensorMounting().to_training(points), points)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_intensity_scale_must_be_positive(scale: float) -> None:
+    with pytest.raises(ConfigError, match="intensity_scale"):
+        SensorMounting(intensity_scale=scale)

@@ -1,0 +1,191 @@
+"""The Segmenter's contract: every point answered, in order, and nothing made up where there is no return."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.errors import ConfigError, WeightsError
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.segmenter import Segmenter, choose_device
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, save_weights
+
+GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
+ARCHITECTURE = StudentConfig(scales=(2, 4), width=8, hidden=16)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    card = Card(
+        architecture=ARCHITECTURE, grid=GRID, class_map=ClassMap.load("semantickitti"), intensity_max=1.0,
+        trained=False, origin="seeded for tests", licence="none",
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, PointVoxelStudent(ARCHITECTURE, GRID).state_dict(), card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(weights: Path) -> Segmenter:
+    return Segmenter.from_weights(weights, device="cpu")
+
+
+def scan(count: int, seed: int = 0) -> np.ndarray:
+    low, high = (-9.9, -9.9, -1.9, 0.0), (9.9, 9.9, 1.9, 1.0)
+    return np.random.default_rng(seed).uniform(low, high, size=(count, 4)).astype(np.float32)
+
+
+def scores_of(segmenter: Segmenter, points: np.ndarray, votes: int = 1) -> np.ndarray:
+    result = segmenter.segment(points, return_scores=True, votes=votes)
+    assert result.scores is not None
+    return result.scores
+
+
+def test_every_point_inside_gets_a_class_and_its_probability(segmenter: Segmenter) -> None:
+    result = segmenter.segment(scan(800), return_scores=True)
+    assert result.class_id.dtype == np.uint8
+    assert result.class_id.shape == (800,)
+    assert result.class_id.min() >= 1
+    assert result.class_id.max() <= 19
+    assert result.scores is not None
+    assert np.array_equal(result.class_id, result.scores[:, 1:].argmax(axis=1) + 1)
+    softmax = np.exp(result.scores) / np.exp(result.scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(result.probability, softmax[np.arange(800), result.class_id], rtol=1e-5)
+
+
+def test_points_without_an_answer_do_not_touch_the_others(segmenter: Segmenter) -> None:
+    good = scan(500)
+    bad = np.array(
+        [
+            [0, 0, 0, 0.5],  # no return
+            [np.nan, 0, 0, 0],
+            [1, np.inf, 0, 0],
+            [1, 1, -np.inf, 0],
+            [1, 1, 1, np.nan],
+            [10, 0, 0, 0],  # on the border of the volume
+            [0, 0, 5, 0],
+            [1e30, 0, 0, 0],
+        ],
+        dtype=np.float32,
+    )
+    places = np.random.default_rng(1).permutation(508)
+    mixed = np.concatenate([good, bad])[places]
+    untouched = mixed.copy()
+    result = segmenter.segment(mixed, return_scores=True)
+    alone = segmenter.segment(good, return_scores=True)
+    is_good = places < 500
+    assert (result.class_id[~is_good] == UNLABELLED).all()
+    assert (result.probability[~is_good] == 0).all()
+    assert result.scores is not None
+    assert alone.scores is not None
+    assert (result.scores[~is_good] == 0).all()
+    assert np.array_equal(result.class_id[is_good], alone.class_id[places[is_good]])
+    np.testing.assert_allclose(result.scores[is_good], alone.scores[places[is_good]], atol=1e-5)
+    np.testing.assert_array_equal(mixed, untouched)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_empty_and_lonely(segmenter: Segmenter, count: int) -> None:
+    assert segmenter.segment(scan(count)).class_id.shape == (count,)
+
+
+def test_all_points_outside(segmenter: Segmenter) -> None:
+    result = segmenter.segment(scan(20) + np.float32(100), return_scores=True)
+    assert (result.class_id == UNLABELLED).all()
+    assert result.scores is not None
+    assert result.scores.shape == (20, 20)
+
+
+def test_the_same_scan_gives_the_same_labels(segmenter: Segmenter) -> None:
+    first, second = segmenter.segment(scan(2000)), segmenter.segment(scan(2000))
+    assert np.array_equal(first.class_id, second.class_id)
+    assert np.array_equal(first.probability, second.probability)
+
+
+def test_votes_average_the_logits_of_rotated_scans(segmenter: Segmenter) -> None:
+    points = scan(400)
+    inside = (
+        np.abs(points[:, :2]).max(axis=1) < 6.9
+    )  # stays in the volume whatever the angle, so it can be rotated by hand
+    points = points[inside]
+    quarter_turned = points.copy()
+    quarter_turned[:, 0], quarter_turned[:, 1] = -points[:, 1], points[:, 0]
+    half_turned = points * np.array([-1, -1, 1, 1], np.float32)
+    three_quarters = points.copy()
+    three_quarters[:, 0], three_quarters[:, 1] = points[:, 1], -points[:, 0]
+    turned = np.stack([points, quarter_turned, half_turned, three_quarters])
+    mean_scores = np.mean([scores_of(segmenter, scan) for scan in turned], axis=0)
+    # A rotation in float32 moves a few points across a cell border.
+    close = np.abs(scores_of(segmenter, points, votes=4) - mean_scores).max(axis=1) < 1e-3
+    assert close.mean() > 0.95
+
+
+def test_corners_that_rotate_out_of_the_volume_keep_an_answer(segmenter: Segmenter) -> None:
+    corners = np.array([[9.9, 9.9, 0, 0.1], [-9.9, 9.9, 0, 0.1]], dtype=np.float32)
+    result = segmenter.segment(corners, votes=8)
+    assert (result.class_id != UNLABELLED).all()
+
+
+def test_random_votes_follow_their_generator(segmenter: Segmenter) -> None:
+    points = scan(300)
+
+    def scores(seed: int) -> np.ndarray:
+        result = segmenter.segment(points, True, votes=2, random_votes=np.random.default_rng(seed))
+        assert result.scores is not None
+        return result.scores
+
+    assert np.array_equal(scores(3), scores(3))
+    assert not np.array_equal(scores(3), scores(4))
+
+
+def test_stages_are_timed_in_order(segmenter: Segmenter) -> None:
+    stages = list(segmenter.segment(scan(100)).stage_seconds)
+    assert stages == ["voxelise", "neighbours", "point_encoder", "block_0", "block_1", "classifier", "gather"]
+
+
+@pytest.mark.parametrize("points", [np.zeros((3, 3), np.float32), np.zeros((3, 4)), np.zeros(4, np.float32)])
+def test_wrong_arrays_are_refused(segmenter: Segmenter, points: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"\(N, 4\) float32"):
+        segmenter.segment(points)
+
+
+def test_read_only_points_are_fine(segmenter: Segmenter) -> None:
+    points = scan(50)
+    points.flags.writeable = False
+    assert (segmenter.segment(points).class_id != UNLABELLED).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_other_precisions_mostly_agree(weights: Path, segmenter: Segmenter, precision: str) -> None:
+    reduced = Segmenter.from_weights(weights, device="cpu", precision=precision)  # type: ignore[arg-type]
+    points = scan(3000)
+    assert (reduced.segment(points).class_id == segmenter.segment(points).class_id).mean() > 0.95
+
+
+def test_wrong_settings_are_refused(weights: Path) -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        Segmenter.from_weights(weights, precision="int3")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="backend"):
+        Segmenter.from_weights(weights, backend="abacus")
+    with pytest.raises(ConfigError, match="abacus"):
+        choose_device("abacus")
+    with pytest.raises(ConfigError, match="not supported"):
+        choose_device("meta")
+    with pytest.raises(ConfigError, match="CUDA devices"):
+        choose_device("cuda:99")
+    with pytest.raises(WeightsError, match=r"absent\.safetensors"):
+        Segmenter.from_weights("absent.safetensors")
+
+
+def test_a_closed_segmenter_says_so(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, device="cpu")
+    segmenter.warm_up()
+    segmenter.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        segmenter.segment(scan(10))
