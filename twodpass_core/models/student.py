@@ -158,7 +158,7 @@ class SubmanifoldConvolution(nn.Module):
 
 
 class PointBranch(nn.Module):
-    """Voxel features merged with those of their 2x2x2 surroundings, then averaged over the points of coarser voxels."""
+    """Voxel features merged with those of their 2x2x2 surroundings, then averaged over points."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class PointBranch(nn.Module):
 
 
 def describe_points(points: Tensor, pyramid: VoxelPyramid, grid: VoxelGrid) -> Tensor:
-    """(N, 10): x, y, z, intensity; offset from the mean of its scale-1 voxel's points; offset from that voxel's corner."""
+    """(N, 10): x, y, z, intensity; offset from the mean of the scale-1 voxel's points; offset from its corner."""
     xyz = points[:, :3]
     mean = spread_rows(mean_rows(xyz, pyramid.points), pyramid.points)
     corner = grid.lower_corners(pyramid.levels[1].keys).index_select(0, pyramid.points.group)

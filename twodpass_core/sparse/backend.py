@@ -11,7 +11,7 @@ from twodpass_core.sparse.pyramid import VoxelLevel
 
 
 class SparseBackend(Protocol):
-    """Builds neighbour maps, once per level, and convolves with them. Weights are in one layout whatever the backend."""
+    """Builds neighbour maps, once per level, and convolves with them. All read one weight layout."""
 
     name: str
 

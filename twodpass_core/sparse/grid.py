@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-# A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that keys sort as (sample, x, y, z) do. Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
+# A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that keys sort as (sample, x, y, z) do.
+# Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
 KEY_BITS = 16
 CELL_OFFSET = 1 << (KEY_BITS - 1)
 CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z

@@ -26,8 +26,9 @@ class TorchBackend:
         return build_neighbour_map(level)
 
     def convolve(self, features: Tensor, weight: Tensor, neighbour_map: NeighbourMap, addend: Tensor) -> Tensor:
-        out: Tensor = _Convolution.apply(features, weight, addend, neighbour_map, self._workspace)  # type: ignore[no-
-        untyped-call] return out
+        arguments = features, weight, addend, neighbour_map, self._workspace
+        out: Tensor = _Convolution.apply(*arguments)  # type: ignore[no-untyped-call]
+        return out
 
 
 class _Convolution(Function):
