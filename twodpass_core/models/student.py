@@ -92,7 +92,7 @@ class PointVoxelStudent(nn.Module):
 
 
 class PointVoxelBlock(nn.Module):
-    """One scale: two residual blocks on the voxels, and the point branch that carries their result to the next scale."""
+    """One scale: two residual blocks on the voxels, and the point branch that carries them to the next scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
