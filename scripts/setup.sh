@@ -18,7 +18,7 @@ run() {
   shift
   say "$what"
   while sleep 10 >/dev/null 2>&1; do
-    printf '   %4d s  %.100s\n' "$((SECONDS - started))" "$(tail -n 1 "$log")"
+    printf '   %4d s  %.100s\n' "$((SECONDS - started))" "$(grep -v WARNING "$log" | tail -n 1)"
   done &
   ticker=$!
   "$@" >>"$log" 2>&1 || status=$?
@@ -125,12 +125,17 @@ if ! done_already build "$wanted"; then
   mark_done build "$wanted"
 fi
 
+case "${ROS_DISTRO:-}" in
+  humble | jazzy) profile=FASTRTPS_DEFAULT_PROFILES_FILE ;;
+  *) profile=FASTDDS_DEFAULT_PROFILES_FILE ;;
+esac
 cat >"$venv/ros2.sh" <<EOF
 # Written by scripts/setup.sh. Source it: twodpass, its nodes and messages, and ROS 2 are then there.
 . '$venv/bin/activate'
 . '$venv/ros2/install/setup.sh'
+# The sources go before their installed links, so that a new file counts at once.
+export PYTHONPATH="$repository:\$PYTHONPATH"
 # Shared memory large enough for clouds; your own profile goes first.
-export FASTDDS_DEFAULT_PROFILES_FILE="\${FASTDDS_DEFAULT_PROFILES_FILE:-$repository/config/fastdds.xml}"
-export FASTRTPS_DEFAULT_PROFILES_FILE="\${FASTRTPS_DEFAULT_PROFILES_FILE:-\$FASTDDS_DEFAULT_PROFILES_FILE}"
+export $profile="\${$profile:-$repository/config/fastdds.xml}"
 EOF
 say "Ready (Python $version, $kind): source .venv/ros2.sh"
