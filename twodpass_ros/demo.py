@@ -23,7 +23,7 @@ from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.data.scans import Scan, open_scans
-from twodpass_core.errors import TwodpassError
+from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
@@ -35,7 +35,7 @@ try:
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
 
-SEED = 3
+SEED = 38
 LOG_LINES = 25
 INDENT = "    "
 
@@ -77,7 +77,10 @@ def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: in
 
     _say_step(2, "Opening the scans")
     scans = read_scans(inputs, frames) if inputs else simulate_street(frames)
-    first, first_truth = next(scans)
+    try:
+        first, first_truth = next(scans)
+    except StopIteration:
+        raise ScanError(f"{', '.join(map(str, inputs))}: holds no scan") from None
     _say(f"{'files given' if inputs else 'a simulated street, seen by a spinning 64-beam LiDAR'}: {first.name}, ...")
 
     domain_id, log = 1 + os.getpid() % 100, out / "node.log"

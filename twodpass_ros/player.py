@@ -29,7 +29,7 @@ from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
 from twodpass_ros.transport import RESULTS
 
-START_TIMEOUT, SCAN_TIMEOUT, STOP_TIMEOUT = 180.0, 120.0, 15.0
+START_TIMEOUT, SCAN_TIMEOUT, STOP_TIMEOUT = 180.0, 60.0, 15.0
 """Seconds."""
 RESEND_AFTER = 15.0
 """Seconds without an answer after which a scan is sent again: the node's reader is best effort."""

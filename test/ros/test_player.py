@@ -1,0 +1,62 @@
+"""What the demo checks, against a node that does it wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twodpass_core.data.scans import Scan
+from twodpass_ros.player import NodeError, Player
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCAN = Scan("one", np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32), None)
+
+
+@contextmanager
+def player_of(fault: str) -> Iterator[Player]:
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(Path(__file__).with_name("faulty_node.py")), fault]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+    try:
+        with Player(process, int(os.environ["ROS_DOMAIN_ID"])) as player:
+            yield player
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_sound_answers_are_taken_one_after_the_other() -> None:
+    with player_of("nothing") as player:
+        player.wait_until_active()
+        for count in (500, 1, 300):
+            answer = player.send(Scan("some", SCAN.points[:count], None))
+            assert answer.class_id.tolist() == [9] * count
+            assert answer.status.points == count
+            assert answer.round_trip_ms > 0.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("loses a point", "one: 500 points went in, 499 came out"),
+        ("swaps points", "one: the points came out changed"),
+        ("dies", "ended with exit code 7 while labelling one"),
+    ],
+)
+def test_wrong_answers_are_told(fault: str, said: str) -> None:
+    with player_of(fault) as player:
+        player.wait_until_active()
+        with pytest.raises(NodeError, match=said):
+            player.send(SCAN)
+
+
+def test_node_that_did_not_start_is_told() -> None:
+    with player_of("unconfigured") as player, pytest.raises(NodeError, match="did not start, it is unconfigured"):
+        player.wait_until_active()
