@@ -1,0 +1,85 @@
+"""Starts the node `segment`; with `bag` also plays a recording, with `rviz` also shows the labelled clouds.
+
+ros2 launch twodpass_ros segment.launch.py weights:=WEIGHTS points:=/velodyne_points rviz:=true
+"""
+
+import os
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, GroupAction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description():
+    config = PathJoinSubstitution([FindPackageShare("twodpass_ros"), "config"])
+    fast_dds_profile = PathJoinSubstitution([config, "fastdds.xml"])
+
+    arguments = [
+        ("namespace", "", "Namespace of the nodes and their topics."),
+        ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
+        ("params_file", PathJoinSubstitution([config, "segment.yaml"]), "Parameters of the node (YAML)."),
+        ("autostart", "true", "Configure and activate the node at start."),
+        ("use_respawn", "false", "Start the node again when it ends unexpectedly."),
+        ("log_level", "info", "debug, info, warn, error or fatal."),
+        ("weights", "", "Weights file (.safetensors). Empty: as in params_file."),
+        ("device", "", "auto, cpu, cuda or cuda:N. Empty: as in params_file."),
+        ("points", "~/input/points", "Topic of the point clouds to label."),
+        ("bag", "", "Bag to play, with its /clock. Empty: none."),
+        ("rviz", "false", "Show the labelled clouds in RViz."),
+        ("rviz_frame", "velodyne", "RViz's fixed frame: the frame_id of the clouds, or a frame that tf knows."),
+    ]
+    value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
+
+    def is_given(name):
+        return IfCondition(PythonExpression(["'", value[name], "' != ''"]))
+
+    segment = GroupAction(
+        [
+            PushRosNamespace(value["namespace"]),
+            SetParametersFromFile(value["params_file"]),
+            SetParameter("use_sim_time", value["use_sim_time"]),
+            SetParameter("autostart", value["autostart"]),
+            SetParameter("weights", ParameterValue(value["weights"], value_type=str), condition=is_given("weights")),
+            SetParameter("device", value["device"], condition=is_given("device")),
+            Node(
+                package="twodpass_ros",
+                executable="segment",
+                name="segment",
+                output="screen",
+                respawn=value["use_respawn"],
+                respawn_delay=2.0,
+                remappings=[("~/input/points", value["points"])],
+                ros_arguments=["--log-level", value["log_level"]],
+            ),
+        ]
+    )
+    rviz = GroupAction(
+        [
+            PushRosNamespace(value["namespace"]),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                arguments=["-d", PathJoinSubstitution([config, "segment.rviz"]), "-f", value["rviz_frame"]],
+                parameters=[{"use_sim_time": value["use_sim_time"]}],
+            ),
+        ],
+        condition=IfCondition(value["rviz"]),
+    )
+    play = ExecuteProcess(
+        cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen", condition=is_given("bag")
+    )
+
+    # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
+    older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
+    large_clouds = SetEnvironmentVariable(profile, EnvironmentVariable(profile, default_value=[fast_dds_profile]))
+
+    return LaunchDescription(
+        [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
+        + [large_clouds, segment, rviz, play]
+    )

@@ -1,0 +1,77 @@
+"""The node `segment` with a made-up network: quick, and it fails when the first point's intensity asks for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import IntEnum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.errors import WeightsError
+from twodpass_ros.segment import main
+
+
+class Fault(IntEnum):
+    """What the network does, asked for by the intensity of a scan's first point."""
+
+    OUT_OF_MEMORY = -1
+    EXCEPTION = -2
+    SLOW = -3
+    HANGS = -4
+
+
+SECONDS = {Fault.SLOW: 0.8, Fault.HANGS: 60.0}
+
+
+class FakeSegmenter:
+    """Class 1 + (10 x, rounded, modulo 19); nothing for points that are not finite."""
+
+    device = "cpu"
+    card = SimpleNamespace(trained=True)
+    class_map = ClassMap.load("semantickitti")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def warm_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def segment(self, points: np.ndarray, votes: int = 1) -> Any:
+        fault = points[0, 3] if len(points) else 0
+        if fault == Fault.OUT_OF_MEMORY:
+            raise torch.cuda.OutOfMemoryError("made up by the test")
+        if fault == Fault.EXCEPTION:
+            raise RuntimeError("made up by the test")
+        time.sleep(SECONDS.get(fault, self.seconds))
+        finite = np.isfinite(points).all(axis=1)
+        class_id = np.full(len(points), 255, np.uint8)
+        class_id[finite] = 1 + np.round(10 * points[finite, 0]).astype(np.int64) % 19
+        stages = {"voxelise": 0.001, "neighbours": 0.001, "classifier": 0.001}
+        return SimpleNamespace(class_id=class_id, probability=finite * np.float32(0.5), stage_seconds=stages)
+
+
+def load(path: Path, device: str, precision: str, backend: str) -> Any:
+    """`path` is the name of a behaviour."""
+    match path.name:
+        case "quick":
+            return FakeSegmenter(seconds=0.0)
+        case "slow":
+            return FakeSegmenter(seconds=0.06)
+        case "loads_forever":
+            time.sleep(60.0)
+        case "no_driver":
+            raise RuntimeError("no NVIDIA driver, made up by the test")
+    raise WeightsError(f"{path}: cannot be read, made up by the test")
+
+
+if __name__ == "__main__":
+    sys.exit(main(load_segmenter=load))

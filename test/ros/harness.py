@@ -1,0 +1,267 @@
+"""What the tests over DDS share: the node in a process of its own, and its peer, that sends scans and reads answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+
+from twodpass_core.cloud import make_cloud
+from twodpass_ros.conversion import point_cloud2
+from twodpass_ros.msg import SegmentationStatus
+
+FOLDER = Path(__file__).resolve().parent
+REPOSITORY = FOLDER.parents[1]
+HANG = 60.0
+"""Seconds after which a wait is a failure: a bound against hangs, generous for a loaded machine."""
+
+
+class NodeProcess:
+    """A node in a process group of its own, as a launch would start it. Its log is kept."""
+
+    def __init__(self, command: list[str], ros_arguments: tuple[str, ...]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, *command, "--ros-args", *ros_arguments],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        self.pid = self._process.pid
+
+    @classmethod
+    def fake(cls, *ros_arguments: str, weights: str = "quick") -> NodeProcess:
+        """The node with the made-up network of fake_segment.py."""
+        return cls([str(FOLDER / "fake_segment.py")], ("-p", f"weights:={weights}", *ros_arguments))
+
+    @classmethod
+    def real(cls, *ros_arguments: str) -> NodeProcess:
+        """The node as it is."""
+        return cls(["-m", "twodpass_ros.segment"], ros_arguments)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_alive():
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self, number: signal.Signals, timeout: float) -> int:
+        """Sends a signal; returns the exit code."""
+        self._process.send_signal(number)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = HANG) -> int:
+        return self._process.wait(timeout)
+
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Peer:
+    """Sends scans to /segment and keeps all that comes back."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("peer", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.labelled: list[PointCloud2] = []
+        self.statuses: list[SegmentationStatus] = []
+        self.diagnostics: list[DiagnosticStatus] = []
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        self.scans = self.node.create_publisher(PointCloud2, "/segment/input/points", reliable)
+        self._results = self._read_results()
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, reliable)
+
+    def _keep_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnostics += [status for status in message.status if status.name.startswith("/segment:")]
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def spin_until(self, condition: Callable[[], object], what: str, timeout: float = HANG) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f"waited {timeout} s in vain for {what}"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def wait_for_active_node(self) -> None:
+        """Until scans and results have found their ways."""
+        self.spin_until(
+            lambda: (
+                self.scans.get_subscription_count()
+                and self.node.count_publishers("/segment/output/points")
+                and self.node.count_publishers("/segment/status")
+                and self.diagnostics
+            ),
+            "an active node",
+        )
+        while not (self.labelled and self.statuses):  # then the node has found this reader, too
+            self.scans.publish(scan())
+            self.spin(0.1)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets what has come so far."""
+        self.spin(0.1)
+        self.labelled.clear()
+        self.statuses.clear()
+        self.diagnostics.clear()
+
+    @contextlib.contextmanager
+    def not_reading(self) -> Iterator[None]:
+        """Nobody reads the results meanwhile."""
+        for subscription in self._results:
+            self.node.destroy_subscription(subscription)
+        yield
+        self._results = self._read_results()
+
+    def _read_results(self) -> list[Any]:
+        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        return [
+            self.node.create_subscription(PointCloud2, "/segment/output/points", self.labelled.append, reliable),
+            self.node.create_subscription(SegmentationStatus, "/segment/status", self.statuses.append, reliable),
+        ]
+
+    def label(self, message: PointCloud2) -> PointCloud2:
+        """Sends a scan and waits for its labelled cloud."""
+        before = len(self.labelled)
+        self.scans.publish(message)
+        self.spin_until(lambda: len(self.labelled) > before, "a labelled cloud")
+        return self.labelled[-1]
+
+    def next_level(self) -> bytes:
+        """The level of the next diagnostics."""
+        self.diagnostics.clear()
+        self.spin_until(lambda: self.diagnostics, "diagnostics")
+        return bytes(self.diagnostics[-1].level)
+
+    def levels(self) -> list[bytes]:
+        return [status.level for status in self.diagnostics]
+
+    def value(self, key: str) -> str:
+        """A value of the newest diagnostics."""
+        self.spin_until(lambda: self.diagnostics, "diagnostics")
+        return {entry.key: entry.value for entry in self.diagnostics[-1].values}[key]
+
+    def dropped(self) -> int:
+        return int(self.value("dropped"))
+
+    def published(self) -> int:
+        return int(self.value("published"))
+
+    def call(self, service_type: type[Any], name: str, request: Any) -> Any:
+        client = self.node.create_client(service_type, name)
+        assert client.wait_for_service(HANG), f"no service {name}"
+        future = client.call_async(request)
+        self.spin_until(future.done, name)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def state(self) -> int:
+        return int(self.call(GetState, "/segment/get_state", GetState.Request()).current_state.id)
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.call(ChangeState, "/segment/change_state", request).success)
+
+    def wait_for_state(self, state: int) -> None:
+        end = time.monotonic() + HANG
+        while self.state() != state:
+            assert time.monotonic() < end, f"state {state} was not reached"
+
+    def set_parameter(self, name: str, value: Any) -> str:
+        """Returns the reason of a refusal, or ''."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        result = self.call(SetParameters, "/segment/set_parameters", request).results[0]
+        assert result.successful == (not result.reason)
+        return str(result.reason)
+
+
+def scan(points: int = 50, first_intensity: float = 0.5, stamp: tuple[int, int] = (7, 11)) -> PointCloud2:
+    """A small cloud of x, y, z, intensity, ring; x = 1.0, 1.1, 1.2 ..."""
+    x = 1.0 + 0.1 * np.arange(points, dtype=np.float32)
+    intensity = np.full(points, 0.5, np.float32)
+    intensity[:1] = first_intensity
+    ring = (np.arange(points) % 16).astype(np.uint16)
+    cloud = make_cloud({"x": x, "y": -x, "z": 0 * x - 1.0, "intensity": intensity, "ring": ring})
+    message = point_cloud2(PointCloud2().header, cloud)
+    message.header.frame_id = "velodyne"
+    message.header.stamp.sec, message.header.stamp.nanosec = stamp
+    return message
+
+
+def malformed() -> PointCloud2:
+    """Says 50 points, holds 49."""
+    message = scan()
+    message.data = array("B", bytes(message.data)[: -message.point_step])
+    return message
+
+
+def records(message: PointCloud2, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns of a little-endian cloud without row padding, read without the code under test."""
+    types = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 8: "<f8"}
+    fields = {field.name: field for field in message.fields}
+    dtype = np.dtype(
+        {
+            "names": list(names),
+            "formats": [types[fields[name].datatype] for name in names],
+            "offsets": [fields[name].offset for name in names],
+            "itemsize": message.point_step,
+        }
+    )
+    data = np.frombuffer(message.data, dtype)
+    return {name: data[name] for name in names}
+
+
+INACTIVE, ACTIVE, UNCONFIGURED, FINALIZED = (
+    State.PRIMARY_STATE_INACTIVE,
+    State.PRIMARY_STATE_ACTIVE,
+    State.PRIMARY_STATE_UNCONFIGURED,
+    State.PRIMARY_STATE_FINALIZED,
+)

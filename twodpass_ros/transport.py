@@ -1,0 +1,117 @@
+"""How scans and labels travel: quality of service, what is said when it does not match, and losses on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.subscription import Subscription
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+SCANS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Sensor data, the newest only: takes from every kind of publisher."""
+
+RESULTS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""The newest result, to reliable and best-effort readers alike."""
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Reaches readers that join late, too."""
+
+
+def create_publisher(node: Node, message_type: type[Any], topic: str, qos: QoSProfile) -> Any:
+    """A publisher that logs, with what to do, when a reader asks for a quality of service it does not offer."""
+    resolved = node.resolve_topic_name(topic)
+
+    def explain(event: Any) -> None:
+        node.get_logger().warning(
+            f"A reader of {resolved} gets nothing: its {_policy(event)} is not compatible with what is offered. "
+            f"Set the reader (in RViz: under the display's Topic) to {qos.reliability.name}, {qos.durability.name}."
+        )
+
+    return node.create_publisher(
+        message_type, topic, qos, event_callbacks=PublisherEventCallbacks(incompatible_qos=explain)
+    )
+
+
+def create_subscription(
+    node: Node,
+    message_type: type[Any],
+    topic: str,
+    on_message: Callable[[Any], None],
+    on_lost: Callable[[int], None],
+) -> Any:
+    """A subscription to the newest message; `on_lost` hears how many were lost or replaced before they were taken.
+
+    Logs, with what to do, when a publisher offers less than is asked for.
+    """
+    resolved = node.resolve_topic_name(topic)
+    gaps = SequenceGaps()
+
+    def explain(event: Any) -> None:
+        node.get_logger().warning(
+            f"A publisher on {resolved} is not heard: its {_policy(event)} is not compatible with what is asked for. "
+            f"Set the publisher to {SCANS.reliability.name}, {SCANS.durability.name}."
+        )
+
+    def lost_on_the_way(event: Any) -> None:
+        if not gaps.numbered:  # numbers tell of these losses, too
+            on_lost(event.total_count_change)
+
+    def take(message: Any, info: Mapping[str, Any]) -> None:
+        if missing := gaps.before(info):
+            on_lost(missing)
+        on_message(message)
+
+    events = SubscriptionEventCallbacks(incompatible_qos=explain, message_lost=lost_on_the_way)
+    # Humble's callbacks hear nothing of a message's origin.
+    callback = take if hasattr(Subscription, "CallbackType") else on_message
+    return node.create_subscription(message_type, topic, callback, SCANS, event_callbacks=events)
+
+
+class SequenceGaps:
+    """Losses, from the numbers that DDS gives to the messages of each publisher.
+
+    DDS's own event of lost messages does not tell of those that a newer one replaced in the queue.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[bytes, int] = {}
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the middleware numbers messages and says whose they are (since Kilted)."""
+        return bool(self._newest)
+
+    def before(self, info: Mapping[str, Any]) -> int:
+        """How many messages are missing between the publisher's previous one and this."""
+        number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
+        if number is None or publisher is None:
+            return 0
+        newest = self._newest.get(publisher["data"], number - 1)
+        self._newest[publisher["data"]] = number
+        return max(0, number - newest - 1)
+
+
+def _policy(event: Any) -> str:
+    return str(qos_policy_name_from_kind(event.last_policy_kind)).lower()
