@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,14 +11,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import BagError
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd  # a dependency of rosbags
+
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
 BAG_SUFFIXES: Final = (".mcap", ".db3")
 MAX_METADATA_BYTES: Final = 4 * 2**20
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,7 @@ class CloudTopic:
         typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
         index = 0
         with _open(self.path) as reader:
-            connections = [c for c in reader.connections if c.topic == self.topic and c.msgtype == POINT_CLOUD]
-            for _, _, raw in reader.messages(connections):
+            for raw in _serialised(reader, self.topic):
                 message: Any = typestore.deserialize_cdr(raw, POINT_CLOUD)
                 stamp = message.header.stamp
                 yield StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
@@ -89,6 +97,9 @@ def _open(path: Path) -> Iterator[Reader]:
     try:
         source = _checked(path)
         with Reader(source) as reader:
+            if reader.compression_mode == "file":  # only now there is something to check
+                for storage in _storages(reader):
+                    _check_file(Path(storage.path))
             yield reader
     except BagError:
         raise
@@ -96,6 +107,26 @@ def _open(path: Path) -> Iterator[Reader]:
         raise BagError(
             f"{path}: cannot be read, it is damaged or no ROS 2 bag: {error or type(error).__name__}"
         ) from error
+
+
+def _storages(reader: Reader) -> list[Any]:
+    """rosbags' readers of the single files."""
+    return reader.storage.storages if isinstance(reader.storage, DirectoryReader) else [reader.storage]
+
+
+def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:
+    """The serialised clouds of a topic. Compressed ones are unpacked here, since rosbags does it without a bound."""
+    for storage in _storages(reader):
+        connections = [c for c in storage.connections if c.topic == topic and c.msgtype == POINT_CLOUD]
+        for _, _, raw in storage.messages(connections) if connections else ():
+            if reader.compression_mode == "message":
+                decompressor = zstd.ZstdDecompressor()
+                raw = decompressor.decompress(raw, MAX_MESSAGE_BYTES)
+                if not decompressor.eof:
+                    raise ValueError(
+                        f"a compressed message is cut off or unpacks to more than {MAX_MESSAGE_BYTES} bytes"
+                    )
+            yield raw
 
 
 def _checked(path: Path) -> Path:
@@ -118,11 +149,31 @@ def _checked(path: Path) -> Path:
         elif metadata.stat().st_size > MAX_METADATA_BYTES:
             raise BagError(f"{metadata}: is larger than {MAX_METADATA_BYTES} bytes, which no recorder writes")
     for file in files:
-        if file.stat().st_size == 0:
-            raise BagError(f"{file}: is empty, nothing was recorded")
-        if file.suffix == ".mcap":
-            check_mcap(file)
+        _check_file(file)
     return source
+
+
+def _check_file(file: Path) -> None:
+    if file.stat().st_size == 0:
+        raise BagError(f"{file}: is empty, nothing was recorded")
+    if file.suffix == ".mcap":
+        check_mcap(file)
+    if file.suffix == ".db3":
+        _check_sqlite(file)
+
+
+def _check_sqlite(path: Path) -> None:
+    """Refuse a file shorter than its header says (sqlite.org/fileformat2): SQLite would read the rest as zeros."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise BagError(f"{path}: is no SQLite database")
+    (page_bytes,) = struct.unpack_from(">H", header, 16)
+    changes, pages = struct.unpack_from(">II", header, 24)
+    (valid_for,) = struct.unpack_from(">I", header, 92)
+    expected = (65536 if page_bytes == 1 else page_bytes) * pages
+    if changes == valid_for and path.stat().st_size < expected:
+        raise BagError(f"{path}: ends at byte {path.stat().st_size} of {expected}: the file is cut off")
 
 
 def _storage_files(folder: Path) -> list[Path]:

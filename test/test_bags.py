@@ -1,0 +1,370 @@
+"""Bags: clouds from both storages, the choice of topic, what is said of bags that are cut off, damaged or hostile."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lz4.frame
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from twodpass_core.cloud import make_cloud, read_points
+from twodpass_core.data.bags import is_bag, open_clouds
+from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.data.scans import open_scans
+from twodpass_core.errors import BagError, CloudError, ScanError
+
+TYPES = get_typestore(Stores.ROS2_HUMBLE)
+CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+STORAGES = [StoragePlugin.SQLITE3, StoragePlugin.MCAP]
+START_NS = 1_714_506_077_250_967_979
+
+
+def cloud_points(index: int, count: int = 50) -> np.ndarray:
+    return np.random.default_rng(index).normal(scale=20, size=(count, 4)).astype(np.float32)
+
+
+def cloud_message(index: int, count: int = 50) -> Any:
+    points = cloud_points(index, count)
+    cloud = make_cloud({name: points[:, k] for k, name in enumerate(("x", "y", "z", "intensity"))})
+    t = TYPES.types
+    seconds, nanoseconds = divmod(START_NS + index * 10**8, 10**9)
+    header = t["std_msgs/msg/Header"](t["builtin_interfaces/msg/Time"](seconds, nanoseconds), "lidar")
+    fields = [t["sensor_msgs/msg/PointField"](f.name, f.offset, int(f.datatype), f.count) for f in cloud.fields]
+    return t[CLOUD_TYPE](
+        header, cloud.height, cloud.width, fields, False, cloud.point_step, cloud.row_step, cloud.data, True
+    )
+
+
+def write_bag(
+    path: Path,
+    storage: StoragePlugin,
+    topics: dict[str, list[Any]],
+    compression: CompressionMode = CompressionMode.NONE,
+) -> Path:
+    """A bag with clouds, texts and raw bytes (written as clouds) on the topics."""
+    writer = Writer(path, version=9, storage_plugin=storage)
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        for topic, messages in topics.items():
+            is_text = bool(messages) and isinstance(messages[0], str)
+            kind = "std_msgs/msg/String" if is_text else CLOUD_TYPE
+            connection = writer.add_connection(topic, kind, typestore=TYPES)
+            for index, message in enumerate(messages):
+                value = TYPES.types[kind](message) if is_text else message
+                raw = value if isinstance(value, bytes) else TYPES.serialize_cdr(value, kind)
+                writer.write(connection, START_NS + index * 10**8 + 5, raw)
+    return path
+
+
+def storage_file(bag: Path) -> Path:
+    return next(file for file in bag.iterdir() if file.suffix in (".db3", ".mcap"))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_clouds_come_back_as_written(tmp_path: Path, storage: StoragePlugin, as_file: bool) -> None:
+    bag = write_bag(
+        tmp_path / "drive", storage, {"/points": [cloud_message(k) for k in range(3)], "/rosout": ["a", "b"]}
+    )
+    path = storage_file(bag) if as_file else bag
+    assert is_bag(path)
+    scans = open_scans([path])
+    assert len(scans) == 3
+    for _ in range(2):
+        for index, scan in enumerate(scans):
+            assert scan.name == f"drive_{index:06d}"
+            assert scan.stamp_ns == START_NS + index * 10**8
+            np.testing.assert_array_equal(scan.points, cloud_points(index))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("compression", [CompressionMode.FILE, CompressionMode.MESSAGE, CompressionMode.STORAGE])
+def test_compressed_bags(tmp_path: Path, storage: StoragePlugin, compression: CompressionMode) -> None:
+    if storage == StoragePlugin.SQLITE3 and compression == CompressionMode.STORAGE:
+        pytest.skip("sqlite3 has no compression of its own")
+    bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(k) for k in range(3)]}, compression)
+    for index, scan in enumerate(open_scans([bag])):
+        np.testing.assert_array_equal(scan.points, cloud_points(index))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_choice_of_topic(tmp_path: Path, storage: StoragePlugin) -> None:
+    topics = {"/front": [cloud_message(1)], "/rear": [cloud_message(2)], "/idle": [], "/rosout": ["a"]}
+    bag = write_bag(tmp_path / "two", storage, topics)
+    with pytest.raises(BagError, match=r"two: has several PointCloud2 topics, .* --topic: /front, /rear$"):
+        open_clouds(bag)
+    with pytest.raises(BagError, match=r"no PointCloud2 on '/rosout'; its PointCloud2 topics are /front, /rear$"):
+        open_clouds(bag, "/rosout")
+    (cloud,) = open_clouds(bag, "/rear")
+    np.testing.assert_array_equal(read_points(cloud.message), cloud_points(2))
+
+    bag = write_bag(tmp_path / "none", storage, {"/rosout": ["a", "b"]})
+    with pytest.raises(BagError, match=r"holds no PointCloud2; it has /rosout \(std_msgs/msg/String, 2 messages\)"):
+        open_clouds(bag)
+
+
+def test_a_bag_without_its_metadata(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [cloud_message(0)]})
+    (bag / "metadata.yaml").unlink()
+    assert len(open_clouds(bag)) == 1
+    (bag / "second.mcap").write_bytes(storage_file(bag).read_bytes())
+    with pytest.raises(BagError, match="ros2 bag reindex"):
+        open_clouds(bag)
+
+
+def test_a_real_bag_of_raw_packets(shared_data: Path) -> None:
+    with pytest.raises(BagError, match=r"holds no PointCloud2; it has /velodyne_packets \(velodyne_msgs/msg/Velodyne"):
+        open_clouds(shared_data / "velodyne_nebula/vlp16/1673400471837873222")
+
+
+def test_messages_are_read_one_at_a_time(tmp_path: Path) -> None:
+    good, bad = cloud_message(0), replace(cloud_message(1), width=51)
+    bag = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3, {"/points": [good, bad, good]})
+    scans = iter(open_scans([bag]))
+    assert next(scans).points.shape == (50, 4)
+    with pytest.raises(ScanError, match="drive: cloud 1 of /points: data: 800 bytes do not fit height 1 x width 51"):
+        next(scans)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("raw", [b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 200, b"\xff" * 64])
+def test_messages_that_are_no_clouds(tmp_path: Path, storage: StoragePlugin, raw: bytes) -> None:
+    bag = write_bag(tmp_path / "drive", storage, {"/points": [raw]})
+    with pytest.raises(BagError, match="drive: cannot be read"):
+        list(open_clouds(bag))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_fewer_clouds_than_promised(tmp_path: Path, storage: StoragePlugin) -> None:
+    bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(0)]})
+    metadata = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(metadata.replace("message_count: 1", "message_count: 9"))
+    clouds = open_clouds(bag)
+    assert len(clouds) == 9
+    with pytest.raises(BagError, match="/points should have 9 clouds, but 1 could be read"):
+        list(clouds)
+
+
+@pytest.fixture(scope="module")
+def bag_bytes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("bags")
+    found = {}
+    for storage, mode in ((STORAGES[0], CompressionMode.NONE), (STORAGES[1], CompressionMode.STORAGE)):
+        messages = [cloud_message(k, 200) for k in range(3)]
+        bag = write_bag(folder / storage.name, storage, {"/points": messages}, mode)
+        found[storage_file(bag).suffix] = storage_file(bag).read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("kept", [0, 1, 8, 40, 500, 0.25, 0.5, 0.75, 0.95, -40, -9, -1])
+@pytest.mark.parametrize("suffix", [".db3", ".mcap"])
+def test_a_bag_that_is_cut_off(tmp_path: Path, bag_bytes: dict[str, bytes], suffix: str, kept: float) -> None:
+    whole = bag_bytes[suffix]
+    path = tmp_path / f"drive{suffix}"
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(BagError, match=rf"drive\{suffix}: "):
+        list(open_clouds(path))
+
+
+@given(data=st.data(), suffix=st.sampled_from([".db3", ".mcap"]))
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_bag_with_wrong_bytes(tmp_path: Path, bag_bytes: dict[str, bytes], data: st.DataObject, suffix: str) -> None:
+    content = bytearray(bag_bytes[suffix])
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.one_of(st.integers(0, 300), st.integers(0, len(content) - 1)))
+        content[position] = data.draw(st.integers(0, 255))
+    path = tmp_path / f"drive{suffix}"
+    path.write_bytes(content)
+    with contextlib.suppress(BagError, CloudError):  # anything else is a failure
+        for cloud in open_clouds(path):
+            read_points(cloud.message)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "[]", "rosbag2_bagfile_information: 7", "a: [", "- " * 5000, "rosbag2_bagfile_information: {version: 99}"],
+)
+def test_damaged_metadata(tmp_path: Path, metadata: str) -> None:
+    bag = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3, {"/points": [cloud_message(0)]})
+    (bag / "metadata.yaml").write_text(metadata)
+    with pytest.raises(BagError, match="drive: cannot be read"):
+        open_clouds(bag)
+
+
+def test_what_is_no_bag(tmp_path: Path) -> None:
+    (tmp_path / "drive.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (tmp_path / "metadata.yaml").write_text("#" * (5 * 2**20))
+    for path, reason in (
+        (tmp_path / "absent.mcap", "does not exist"),
+        (tmp_path / "drive.bag", "is no ROS 2 bag"),
+        (tmp_path, "metadata.yaml: is larger"),
+    ):
+        with pytest.raises(BagError, match=reason):
+            open_clouds(path)
+
+
+# MCAP files written by hand, so that they can lie.
+
+
+@dataclass(frozen=True)
+class Chunk:
+    compression: str
+    packed: bytes
+    size: int
+    start: int = START_NS
+    end: int = START_NS
+    crc: int = 0
+
+
+def record(opcode: int, body: bytes) -> bytes:
+    return struct.pack("<BQ", opcode, len(body)) + body
+
+
+def text(value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return struct.pack("<I", len(raw)) + raw
+
+
+def mcap_message(index: int) -> bytes:
+    raw = bytes(TYPES.serialize_cdr(cloud_message(index), CLOUD_TYPE))
+    return record(5, struct.pack("<HIQQ", 1, index, START_NS, START_NS) + raw)
+
+
+def mcap_file(chunks: list[Chunk], index: Callable[[int, Chunk], tuple[int, Chunk]] = lambda *entry: entry) -> bytes:
+    """An MCAP file of these chunks; `index` may change the offset and the chunk that the index tells of."""
+    schema = record(3, struct.pack("<H", 1) + text(CLOUD_TYPE) + text("ros2msg") + text(""))
+    channel = record(4, struct.pack("<HH", 1, 1) + text("/points") + text("cdr") + struct.pack("<I", 0))
+    out = b"\x89MCAP0\r\n" + record(1, text("ros2") + text("test")) + schema + channel
+    summary = schema + channel
+    for chunk in chunks:
+        offset = len(out)
+        head = struct.pack("<QQQI", chunk.start, chunk.end, chunk.size, chunk.crc)
+        out += record(6, head + text(chunk.compression) + struct.pack("<Q", len(chunk.packed)) + chunk.packed)
+        length = len(out) - offset
+        message_index = record(7, struct.pack("<HIQQ", 1, 16, chunk.start, 0))
+        offset, told = index(offset, chunk)
+        body = struct.pack("<QQQQ", told.start, told.end, offset, length) + text(struct.pack("<HQ", 1, len(out)))
+        body += struct.pack("<Q", len(message_index)) + text(told.compression)
+        summary += record(8, body + struct.pack("<QQ", len(told.packed), told.size))
+        out += message_index
+    statistics = struct.pack("<QHIIIIQQ", len(chunks), 1, 1, 0, 0, len(chunks), START_NS, START_NS)
+    summary += record(11, statistics + text(struct.pack("<HQ", 1, len(chunks))))
+    return out + summary + record(2, struct.pack("<QQI", len(out), 0, 0)) + b"\x89MCAP0\r\n"
+
+
+def zstd_bomb(size: int) -> bytes:
+    """A Zstandard frame of unknown size whose 4-byte blocks each repeat one byte 128 KiB times."""
+    blocks = size // 2**17
+    headers = [(2**17 << 3 | 1 << 1 | (k == blocks - 1)).to_bytes(3, "little") + b"\0" for k in range(blocks)]
+    return bytes.fromhex("28b52ffd") + bytes([0x00, 0x58]) + b"".join(headers)
+
+
+def test_hand_written_mcap_files_are_sound(tmp_path: Path) -> None:
+    raw = mcap_message(0)
+    packed = [
+        Chunk("", raw, len(raw), crc=zlib.crc32(raw)),
+        Chunk("lz4", lz4.frame.compress(raw), len(raw)),
+        Chunk("lz4", lz4.frame.compress(raw, store_size=False, block_linked=False, content_checksum=True), len(raw)),
+        Chunk("lz4", lz4.frame.compress(raw, block_size=7, block_checksum=True), len(raw)),
+    ]
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(mcap_file(packed))
+    clouds = list(open_clouds(path))
+    assert len(clouds) == 4
+    for cloud in clouds:
+        np.testing.assert_array_equal(read_points(cloud.message), cloud_points(0))
+
+
+RAW = mcap_message(0)
+SOUND = Chunk("", RAW, len(RAW))
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "Zstandard bomb": (mcap_file([Chunk("zstd", zstd_bomb(2**31), 1000)]), "may unpack to 2147483648"),
+    "Zstandard bomb after a sound frame": (
+        mcap_file([Chunk("zstd", zstd_bomb(2**17) + b"\x50\x2a\x4d\x18" + text(b"skip") + zstd_bomb(2**30), 1000)]),
+        "may unpack to",
+    ),
+    "LZ4 bomb": (mcap_file([Chunk("lz4", lz4.frame.compress(bytes(80 * 2**20)), 1000)]), "may unpack to"),
+    "chunk that claims gigabytes": (mcap_file([replace(SOUND, size=2**40)]), "may unpack to 1099511627776"),
+    "many chunks of one time": (
+        mcap_file([Chunk("zstd", zstd_bomb(60 * 2**20), 60 * 2**20)] * 30), "chunks of the same time",
+    ),
+    "unknown compression": (mcap_file([replace(SOUND, compression="xz")]), "'xz' is unknown"),
+    "index of a chunk that is not there": (
+        mcap_file([SOUND], lambda offset, chunk: (offset + 8, chunk)), "not there",
+    ),
+    "index of another size": (
+        mcap_file([SOUND], lambda offset, chunk: (offset, replace(chunk, size=2**50))), "not there",
+    ),
+    "index at the end of time": (
+        mcap_file([SOUND], lambda offset, chunk: (2**63, chunk)), "not there",
+    ),
+    "record that claims exabytes": (
+        b"\x89MCAP0\r\n" + struct.pack("<BQ", 1, 2**62) + mcap_file([SOUND])[17:], "a record of 4611",
+    ),
+    "summary in the wrong place": (
+        mcap_file([SOUND])[:-28] + bytes(range(20)) + b"\x89MCAP0\r\n", "the summary is not",
+    ),
+    "only magic": (b"\x89MCAP0\r\n" * 2, "cut off"),
+    "text": (b"hello world, this is no bag at all, but it is long enough", "no MCAP file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_mcap_files_are_refused_with_file_and_offset(tmp_path: Path, case: str) -> None:
+    content, reason = HOSTILE[case]
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(content)
+    with pytest.raises(BagError, match=rf"drive\.mcap: at byte \d+: .*{reason}"):
+        open_clouds(path)
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from twodpass_core.data.bags import open_clouds
+from twodpass_core.errors import BagError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in sys.argv[1:]:
+    try:
+        for cloud in open_clouds(Path(name)):
+            pass
+    except BagError:
+        continue
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_hostile_bags_take_little_memory(tmp_path: Path) -> None:
+    for number, (content, _) in enumerate(HOSTILE.values()):
+        (tmp_path / f"{number}.mcap").write_bytes(content)
+    write_bag(tmp_path / "message_bomb", STORAGES[0], {"/points": [zstd_bomb(2**31)]}, CompressionMode.NONE)
+    metadata = tmp_path / "message_bomb/metadata.yaml"
+    text = metadata.read_text().replace("compression_format: ''", "compression_format: zstd")
+    metadata.write_text(text.replace("compression_mode: ''", "compression_mode: MESSAGE"))
+    assert "MESSAGE" in metadata.read_text()
+    with pytest.raises(BagError, match="unpacks to more than"):
+        list(open_clouds(tmp_path / "message_bomb"))
+    names = [str(path) for path in tmp_path.iterdir()]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", CHILD, *names], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 500 * 1024
+
+
+def test_chunks_just_within_the_bound_are_let_through(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(mcap_file([Chunk("zstd", zstd_bomb(64 * 2**20), 64 * 2**20)]))
+    check_mcap(path)
