@@ -6,7 +6,6 @@ whole or not at all, and nothing in them can run code.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
+from twodpass_core.files import replacing
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.sparse.grid import VoxelGrid
 
@@ -91,14 +91,11 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], card: Card)
     except WeightsError as error:
         raise WeightsError(f"{path}: not written: {error}") from error
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        safetensors.torch.save_file(tensors, partial, {CARD_KEY: card.model_dump_json()})
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            safetensors.torch.save_file(tensors, partial, {CARD_KEY: card.model_dump_json()})
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:

@@ -1,0 +1,191 @@
+"""The command `twodpass`: its subcommands and their options. What they do is in the modules beside, imported on use."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="LiDAR semantic segmentation, trained with camera images, deployed without a camera.",
+)
+
+
+class Precision(str, Enum):
+    """Number format of the network."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+ScanInputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT...", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
+    ),
+]
+Columns = Annotated[
+    int | None, typer.Option(min=4, help="float32 columns of .bin files (4 unless given; 5 for nuScenes' .pcd.bin).")
+]
+Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
+IntensityField = Annotated[
+    str | None, typer.Option(help="Field of .pcd files and bags to read as intensity (found by its name unless given).")
+]
+Weights = Annotated[Path, typer.Option("--weights", "-w", help="Weights file (.safetensors) of twodpass.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network.")]
+Backend = Annotated[str, typer.Option(help="Implementation of the sparse convolution.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+@app.callback()
+def global_options(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="TWODPASS_DEBUG", help="Show the whole traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands; ReportingGroup reads `debug`."""
+
+
+@app.command()
+def segment(
+    inputs: ScanInputs,
+    weights: Weights,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")],
+    columns: Columns = None,
+    topic: Topic = None,
+    intensity_field: IntensityField = None,
+    intensity_scale: Annotated[
+        float, typer.Option(help="Factor from the scans' intensity to the training data's unit (see `twodpass info`).")
+    ] = 1.0,
+    sensor_transform: Annotated[
+        str,
+        typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the training frame: metres and radians."),
+    ] = "0,0,0,0,0,0",
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.fp32,
+    backend: Backend = "auto",
+    votes: Annotated[int, typer.Option(min=1, help="Segment each scan this often, rotated, and average.")] = 1,
+    random_angles: Annotated[
+        bool, typer.Option("--random-angles", help="Random rotations and shifts for the votes, as the authors do.")
+    ] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="Also write a bird's-eye NAME.png.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write NAME.probability.npy, float32 per point.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Label scans: NAME.label for each, one uint32 per point in the order of the scan, in the class map's raw ids.
+
+    Points without an answer (no return, outside the volume) get the raw id of the ignored class, 0 in shipped maps.
+    """
+    transform = numbers(sensor_transform, 6, "--sensor-transform")
+
+    from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
+    from twodpass_core.data.scans import open_scans
+    from twodpass_core.geometry import RigidTransform
+    from twodpass_core.segmenter import Segmenter
+    from twodpass_core.sensor import SensorMounting
+
+    mounting = SensorMounting(RigidTransform.from_xyz_rpy(transform), intensity_scale)
+    scans = open_scans(inputs, columns=columns, topic=topic, intensity_field=intensity_field)
+    folder = LabelFolder(out, picture, probabilities)
+    folder.prepare(inputs, scans.names, overwrite=overwrite)
+    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
+    print_summary(tally, segmenter, folder)
+    raise typer.Exit(1 if tally.failures else 0)
+
+
+@app.command()
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the 2DPASS authors' code (.ckpt).")],
+    out: Annotated[Path, typer.Argument(help="Weights file to write (.safetensors).")],
+    class_map: Annotated[
+        str | None, typer.Option(metavar="NAME|YAML", help="semantickitti, nuscenes, or a YAML file of your own.")
+    ] = None,
+    scales: Annotated[str | None, typer.Option(metavar="S,S,...", help="Output scale of each block.")] = None,
+    volume_min: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Lower corner of the volume, metres.")] = None,
+    volume_max: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Upper corner of the volume, metres.")] = None,
+    cells: Annotated[str | None, typer.Option(metavar="X,Y,Z", help="Cells of the volume at scale 1.")] = None,
+    intensity_max: Annotated[
+        float | None, typer.Option(help="Full scale of intensity in the training data: 1 for KITTI, 255 for nuScenes.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for their card.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a checkpoint of the authors' 2DPASS code. Runs nothing from the file.
+
+    What is not given is taken from the checkpoint, else from the published configuration with as many classes.
+    """
+    given_scales = numbers(scales, None, "--scales", int)
+    minimum, maximum = numbers(volume_min, 3, "--volume-min"), numbers(volume_max, 3, "--volume-max")
+    given_cells = numbers(cells, 3, "--cells", int)
+
+    from twodpass_core.classes import ClassMap
+    from twodpass_core.cli.cards import import_to
+    from twodpass_core.official import ImportOptions
+
+    options = ImportOptions(
+        class_map=None if class_map is None else ClassMap.load(class_map),
+        scales=given_scales,
+        volume_minimum=minimum,
+        volume_maximum=maximum,
+        cells=given_cells,
+        intensity_max=intensity_max,
+        licence=licence,
+    )
+    import_to(checkpoint, out, options, overwrite=overwrite)
+
+
+@app.command()
+def info(
+    weights: Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Show the card of a weights file: what it is, what it expects, where it comes from."""
+    from twodpass_core.cli.cards import print_card
+    from twodpass_core.weights import read_card
+
+    card = read_card(weights)
+    if json:
+        typer.echo(card.model_dump_json(indent=2))
+    else:
+        print_card(card, weights.name)
+
+
+@app.command()
+def render(
+    scan: Annotated[Path, typer.Argument(help="A scan, or a folder or bag with --index.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
+    labels: Annotated[Path | None, typer.Option(help="Its .label file (uint32 raw ids); without, all is grey.")] = None,
+    class_map: Annotated[str, typer.Option(metavar="NAME|YAML", help="What the raw ids mean.")] = "semantickitti",
+    index: Annotated[int, typer.Option(min=0, help="Which scan of a folder or bag.")] = 0,
+    columns: Columns = None,
+    topic: Topic = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a scan from above, coloured by its labels."""
+    from twodpass_core.classes import ClassMap
+    from twodpass_core.cli.labelling import render_scan
+    from twodpass_core.data.scans import open_scans
+
+    scans = open_scans([scan], columns=columns, topic=topic)
+    render_scan(scans, index, labels, ClassMap.load(class_map), out, overwrite=overwrite)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

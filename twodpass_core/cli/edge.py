@@ -1,0 +1,63 @@
+"""Where the command line meets the user: errors become one line, text becomes numbers. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import errno
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from twodpass_core.errors import ConfigError, TwodpassError
+
+
+class ReportingGroup(TyperGroup):
+    """Runs a command; an expected error ends it with one red line on stderr and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TwodpassError, OSError) as error:
+            if ctx.params.get("debug") or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            print_error(str(error))
+            raise typer.Exit(1) from None
+
+
+def print_error(message: str, console: Console | None = None) -> None:
+    """One red line on stderr; `console` is the one that shows a progress bar, if any."""
+    (console or Console(stderr=True)).print(Text(f"error: {message}", style="red"), soft_wrap=True)
+
+
+def print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        typer.echo(f"twodpass {version('twodpass')}")
+    except PackageNotFoundError:
+        typer.echo("twodpass, run from its source folder")
+    raise typer.Exit
+
+
+def numbers(text: str | None, count: int | None, option: str, kind: type[float] | type[int] = float) -> Any:
+    """The tuple of numbers in "1,2,3"; None stays None. Raises ConfigError naming the option."""
+    if text is None:
+        return None
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or (count is not None and len(values) != count):
+        wanted = f"{count} numbers" if count is not None else "numbers"
+        raise ConfigError(f"{option} must be {wanted} with commas between, not '{text}'")
+    return values
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise ConfigError where `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists: choose another name, or give --overwrite to replace it")

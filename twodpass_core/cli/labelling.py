@@ -1,0 +1,171 @@
+"""What `twodpass segment` and `twodpass render` do: scans in, files out, a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.cli.edge import print_error, refuse_existing
+from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
+from twodpass_core.errors import ConfigError, ScanError, TwodpassError
+from twodpass_core.files import replacing
+from twodpass_core.render import render_bird_eye
+from twodpass_core.segmenter import Segmentation, Segmenter
+from twodpass_core.sensor import SensorMounting
+
+UNTRAINED = "UNTRAINED weights: the labels mean nothing"
+
+
+@dataclass(frozen=True)
+class LabelFolder:
+    """Where results go, and which of them are wanted."""
+
+    path: Path
+    picture: bool
+    probabilities: bool
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (".label", *[".png"] * self.picture, *[".probability.npy"] * self.probabilities)
+
+    def prepare(self, inputs: Sequence[Path], names: Sequence[str], *, overwrite: bool) -> None:
+        """Make the folder. Raises ConfigError where results would lie among the scans, or replace files unasked."""
+        scan_folders = [place if place.is_dir() else place.parent for place in inputs]
+        scan_folders += [folder / inner for folder in scan_folders for inner in SCAN_FOLDERS]
+        if self.path.resolve() in [folder.resolve() for folder in scan_folders]:
+            raise ConfigError(f"{self.path} holds the scans: choose another folder for --out")
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{self.path} is not a folder: --out is the folder to write to")
+        for name in names:
+            for suffix in self.suffixes:
+                refuse_existing(self.path / f"{name}{suffix}", overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, scan: Scan, result: Segmentation, class_map: ClassMap, title: str) -> None:
+        with replacing(self.path / f"{scan.name}.label") as path:
+            class_map.raw_labels(result.class_id).astype("<u4").tofile(path)
+        if self.probabilities:
+            with replacing(self.path / f"{scan.name}.probability.npy") as path, path.open("wb") as file:
+                np.save(file, result.probability)
+        if self.picture:
+            with replacing(self.path / f"{scan.name}.png") as path:
+                render_bird_eye(scan.points, result.class_id, class_map, path, title=title)
+
+
+@dataclass
+class Tally:
+    """What happened so far."""
+
+    class_counts: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    seconds: list[float] = field(default_factory=list)
+    failures: int = 0
+
+
+def label_scans(
+    scans: ScanSequence,
+    segmenter: Segmenter,
+    mounting: SensorMounting,
+    folder: LabelFolder,
+    *,
+    votes: int = 1,
+    random_angles: bool = False,
+) -> Tally:
+    """Label every scan and write its files, showing progress. One that fails is reported and the next is done."""
+    tally = Tally()
+    rng = np.random.default_rng(0) if random_angles else None
+    console = Console(stderr=True)
+    if not segmenter.card.trained:
+        console.print(f"[bold red]{UNTRAINED}[/]")
+    with _progress(console) as progress:
+        for scan in progress.track(_read(scans), total=len(scans)):
+            if isinstance(scan, TwodpassError):
+                tally.failures += 1
+                print_error(str(scan), console)
+                continue
+            start = time.perf_counter()
+            try:
+                result = segmenter.segment(mounting.to_training(scan.points), votes=votes, random_votes=rng)
+            except torch.cuda.OutOfMemoryError as error:
+                tally.failures += 1
+                print_error(f"{scan.name}: the GPU's memory is full: {error}", console)
+                continue
+            tally.seconds.append(time.perf_counter() - start)
+            tally.class_counts += np.bincount(result.class_id, minlength=256)
+            title = scan.name if segmenter.card.trained else f"{scan.name}   {UNTRAINED}"
+            folder.write(scan, result, segmenter.class_map, title)
+    return tally
+
+
+def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> None:
+    """Points by class over all scans, and how long one took."""
+    class_map, total = segmenter.class_map, int(tally.class_counts.sum())
+    table = Table("id", "class", "raw id", "points", "share", title=f"{len(tally.seconds)} scans, {total:,} points")
+    for column in (0, 2, 3, 4):
+        table.columns[column].justify = "right"
+    rows = [(str(c.id), escape(c.name), str(c.raw_id), int(tally.class_counts[c.id])) for c in class_map.classes[1:]]
+    unlabelled_raw = class_map.classes[class_map.ignore_id].raw_id
+    rows.append((str(UNLABELLED), "unlabelled", str(unlabelled_raw), int(tally.class_counts[UNLABELLED])))
+    for class_id, name, raw_id, count in rows:
+        table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")
+    output = Console()
+    output.print(table)
+    if tally.seconds:
+        output.print(
+            f"median {1000 * np.median(tally.seconds):.0f} ms per scan on {segmenter.device}, written to {folder.path}",
+            markup=False,
+        )
+    if tally.failures:
+        output.print(f"[red]failed scans: {tally.failures}[/]")
+    if not segmenter.card.trained:
+        output.print(f"[bold red]{UNTRAINED}[/]")
+
+
+def render_scan(
+    scans: ScanSequence, index: int, labels: Path | None, class_map: ClassMap, out: Path, *, overwrite: bool
+) -> None:
+    """Draw scan number `index` with the labels (raw ids) of a .label file. Raises TwodpassError."""
+    refuse_existing(out, overwrite)
+    if index >= len(scans):
+        raise ScanError(f"there is no scan {index}: the input has {len(scans)}, counted from 0")
+    scan = next(scan for position, scan in enumerate(scans) if position == index)
+    class_id = np.full(len(scan.points), UNLABELLED, np.uint8)
+    if labels is not None:
+        class_id = class_map.training_ids(_read_labels(labels, len(scan.points)))
+    with replacing(out) as path:
+        render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
+
+
+def _read_labels(path: Path, count: int) -> np.ndarray:
+    """(count,) raw ids of a .label file, without the instance numbers in the upper 16 bits."""
+    size = path.stat().st_size
+    if size != 4 * count:
+        raise ScanError(
+            f"{path}: {size} bytes are not 4 for each of the scan's {count} points: not the labels of this scan"
+        )
+    return np.fromfile(path, "<u4") & 0xFFFF
+
+
+def _read(scans: ScanSequence) -> Iterator[Scan | TwodpassError]:
+    """The scans, with the error in the place of one that cannot be read."""
+    iterator = iter(scans)
+    while True:
+        try:
+            yield next(iterator)
+        except StopIteration:
+            return
+        except TwodpassError as error:
+            yield error
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
