@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,7 @@ from twodpass_core.data.scans import Scan, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.render import render_bird_eye
-from twodpass_core.simulation import simulate_scans
+from twodpass_core.simulation import HDL_64E, simulate_scans
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, read_card, save_weights
 
@@ -37,6 +38,7 @@ except ImportError as error:
 
 SEED = 38
 LOG_LINES = 25
+UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
 
 app = typer.Typer(add_completion=False)
@@ -104,10 +106,10 @@ def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: in
     _say(f"[green]{len(answers)} scans in, {len(answers)} labelled clouds out: every point, same order, unchanged[/]")
 
     _say_step(5, "Results")
-    caption = "" if card.trained else "UNTRAINED"
-    print_classes(answers, card.class_map, caption)
+    caveat = "" if card.trained else f", {UNTRAINED}"
+    print_classes(answers, card.class_map, caveat)
     print_latency(answers)
-    _draw(first, answers[0].class_id, card.class_map, out, f"labels by the node  {caption}".rstrip())
+    _draw(first, answers[0].class_id, card.class_map, out, f"labels by the node{caveat}")
     if first_truth is not None:
         _draw(first, first_truth, ClassMap.load("semantickitti"), out, "truth of the simulation")
     _warn_if_untrained(card)
@@ -129,7 +131,20 @@ def write_untrained_weights(path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         student = PointVoxelStudent(architecture, grid)
+    _standardise_logits(student)
     save_weights(path, student.state_dict(), card)
+
+
+@torch.no_grad()
+def _standardise_logits(student: PointVoxelStudent) -> None:
+    """Random weights would give all points one class: gives each logit mean 0 and deviation 1 over a simulated scan."""
+    (scan,) = simulate_scans(1, SEED, lidar=replace(HDL_64E, columns=256))
+    points = torch.from_numpy(scan.points)
+    logits = student.eval()(points[student.grid.contains(points)]).logits
+    deviation, mean = torch.std_mean(logits, dim=0)
+    weight, bias = student.classifier[-1].parameters()
+    weight.copy_(weight / deviation[:, None])
+    bias.copy_((bias - mean) / deviation)
 
 
 def read_scans(inputs: Sequence[Path], frames: int) -> Iterator[tuple[Scan, None]]:
@@ -144,9 +159,9 @@ def simulate_street(frames: int) -> Iterator[tuple[Scan, np.ndarray]]:
         yield Scan(f"street_{number:06d}", scan.points, scan.stamp_ns), class_map.training_ids(scan.raw_labels)
 
 
-def print_classes(answers: Sequence[Answer], class_map: ClassMap, caption: str) -> None:
+def print_classes(answers: Sequence[Answer], class_map: ClassMap, caveat: str) -> None:
     counts = np.sum([np.bincount(answer.class_id, minlength=256) for answer in answers], axis=0)
-    table = Table("class", title=f"Points per class  {caption}", title_justify="left")
+    table = Table("class", title=f"Points per class{caveat}", title_justify="left")
     table.add_column("points", justify="right")
     table.add_column("share", justify="right")
     for class_id in np.argsort(-counts, kind="stable"):
@@ -196,7 +211,7 @@ def _say_answer(scan: Scan, answer: Answer) -> None:
 
 def _warn_if_untrained(card: Card) -> None:
     if not card.trained:
-        _say("[bold white on red] UNTRAINED: these weights are random numbers, the labels mean nothing [/]")
+        _say(f"[bold white on red] {UNTRAINED} [/]")
 
 
 def _show_end_of(log: Path) -> None:
