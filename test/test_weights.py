@@ -157,6 +157,8 @@ def test_values_that_cannot_be_right(
         ({"intensity_max": 0}, "intensity_max: "),
         ({"format_version": 2}, r"format 2.*newer twodpass"),
         ({"architecture": {"scales": [2, 4], "width": "wide"}}, r"architecture\.width: "),
+        ({"architecture": {"scales": [2, 4], "width": 10**9}}, r"architecture\.width: "),
+        ({"architecture": {"scales": [2] * 100_000}}, r"architecture\.scales: "),
         ({"architecture": {"scales": [2, 4], "width": 8, "num_classes": 17}}, "17 classes, .*semantickitti has 20"),
         ({"grid": {"minimum": [0, 0, 0], "maximum": [0, 1, 1], "cells": [1, 1, 1]}}, "grid: .*below its maximum"),
         ({"created": "2024-01-01T00:00:00"}, "created: .*timezone"),
@@ -185,6 +187,21 @@ def test_a_checkpoint_given_by_mistake_names_the_command(new_format: bool, tmp_p
     torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=new_format)
     with pytest.raises(WeightsError, match=r"twodpass import-weights .*best\.ckpt best\.safetensors"):
         load_weights(path)
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"P"])
+def test_weights_that_begin_like_a_pickle_are_no_pickle(
+    start: bytes, card: Card, state_dict: StateDict, tmp_path: Path
+) -> None:
+    """A safetensors file begins with the length of its header, which can be any multiple of 8."""
+    path = tmp_path / "w.safetensors"
+    for length in range(0, 256, 4):
+        padded = card.model_copy(update={"origin": "x" * length})
+        save_weights(path, state_dict, padded)
+        if path.read_bytes().startswith(start):
+            break
+    assert path.read_bytes().startswith(start)
+    assert load_weights(path)[0] == padded
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 3, b"not weights at all", b"\xff" * 100])

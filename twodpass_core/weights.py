@@ -114,17 +114,17 @@ def read_card(path: Path) -> Card:
     """The card of a weights file, without its tensors. Raises WeightsError."""
     try:
         with path.open("rb") as file:
-            head = file.read(2)
-        if head == b"PK" or head[:1] == b"\x80":
-            raise WeightsError(
-                f"{path}: a PyTorch checkpoint. Where it is one of the 2DPASS authors', convert it first: "
-                f"twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
-            )
+            head = file.read(4)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
+        if head == b"PK\x03\x04" or head[:1] == b"\x80":
+            raise WeightsError(
+                f"{path}: a PyTorch checkpoint. Where it is one of the 2DPASS authors', convert it first: "
+                f"twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
+            ) from error
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     if CARD_KEY not in metadata:
         raise WeightsError(

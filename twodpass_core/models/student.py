@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -30,11 +30,13 @@ class StudentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scales: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1, description="output scale of each block")
-    width: int = Field(64, ge=2, description="feature channels, even (C)")
+    scales: tuple[PositiveInt, ...] = Field(
+        (2, 4, 8, 16), min_length=1, max_length=16, description="output scale of each block"
+    )
+    width: int = Field(64, ge=2, le=4096, multiple_of=2, description="feature channels, even (C)")
     num_classes: int = Field(20, ge=2, le=255, description="training ids, class 0 included (K)")
     input_dims: int = Field(4, ge=4, le=4, description="x, y, z, intensity")
-    hidden: int = Field(128, ge=1, description="hidden channels of the classifier")
+    hidden: int = Field(128, ge=1, le=65536, description="hidden channels of the classifier")
 
     @property
     def input_scales(self) -> tuple[int, ...]:
