@@ -1,0 +1,100 @@
+"""The losses of 2DPASS: weighted cross entropy, Lovasz-softmax, and the divergence that carries knowledge over (eq. 7).
+
+All are computed in float32 and are finite, with gradients, whatever the batch holds; without points a loss is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+@dataclass(frozen=True)
+class SegmentationTerms:
+    """Scalars: both parts unweighted, and the total that is trained on."""
+
+    cross_entropy: Tensor
+    lovasz: Tensor
+    total: Tensor
+
+
+class SegmentationLoss(nn.Module):
+    """Cross entropy, weighted by class, plus `lovasz_weight` times Lovasz-softmax. Label `ignore_id` does not count."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: Tensor | None = None, lovasz_weight: float = 1.0, ignore_id: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.lovasz_weight, self.ignore_id = lovasz_weight, ignore_id
+
+    def forward(self, logits: Tensor, labels: Tensor) -> SegmentationTerms:
+        """Logits (N, K), labels (N,) of any integer type."""
+        cross_entropy = weighted_cross_entropy(logits, labels, self.class_weights, self.ignore_id)
+        lovasz = lovasz_softmax(logits, labels, self.ignore_id)
+        return SegmentationTerms(cross_entropy, lovasz, cross_entropy + self.lovasz_weight * lovasz)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_id: int) -> Tensor:
+    """Mean over the labelled points, each counted with the weight of its class."""
+    labels = labels.long()
+    weights = logits.new_ones(logits.shape[1], dtype=torch.float32) if class_weights is None else class_weights
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore_id, reduction="sum")
+    weight = weights[labels].masked_fill(labels == ignore_id, 0).sum()
+    return total / torch.where(weight > 0, weight, 1)
+
+
+def lovasz_softmax(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
+    """Convex surrogate of 1 - mean IoU over the classes present, all points together (Berman et al., CVPR 2018)."""
+    labelled = labels != ignore_id
+    labels = labels[labelled]
+    probabilities = logits[labelled].float().softmax(dim=1)
+    classes = labels.unique().long()
+    foreground = labels == classes[:, None]
+    errors = (foreground.float() - probabilities.t().index_select(0, classes)).abs()
+    slopes = _lovasz_slopes(errors, foreground)
+    loss: Tensor = (errors * slopes).sum() / max(classes.shape[0], 1)
+    return loss
+
+
+@torch.no_grad()
+def _lovasz_slopes(errors: Tensor, foreground: Tensor) -> Tensor:
+    """(C, N): how much the Jaccard loss of a class grows when a point joins those with larger errors as a wrong one."""
+    order = errors.argsort(dim=1, descending=True)
+    is_foreground = foreground.gather(1, order)
+    missed = is_foreground.cumsum(1, dtype=torch.int32)
+    rank = torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=torch.int32)
+    size = foreground.sum(1, keepdim=True, dtype=torch.int32)
+    intersection, union = size - missed, size + rank - missed
+    # The difference of two successive values of 1 - intersection / union, without the cancellation.
+    growth = torch.where(is_foreground, 1, intersection / (union - 1)) / union
+    return torch.empty_like(errors).scatter_(1, order, growth)
+
+
+def kl_divergence(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """Eq. 7: D_KL(teacher || student), summed over the classes, mean over the points. The teacher gets no gradient."""
+    teacher = teacher_logits.detach().float().log_softmax(dim=1)
+    student = student_logits.float().log_softmax(dim=1)
+    return F.kl_div(student, teacher, reduction="sum", log_target=True) / max(student.shape[0], 1)
+
+
+def inverse_frequency_weights(point_counts: Sequence[int], ignore_id: int = 0) -> Tensor:
+    """(K,) float32 class weights: cube root of (points of the most frequent class / points of the class).
+
+    The ignored class weighs 0; a class without points as much as the rarest that has some.
+
+    Raises:
+        ValueError: a count is negative, or no class has points.
+    """
+    counts = torch.tensor(point_counts, dtype=torch.float64)
+    counts[ignore_id] = 0
+    if not bool((counts >= 0).all()) or not bool((counts > 0).any()):
+        raise ValueError(f"class weights need the number of points of each class, some above 0, not {point_counts}")
+    rarest = counts[counts > 0].min()
+    weights = (counts.max() / counts.clamp(min=rarest)) ** (1 / 3)
+    weights[ignore_id] = 0
+    return weights.float()
