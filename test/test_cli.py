@@ -87,7 +87,7 @@ def test_a_full_gpu_does_not_stop_the_others(
 def test_help_is_there_without_torch() -> None:
     code = "import sys; from twodpass_core.cli import app; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
-    for command in ("segment", "import-weights", "info", "render"):
+    for command in ("segment", "import-weights", "info", "render", "benchmark"):
         assert command in twodpass("--help").output
         assert twodpass(command, "--help").exit_code == 0
 
@@ -263,6 +263,24 @@ def test_import_says_what_it_took_and_what_not(golden: Path, tmp_path: Path) -> 
     assert card.grid.minimum == (-40.0, -40.0, -3.0)
     assert (card.intensity_max, card.licence) == (255, "as is")
     assert twodpass(*arguments).exit_code == 1
+
+
+def test_benchmark(weights: Path, scans: Path) -> None:
+    arguments = ("benchmark", scans, "-w", weights, "--repeats", "1", "--peer", "unfolded")
+    output = one_line(twodpass(*arguments).stdout)
+    for expected in ("303 points, 301 in the volume", "UNTRAINED", "voxelise", "total", "unfolded", "of the labels"):
+        assert expected in output
+    result = twodpass(*arguments, "--json", "--precision", "fp32", "--threads", "1")
+    report = json.loads(result.stdout)
+    assert report["threads"] == 1
+    assert [entry["name"] for entry in report["measurements"]] == ["unfolded", "fp32"]
+
+
+@pytest.mark.slow
+def test_benchmark_without_arguments_uses_a_simulated_scan_and_random_weights() -> None:
+    result = twodpass("benchmark", "--repeats", "1", "--precision", "fp32")
+    assert result.exit_code == 0, result.output
+    assert "semantickitti, width 64, scales 2,4,8,16, UNTRAINED" in one_line(result.stdout)
 
 
 def test_render_with_labels(scans: Path, tmp_path: Path) -> None:

@@ -186,6 +186,45 @@ def render(
     render_scan(scans, index, labels, ClassMap.load(class_map), out, overwrite=overwrite)
 
 
+@app.command()
+def benchmark(
+    scan: Annotated[
+        Path | None, typer.Argument(help="A scan, or a folder or bag whose first is taken; a simulated one if none.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", help="Weights file (.safetensors); random ones if none.")
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        list[Precision] | None,
+        typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given)."),
+    ] = None,
+    backend: Backend = "auto",
+    peer: Annotated[
+        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), none.")
+    ] = "none",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
+    columns: Columns = None,
+    topic: Topic = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
+    from twodpass_core.cli.speed import first_scan, measure, print_report
+
+    report = measure(
+        first_scan(scan, columns, topic),
+        weights,
+        [entry.value for entry in precision or (Precision.fp32, Precision.bf16)],
+        device=device,
+        backend=backend,
+        peer=peer,
+        threads=threads,
+        repeats=repeats,
+    )
+    print_report(report, as_json=json)
+
+
 def main() -> None:
     """Entry point of the command."""
     app()

@@ -1,0 +1,49 @@
+"""Random weights, for a first look and for measuring speed while there are no trained ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.simulation import HDL_64E, simulate_scans
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, save_weights
+
+STREET_SEED = 38
+"""Of the simulated street whose points the random network is made to tell apart."""
+
+
+def write_untrained_weights(path: Path) -> None:
+    """The published SemanticKITTI network with random weights, the same every time; its card says UNTRAINED."""
+    architecture = StudentConfig()
+    grid = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
+    card = Card(
+        architecture=architecture,
+        grid=grid,
+        class_map=ClassMap.load("semantickitti"),
+        intensity_max=1.0,
+        trained=False,
+        origin="random numbers",
+        licence="CC0-1.0",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student = PointVoxelStudent(architecture, grid)
+    _standardise_logits(student)
+    save_weights(path, student.state_dict(), card)
+
+
+@torch.no_grad()
+def _standardise_logits(student: PointVoxelStudent) -> None:
+    """Random weights would give all points one class: gives each logit mean 0 and deviation 1 over a simulated scan."""
+    (scan,) = simulate_scans(1, STREET_SEED, lidar=replace(HDL_64E, columns=256))
+    points = torch.from_numpy(scan.points)
+    logits = student.eval()(points[student.grid.contains(points)]).logits
+    deviation, mean = torch.std_mean(logits, dim=0)
+    weight, bias = student.classifier[-1].parameters()
+    weight.copy_(weight / deviation[:, None])
+    bias.copy_((bias - mean) / deviation)
