@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,6 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -25,18 +23,16 @@ from rich.table import Table
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.data.scans import Scan, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.render import render_bird_eye
-from twodpass_core.simulation import HDL_64E, simulate_scans
-from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, read_card, save_weights
+from twodpass_core.simulation import simulate_scans
+from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+from twodpass_core.weights import Card, read_card
 
 try:
     from twodpass_ros.player import Answer, NodeError, Player, running_node
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
 
-SEED = 38
 LOG_LINES = 25
 UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
@@ -115,38 +111,6 @@ def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: in
     _warn_if_untrained(card)
 
 
-def write_untrained_weights(path: Path) -> None:
-    """The published SemanticKITTI network with random weights, the same every time."""
-    architecture = StudentConfig()
-    grid = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
-    card = Card(
-        architecture=architecture,
-        grid=grid,
-        class_map=ClassMap.load("semantickitti"),
-        intensity_max=1.0,
-        trained=False,
-        origin="random numbers, made by the demo",
-        licence="CC0-1.0",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        student = PointVoxelStudent(architecture, grid)
-    _standardise_logits(student)
-    save_weights(path, student.state_dict(), card)
-
-
-@torch.no_grad()
-def _standardise_logits(student: PointVoxelStudent) -> None:
-    """Random weights would give all points one class: gives each logit mean 0 and deviation 1 over a simulated scan."""
-    (scan,) = simulate_scans(1, SEED, lidar=replace(HDL_64E, columns=256))
-    points = torch.from_numpy(scan.points)
-    logits = student.eval()(points[student.grid.contains(points)]).logits
-    deviation, mean = torch.std_mean(logits, dim=0)
-    weight, bias = student.classifier[-1].parameters()
-    weight.copy_(weight / deviation[:, None])
-    bias.copy_((bias - mean) / deviation)
-
-
 def read_scans(inputs: Sequence[Path], frames: int) -> Iterator[tuple[Scan, None]]:
     """The user's scans."""
     return ((scan, None) for scan in islice(open_scans(inputs), frames))
@@ -155,7 +119,7 @@ def read_scans(inputs: Sequence[Path], frames: int) -> Iterator[tuple[Scan, None
 def simulate_street(frames: int) -> Iterator[tuple[Scan, np.ndarray]]:
     """Scans of a drive along a street, with the true class ids (N,) uint8 of their points."""
     class_map = ClassMap.load("semantickitti")
-    for number, scan in enumerate(simulate_scans(frames, SEED)):
+    for number, scan in enumerate(simulate_scans(frames, STREET_SEED)):
         yield Scan(f"street_{number:06d}", scan.points, scan.stamp_ns), class_map.training_ids(scan.raw_labels)
 
 
