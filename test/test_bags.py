@@ -147,6 +147,17 @@ def test_messages_that_are_no_clouds(tmp_path: Path, storage: StoragePlugin, raw
         list(open_clouds(bag))
 
 
+def test_a_bad_cloud_does_not_end_the_bag(tmp_path: Path) -> None:
+    bad = replace(cloud_message(1), point_step=0)
+    bag = write_bag(tmp_path / "bag", StoragePlugin.MCAP, {"/points": [cloud_message(0), bad, cloud_message(2)]})
+    scans = iter(open_scans([bag]))
+    assert next(scans).name == "bag_000000"
+    with pytest.raises(ScanError, match=r"bag: cloud 1 of /points: .*point_step"):
+        next(scans)
+    assert next(scans).name == "bag_000002"
+    assert open_scans([bag]).names == ["bag_000000", "bag_000001", "bag_000002"]
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_fewer_clouds_than_promised(tmp_path: Path, storage: StoragePlugin) -> None:
     bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(0)]})
@@ -312,7 +323,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         mcap_file([SOUND], lambda offset, chunk: (2**63, chunk)), "not there",
     ),
     "record that claims exabytes": (
-        b"\x89MCAP0\r\n" + struct.pack("<BQ", 1, 2**62) + mcap_file([SOUND])[17:], "a record of 4611",
+        b"\x89MCAP0\r\n" + struct.pack("<BQ", 1, 2**62) + mcap_file([SOUND])[17:], "bytes ends beyond the file",
     ),
     "summary in the wrong place": (
         mcap_file([SOUND])[:-28] + bytes(range(20)) + b"\x89MCAP0\r\n", "the summary is not",

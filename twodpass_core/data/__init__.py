@@ -1,0 +1,1 @@
+"""Where scans come from: files, folders and bags."""
