@@ -190,7 +190,7 @@ def test_a_bad_scan_does_not_stop_the_others(weights: Path, scans: Path, tmp_pat
     result = twodpass("segment", scans, "-w", weights, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "000000a.npy" in one_line(result.stderr)
-    assert "failed scans: 1" in one_line(result.stdout)
+    assert "not labelled: 1 of 3 scans" in one_line(result.stdout)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.label", "000001.label"]
 
 

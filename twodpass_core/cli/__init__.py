@@ -106,7 +106,7 @@ def segment(
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)
-    raise typer.Exit(1 if tally.failures else 0)
+    raise typer.Exit(1 if tally.missing else 0)
 
 
 @app.command()

@@ -64,11 +64,16 @@ class LabelFolder:
 
 @dataclass
 class Tally:
-    """What happened so far."""
+    """What became of the scans so far."""
 
+    expected: int
     class_counts: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     seconds: list[float] = field(default_factory=list)
-    failures: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Scans without labels: unreadable ones, and those after the place where a bag is damaged."""
+        return self.expected - len(self.seconds)
 
 
 def label_scans(
@@ -81,7 +86,7 @@ def label_scans(
     random_angles: bool = False,
 ) -> Tally:
     """Label every scan and write its files, showing progress. One that fails is reported and the next is done."""
-    tally = Tally()
+    tally = Tally(len(scans))
     rng = np.random.default_rng(0) if random_angles else None
     console = Console(stderr=True)
     if not segmenter.card.trained:
@@ -89,14 +94,12 @@ def label_scans(
     with _progress(console) as progress:
         for scan in progress.track(_read(scans), total=len(scans)):
             if isinstance(scan, TwodpassError):
-                tally.failures += 1
                 print_error(str(scan), console)
                 continue
             start = time.perf_counter()
             try:
                 result = segmenter.segment(mounting.to_training(scan.points), votes=votes, random_votes=rng)
             except torch.cuda.OutOfMemoryError as error:
-                tally.failures += 1
                 print_error(f"{scan.name}: the GPU's memory is full: {error}", console)
                 continue
             tally.seconds.append(time.perf_counter() - start)
@@ -124,8 +127,8 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
             f"median {1000 * np.median(tally.seconds):.0f} ms per scan on {segmenter.device}, written to {folder.path}",
             markup=False,
         )
-    if tally.failures:
-        output.print(f"[red]failed scans: {tally.failures}[/]")
+    if tally.missing:
+        output.print(f"[red]not labelled: {tally.missing} of {tally.expected} scans[/]")
     if not segmenter.card.trained:
         output.print(f"[bold red]{UNTRAINED}[/]")
 

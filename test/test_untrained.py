@@ -1,0 +1,24 @@
+"""Random weights that say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.simulation import simulate_scans
+from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+
+
+@pytest.mark.slow
+def test_random_weights_are_the_same_every_time_and_tell_points_apart(tmp_path: Path) -> None:
+    write_untrained_weights(tmp_path / "a.safetensors")
+    write_untrained_weights(tmp_path / "b.safetensors")
+    first, second = (Segmenter.from_weights(tmp_path / f"{name}.safetensors", device="cpu") for name in "ab")
+    assert not first.card.trained
+    (scan,) = simulate_scans(1, STREET_SEED)
+    labels = first.segment(scan.points).class_id
+    assert np.array_equal(labels, second.segment(scan.points).class_id)
+    assert len(np.unique(labels)) > 10
