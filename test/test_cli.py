@@ -212,7 +212,9 @@ def test_a_bad_scan_does_not_stop_the_others(weights: Path, scans: Path, tmp_pat
         (["import-weights", "a", "{out}.safetensors", "--class-map", "moon"], "moon: no such class map"),
         (["render", "{scans}", "-o", "{out}.png", "--index", "2"], "has 2, counted from 0"),
         (["render", "{scans}", "-o", "{out}.png", "--labels", "{weights}"], "not the labels of this scan"),
-        (["render", "{scans}", "-o", "{weights}"], "exists"),
+        (["render", "{scans}", "-o", "{scans}/000000.bin", "--overwrite"], "ends in .png"),
+        (["import-weights", "{weights}", "{weights}", "--overwrite"], "is the checkpoint itself"),
+        (["import-weights", "a", "{weights}"], "exists"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], reason: str, weights: Path, scans: Path, tmp_path: Path) -> None:

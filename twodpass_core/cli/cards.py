@@ -24,6 +24,8 @@ def import_to(checkpoint: Path, out: Path, options: ImportOptions, *, overwrite:
     """Import the authors' checkpoint into the weights file `out`, and tell what was taken from where."""
     if out.suffix != ".safetensors":
         raise ConfigError(f"{out}: the name of a weights file ends in .safetensors")
+    if out.resolve() == checkpoint.resolve():
+        raise ConfigError(f"{out} is the checkpoint itself: choose another name for the weights")
     refuse_existing(out, overwrite)
     card, state_dict, report = import_official(checkpoint, options)
     save_weights(out, state_dict, card)

@@ -137,6 +137,8 @@ def render_scan(
     scans: ScanSequence, index: int, labels: Path | None, class_map: ClassMap, out: Path, *, overwrite: bool
 ) -> None:
     """Draw scan number `index` with the labels (raw ids) of a .label file. Raises TwodpassError."""
+    if out.suffix != ".png":
+        raise ConfigError(f"{out}: the name of a picture ends in .png")
     refuse_existing(out, overwrite)
     if index >= len(scans):
         raise ScanError(f"there is no scan {index}: the input has {len(scans)}, counted from 0")
