@@ -86,7 +86,7 @@ def test_points_out_of_reach_are_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"minimum": (3, -2, -1)}, {"cells": (0, 12, 7)}, {"cells": (11, 12, 70000)}, {"unknown": 1}]
+    "change", [{"minimum": (3, -2, -1)}, {"maximum": (2, 2, float("inf"))}, {"cells": (0, 12, 7)}, {"cells": (11, 12, 70000)}, {"unknown": 1}]
 )
 def test_impossible_grids_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):

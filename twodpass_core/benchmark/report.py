@@ -26,7 +26,7 @@ class Agreement:
 
     name: str
     equal: float  # share of points with the same label
-    equal_where_clear: float  # the same, where the reference's best logit leads by more than `clear_margin`
+    equal_where_clear: float | None  # the same, where the reference's best logit leads by more than `clear_margin`
     clear_share: float  # share of points where it does
     clear_margin: float
     mean_logit_error: float
@@ -82,8 +82,11 @@ def _number(value: float | None) -> str:
 
 
 def _sentence(agreement: Agreement) -> str:
+    clear = "no points"
+    if agreement.equal_where_clear is not None:
+        clear = f"{agreement.equal_where_clear:.3%} of the {agreement.clear_share:.1%} of points"
     return (
-        f"{agreement.name}: {agreement.equal:.2%} of the labels as in fp32; {agreement.equal_where_clear:.3%} of the "
-        f"{agreement.clear_share:.1%} of points where fp32 leads by more than {agreement.clear_margin:g}; "
-        f"mean |logit error| {agreement.mean_logit_error:.4f}, spread of logits {agreement.logit_spread:.2f}"
+        f"{agreement.name}: {agreement.equal:.2%} of the labels as in fp32; {clear} where fp32 leads by more than "
+        f"{agreement.clear_margin:g}; mean |logit error| {agreement.mean_logit_error:.4f}, "
+        f"spread of logits {agreement.logit_spread:.2f}"
     )

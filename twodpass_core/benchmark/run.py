@@ -146,7 +146,7 @@ def _agreements(segmenters: Mapping[Precision, Segmenter], points: npt.NDArray[n
             Agreement(
                 name=name,
                 equal=float(equal.mean()),
-                equal_where_clear=float(equal[clear].mean()),
+                equal_where_clear=float(equal[clear].mean()) if clear.any() else None,
                 clear_share=float(clear.mean()),
                 clear_margin=CLEAR_MARGIN,
                 mean_logit_error=float(np.abs(other.scores[answered] - logits).mean()),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -103,8 +102,9 @@ def _unique_voxels(points: Tensor, grid: VoxelGrid, scale: int) -> tuple[Tensor,
 
 
 def _lower_corners(coordinates: Tensor, grid: VoxelGrid) -> Tensor:
-    minimum, maximum = coordinates.new_tensor(np.array([grid.minimum, grid.maximum]), dtype=torch.float32)
-    return coordinates[:, 1:] * ((maximum - minimum) / coordinates.new_tensor(grid.cells)) + minimum
+    minimum = torch.tensor(grid.minimum, device=coordinates.device)
+    size = (torch.tensor(grid.maximum, device=coordinates.device) - minimum) / coordinates.new_tensor(grid.cells)
+    return coordinates[:, 1:] * size + minimum
 
 
 def _mean(rows: Tensor, group: Tensor) -> Tensor:

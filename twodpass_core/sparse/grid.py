@@ -27,6 +27,8 @@ class VoxelGrid(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if not all(math.isfinite(bound) for bound in (*self.minimum, *self.maximum)):
+            raise ValueError(f"the volume {self.minimum} to {self.maximum} must be finite")
         if not all(low < high for low, high in zip(self.minimum, self.maximum, strict=True)):
             raise ValueError(
                 f"the volume's minimum {self.minimum} must be below its maximum {self.maximum} on every axis"
