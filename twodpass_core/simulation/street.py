@@ -21,11 +21,11 @@ HOUSES, SIDE_STREET = (0.0, 60.0), (62.0, 70.0)
 LANE, KERB, PAVEMENT_EDGE, HOUSE_FRONT, WORLD_EDGE = 3.5, 5.8, 8.8, 13.0, 100.0
 """Distances from the middle of the street: end of the lane, kerb, end of the pavement, house fronts, end of it all."""
 KERB_HEIGHT = 0.12
-SLOT = 28.0
+SLOT = 36.0
 """Length of street that one moving vehicle has to itself."""
-EGO_SPEED = 8.0
+EGO_SLOT, EGO_SPEED = 1, 8.0
 LANES = ((-LANE / 2, EGO_SPEED), (LANE / 2, -9.0))
-"""y and speed along x of the two lanes; the first is the ego vehicle's, whose slot 0 stays free for it."""
+"""y and speed along x of the two lanes; the first is the ego vehicle's, whose own slot stays free for it."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Street:
             offset = speed * time
             for slot in range(int((x - reach - offset) // SLOT), int((x + reach - offset) // SLOT) + 1):
                 rng = self._generator(2, lane, slot)
-                if (lane == 0 and slot == 0) or rng.random() < 0.6:
+                if (lane == 0 and slot == EGO_SLOT) or rng.random() < 0.5:
                     continue
-                place = (slot + 0.5) * SLOT + rng.uniform(-6.0, 6.0) + offset
+                place = (slot + 0.5) * SLOT + rng.uniform(-8.0, 8.0) + offset
                 yaw = 0.0 if speed > 0 else np.pi
                 if rng.random() < 0.15:
                     yield from objects.truck(place, y, yaw, objects.MOVING_TRUCK, rng)
@@ -71,7 +71,7 @@ class Street:
 
 def ego_pose(time: float) -> np.ndarray:
     """(4, 4) float64 world_from_vehicle: along the right lane with a slight sway; the origin is on the road."""
-    x = SLOT / 2 + EGO_SPEED * time
+    x = (EGO_SLOT + 0.5) * SLOT + EGO_SPEED * time
     sway, wavelength = 0.2, 25.0
     yaw = np.arctan(sway / wavelength * np.cos(x / wavelength))
     pose = np.eye(4)
