@@ -111,11 +111,12 @@ class SegmentNode(LifecycleNode):  # type: ignore[misc]
                 "no weights come with this version: set the parameter `weights` to a file, for instance one made from "
                 "the 2DPASS authors' checkpoint by `twodpass import-weights CHECKPOINT OUT.safetensors`"
             )
+        self.get_logger().info(f"Loading {path}")
         segmenter = self._load_segmenter(path, parameters.device, parameters.precision, parameters.backend)
         segmenter.warm_up()
         self._segmenter = segmenter
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
-        self.get_logger().info(f"Loaded {path} on {segmenter.device}: {segmenter.class_map.name}")
+        self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
         return segmenter

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fake_segment
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -27,68 +28,86 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.cloud import make_cloud
+from twodpass_core.segmenter import Segmenter
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
+from twodpass_ros.segment import LoadSegmenter, main
 
-FOLDER = Path(__file__).resolve().parent
-REPOSITORY = FOLDER.parents[1]
 HANG = 60.0
 """Seconds after which a wait is a failure: a bound against hangs, generous for a loaded machine."""
 
 
-class NodeProcess:
-    """A node in a process group of its own, as a launch would start it. Its log is kept."""
+# Children of a process that has imported everything: they start at once. Nothing of this process is in them.
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_FORKSERVER.set_forkserver_preload(["fake_segment"])
 
-    def __init__(self, command: list[str], ros_arguments: tuple[str, ...]) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, *command, "--ros-args", *ros_arguments],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        self.pid = self._process.pid
+
+class NodeProcess:
+    """The node `segment` in a process and a process group of its own, as a launch would start it. Its log is kept."""
+
+    def __init__(self, load_segmenter: LoadSegmenter, *ros_arguments: str) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name, "log")
+        self._log.touch()
+        arguments = ["--ros-args", *ros_arguments]
+        self._process = _FORKSERVER.Process(target=_run, args=(load_segmenter, arguments, self._log), daemon=True)
+        self._process.start()
 
     @classmethod
     def fake(cls, *ros_arguments: str, weights: str = "quick") -> NodeProcess:
-        """The node with the made-up network of fake_segment.py."""
-        return cls([str(FOLDER / "fake_segment.py")], ("-p", f"weights:={weights}", *ros_arguments))
+        """With the made-up network of fake_segment.py."""
+        return cls(fake_segment.load, "-p", f"weights:='{weights}'", *ros_arguments)
 
     @classmethod
     def real(cls, *ros_arguments: str) -> NodeProcess:
-        """The node as it is."""
-        return cls(["-m", "twodpass_ros.segment"], ros_arguments)
+        return cls(Segmenter.from_weights, *ros_arguments)
 
     def __enter__(self) -> NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.is_alive():
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self._log.close()
+        self._process.kill()
+        self._process.join()
+        self._folder.cleanup()
 
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process.is_alive()
 
-    def end(self, number: signal.Signals, timeout: float) -> int:
-        """Sends a signal; returns the exit code."""
-        self._process.send_signal(number)
+    def end(self, number: signal.Signals, timeout: float) -> int | None:
+        """Sends a signal; returns the exit code, None if it did not end in time."""
+        os.kill(self._pid, number)
         return self.wait(timeout)
 
-    def wait(self, timeout: float = HANG) -> int:
-        return self._process.wait(timeout)
+    def wait(self, timeout: float = HANG) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
 
     def log(self) -> str:
-        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+        return self._log.read_text()
+
+    @property
+    def _pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def wait_for_log(self, words: str) -> None:
+        end = time.monotonic() + HANG
+        while words not in self.log():
+            assert time.monotonic() < end, f"waited in vain for {words!r} in the log:\n{self.log()}"
+            time.sleep(0.05)
 
     def memory(self) -> int:
         """Resident bytes."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _run(load_segmenter: LoadSegmenter, arguments: list[str], log: Path) -> None:
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    sys.exit(main(arguments, load_segmenter))
 
 
 class Peer:
@@ -152,6 +171,14 @@ class Peer:
         self.labelled.clear()
         self.statuses.clear()
         self.diagnostics.clear()
+
+    @contextlib.contextmanager
+    def reading(self, message_type: type[Any], topic: str, qos: QoSProfile) -> Iterator[list[Any]]:
+        """One more reader, and what it has received."""
+        received: list[Any] = []
+        subscription = self.node.create_subscription(message_type, topic, received.append, qos)
+        yield received
+        self.node.destroy_subscription(subscription)
 
     @contextlib.contextmanager
     def not_reading(self) -> Iterator[None]:

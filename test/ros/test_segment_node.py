@@ -19,29 +19,30 @@ from sensor_msgs.msg import PointCloud2, PointField
 
 from twodpass_ros.msg import ClassMap
 
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
 @pytest.fixture(scope="module")
 def fake_node() -> Iterator[NodeProcess]:
     """A running node with a made-up network that fails on demand (fake_segment.py), one for all tests here."""
-    with NodeProcess.fake("-p", "input_timeout:=1.5", "-p", "late_after:=0.5") as process:
+    with NodeProcess.fake("-p", "input_timeout:=60.0", "-p", "late_after:=60.0") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def connected(fake_node: NodeProcess) -> Iterator[Peer]:
     with Peer() as peer:
+        peer.wait_for_active_node()
         yield peer
 
 
 @pytest.fixture
 def active(connected: Peer) -> Peer:
     """A peer of the active node, all trouble of earlier tests forgotten."""
-    connected.wait_for_active_node()
+    connected.label(scan())
     while connected.next_level() != OK:
         connected.label(scan())
-    connected.label(scan())
     connected.clear()
     return connected
 
@@ -107,23 +108,16 @@ def test_colours_are_those_of_the_class_map(active: Peer) -> None:
 
 
 def test_reliable_and_best_effort_readers_both_receive(active: Peer) -> None:
-    best_effort: list[PointCloud2] = []
-    active.node.create_subscription(
-        PointCloud2,
-        "/segment/output/points",
-        best_effort.append,
-        QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-    )
-    while not best_effort:
-        active.label(scan())  # the fixture's reader is reliable
-        active.spin(0.1)
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    with active.reading(PointCloud2, "/segment/output/points", best_effort) as clouds:
+        while not clouds:
+            active.label(scan())  # the peer's own reader is reliable
+            active.spin(0.1)
 
 
 def test_the_class_map_reaches_a_late_reader_and_names_the_ids_of_the_cloud(active: Peer) -> None:
-    maps: list[ClassMap] = []
-    latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    active.node.create_subscription(ClassMap, "/segment/class_map", maps.append, latched)
-    active.spin_until(lambda: maps, "the class map")
+    with active.reading(ClassMap, "/segment/class_map", LATCHED) as maps:
+        active.spin_until(lambda: maps, "the class map")
 
     assert maps[0].name == "semantickitti"
     assert maps[0].unlabelled_id == 255
@@ -159,7 +153,7 @@ def test_one_malformed_among_a_hundred_costs_one_scan_and_one_warning(active: Pe
     active.spin_until(lambda: active.levels()[-1] == OK, "all well again")
 
     assert [message.header.stamp.sec for message in active.labelled] == [n for n in range(100) if n != 50]
-    assert active.levels().count(WARN) + active.levels().count(ERROR) >= 1
+    assert active.levels().count(WARN) == 1
     assert ERROR not in active.levels()
     assert active.dropped() == start + 1
     assert fake_node.log().count("malformed") == 1
@@ -189,14 +183,17 @@ def test_a_failure_is_a_warning_three_in_a_row_are_an_error_and_the_next_scan_wo
 
 
 def test_silent_input_is_an_error_until_the_next_scan(active: Peer) -> None:
+    active.set_parameter("input_timeout", 0.5)
     active.spin_until(lambda: ERROR in active.levels(), "an error")
     assert "no scan" in active.diagnostics[-1].message
 
+    active.set_parameter("input_timeout", 60.0)
     active.label(scan())
     assert active.next_level() == OK
 
 
 def test_a_late_cloud_is_a_warning_a_run_of_them_an_error(active: Peer) -> None:
+    active.set_parameter("late_after", 1.0)
     active.label(scan(first_intensity=Fault.SLOW))
     assert active.next_level() == WARN
     active.label(scan())
@@ -205,22 +202,24 @@ def test_a_late_cloud_is_a_warning_a_run_of_them_an_error(active: Peer) -> None:
     for _ in range(3):
         active.label(scan(first_intensity=Fault.SLOW))
     assert active.next_level() == ERROR
+    active.set_parameter("late_after", 60.0)
     active.label(scan())
     active.spin_until(lambda: active.levels()[-1] == OK, "all well again")
 
 
 def test_a_reader_with_incompatible_quality_of_service_is_told_what_to_do(active: Peer, fake_node: NodeProcess) -> None:
-    latched = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    active.node.create_subscription(PointCloud2, "/segment/output/points", print, latched)
-    active.spin_until(lambda: "A reader of /segment/output/points gets nothing" in fake_node.log(), "the explanation")
+    words = "A reader of /segment/output/points gets nothing"
+    with active.reading(PointCloud2, "/segment/output/points", LATCHED):
+        active.spin_until(lambda: words in fake_node.log(), "the explanation")
     assert "RELIABLE, VOLATILE" in fake_node.log()
 
 
 def test_scans_are_not_labelled_while_nobody_reads(active: Peer) -> None:
     with active.not_reading():
-        active.spin_until(
-            lambda: active.diagnostics and "nobody reads" in active.diagnostics[-1].message, "a word of it"
-        )
+        active.clear()
+        active.scans.publish(scan())
+        active.spin_until(lambda: active.diagnostics, "diagnostics")
+        assert "nobody reads" in active.diagnostics[-1].message
         published, unread = active.published(), active.value("not labelled, nobody reads")
         active.scans.publish(scan())
         active.spin_until(lambda: active.value("not labelled, nobody reads") != unread, "the count")

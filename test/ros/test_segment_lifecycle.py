@@ -1,0 +1,134 @@
+"""The node's life: it starts, stops and fails to start in an orderly way, whatever it is doing."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+from fake_segment import Fault
+from harness import ACTIVE, FINALIZED, HANG, INACTIVE, UNCONFIGURED, NodeProcess, Peer, scan
+from lifecycle_msgs.msg import Transition
+
+NO_AUTOSTART = ("-p", "autostart:=false")
+
+
+def unconfigured(peer: Peer) -> None:
+    peer.wait_for_state(UNCONFIGURED)
+
+
+def inactive(peer: Peer) -> None:
+    unconfigured(peer)
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+
+
+def active(peer: Peer) -> None:
+    inactive(peer)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def in_a_scan(peer: Peer) -> None:
+    active(peer)
+    peer.wait_for_active_node()
+    peer.scans.publish(scan(first_intensity=Fault.HANGS))
+    peer.spin(0.3)
+
+
+def finalized(peer: Peer) -> None:
+    unconfigured(peer)
+    assert peer.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert peer.state() == FINALIZED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("reach", [unconfigured, inactive, active, in_a_scan, finalized])
+def test_a_signal_ends_the_node_orderly(reach: Callable[[Peer], None], number: signal.Signals, peer: Peer) -> None:
+    with NodeProcess.fake(*NO_AUTOSTART) as node:
+        reach(peer)
+        assert node.end(number, timeout=5.0) == 0
+        assert "Traceback" not in node.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_while_it_loads_weights(number: signal.Signals) -> None:
+    with NodeProcess.fake(weights="loads_forever") as node:
+        node.wait_for_log("Loading")
+        assert node.end(number, timeout=5.0) == 0
+        assert "Traceback" not in node.log()
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [("", "twodpass import-weights"), ("absent", "absent: cannot be read"), ("no_driver", "no NVIDIA driver")],
+)
+def test_without_usable_weights_the_node_says_so_once_and_can_be_tried_again(
+    weights: str, words: str, peer: Peer
+) -> None:
+    with NodeProcess.fake(weights=weights) as node:
+        node.wait_for_log(words)
+        assert peer.state() == UNCONFIGURED
+        assert node.log().count("[ERROR]") == 1
+        peer.spin_until(lambda: peer.diagnostics, "diagnostics")
+        assert words in peer.diagnostics[-1].message
+
+        assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+        assert peer.set_parameter("weights", "quick") == ""
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        peer.wait_for_active_node()
+
+
+@pytest.mark.parametrize("argument", ["device:=gpu", "votes:=0", "votes:=many", "training_from_sensor:=[1.0]"])
+def test_a_refused_parameter_at_start_ends_the_node_with_one_sentence(argument: str) -> None:
+    with NodeProcess.fake("-p", argument) as node:
+        assert node.wait() == 1
+        assert argument.partition(":")[0] in node.log()
+        assert node.log().count("\n") == 1
+
+
+def test_a_deactivated_node_labels_nothing_and_works_again_when_activated(peer: Peer) -> None:
+    with NodeProcess.fake():
+        peer.wait_for_active_node()
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert peer.state() == INACTIVE
+        peer.scans.publish(scan())
+        peer.spin(0.5)
+        assert not peer.labelled
+
+        assert peer.set_parameter("weights", "slow") == ""  # freed: read again on activation
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        assert peer.state() == ACTIVE
+        peer.wait_for_active_node()
+
+
+@pytest.mark.slow
+def test_overload_keeps_results_fresh_counts_the_lost_and_needs_no_more_memory(peer: Peer) -> None:
+    """Input at three times the sustainable rate for a minute."""
+    inference = 0.06
+    period = inference / 3
+    with NodeProcess.fake(weights="slow") as node:
+        peer.wait_for_active_node()
+        dropped_before, sent_before = peer.dropped(), int(peer.value("received"))
+        ages: list[float] = []
+        sent: dict[int, float] = {}
+        memory: list[int] = []
+        end = time.monotonic() + HANG
+        while time.monotonic() < end:
+            number = len(sent) + 1
+            sent[number] = time.monotonic()
+            peer.scans.publish(scan(20_000, stamp=(number, 0)))
+            peer.spin(period)
+            ages += [time.monotonic() - sent[cloud.header.stamp.sec] for cloud in peer.labelled]
+            peer.labelled.clear()
+            memory.append(node.memory())
+        peer.spin(1.0)
+        ages += [time.monotonic() - sent[cloud.header.stamp.sec] for cloud in peer.labelled]
+        peer.clear()
+        assert int(peer.value("received")) - sent_before == len(sent)
+        assert peer.dropped() - dropped_before == len(sent) - len(ages)
+
+    assert len(sent) / 5 < len(ages) < len(sent) / 2
+    assert statistics.median(ages) <= 2 * inference + period
+    assert memory[-1] - memory[len(memory) // 4] < 10 << 20
