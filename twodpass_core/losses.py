@@ -56,23 +56,25 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
     classes = labels.unique().long()
     foreground = labels == classes[:, None]
     errors = (foreground.float() - probabilities.t().index_select(0, classes)).abs()
-    slopes = _lovasz_slopes(errors, foreground)
+    slopes = torch.empty_like(errors)
+    for row in range(classes.shape[0]):
+        slopes[row] = _lovasz_slopes(errors[row].detach(), foreground[row])
     loss: Tensor = (errors * slopes).sum() / max(classes.shape[0], 1)
     return loss
 
 
-@torch.no_grad()
 def _lovasz_slopes(errors: Tensor, foreground: Tensor) -> Tensor:
-    """(C, N): how much the Jaccard loss of a class grows when a point joins those with larger errors as a wrong one."""
-    order = errors.argsort(dim=1, descending=True)
-    is_foreground = foreground.gather(1, order)
-    missed = is_foreground.cumsum(1, dtype=torch.int32)
-    rank = torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=torch.int32)
-    size = foreground.sum(1, keepdim=True, dtype=torch.int32)
+    """(N,): how much the Jaccard loss of a class grows when a point joins those with larger errors as a wrong one."""
+    # Non-negative floats are in the order of their bits, and one row of integers is sorted several times faster on the CPU.
+    order = (-errors.view(torch.int32)).argsort(stable=True)
+    is_foreground = foreground[order]
+    missed = is_foreground.cumsum(0, dtype=torch.int32)
+    size = missed[-1]
+    rank = torch.arange(1, errors.shape[0] + 1, device=errors.device, dtype=torch.int32)
     intersection, union = size - missed, size + rank - missed
     # The difference of two successive values of 1 - intersection / union, without the cancellation.
     growth = torch.where(is_foreground, 1, intersection / (union - 1)) / union
-    return torch.empty_like(errors).scatter_(1, order, growth)
+    return torch.empty_like(errors).scatter_(0, order, growth)
 
 
 def kl_divergence(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:

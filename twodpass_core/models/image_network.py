@@ -53,7 +53,10 @@ class ImageNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, pixels: Tensor) -> ImageFeatures:
-        """Read images (B, 3, H, W) float32, RGB in 0..1, of any size, at pixels (P, 3) int64: image, row, column."""
+        """Read images (B, 3, H, W) float32, RGB in 0..1, of any size, at pixels (P, 3) int64: image, row, column.
+
+        B and P may be 0. Pixels must lie in the images.
+        """
         normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         maps = self.encoder(normalised)
         at_points = [decoder(features, pixels) for decoder, features in zip(self.decoders, maps, strict=True)]
