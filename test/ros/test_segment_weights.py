@@ -1,0 +1,115 @@
+"""The node with a real, small, untrained network: what it publishes is what the Segmenter says."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from harness import UNCONFIGURED, NodeProcess, Peer, records
+from lifecycle_msgs.msg import Transition
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.cloud import make_cloud
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.sensor import SensorMounting
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, save_weights
+from twodpass_ros.conversion import point_cloud2
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    architecture = StudentConfig(scales=(2, 4), width=16, num_classes=20, hidden=16)
+    card = Card(
+        architecture=architecture,
+        grid=VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60)),
+        class_map=ClassMap.load("semantickitti"),
+        intensity_max=1.0,
+        trained=False,
+        origin="made by a test",
+        licence="Apache-2.0",
+    )
+    torch.manual_seed(0)
+    save_weights(path, PointVoxelStudent(architecture, card.grid).state_dict(), card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def node(weights: Path) -> Iterator[NodeProcess]:
+    """Time comes from /clock, intensity is 0..255."""
+    arguments = ("-p", f"weights:={weights}", "-p", "use_sim_time:=true", "-p", "intensity_scale:=0.00392156862745098")
+    with NodeProcess.real("-p", "device:=cpu", *arguments) as process:
+        yield process
+
+
+def made_up_scan(seed: int, points: int = 3000) -> PointCloud2:
+    rng = np.random.default_rng(seed)
+    xyz = rng.normal(0.0, [20.0, 20.0, 1.0], size=(points, 3)).astype(np.float32)
+    xyz[::50] = 0.0  # no return
+    xyz[7::50] = np.nan
+    intensity = rng.integers(0, 256, points).astype(np.uint8)
+    cloud = make_cloud({"x": xyz[:, 0], "y": xyz[:, 1], "z": xyz[:, 2], "intensity": intensity})
+    message = point_cloud2(PointCloud2().header, cloud)
+    message.header.frame_id = "lidar"
+    message.header.stamp.sec = seed
+    return message
+
+
+def test_labels_are_those_of_the_segmenter(node: NodeProcess, peer: Peer, weights: Path) -> None:
+    peer.wait_for_active_node()
+    sent = made_up_scan(1)
+    column = records(peer.label(sent), ("x", "y", "z", "intensity", "class_id", "probability"))
+
+    points = np.stack([column[name].astype(np.float32) for name in ("x", "y", "z", "intensity")], axis=1)
+    expected = Segmenter.from_weights(weights, "cpu").segment(
+        SensorMounting(intensity_scale=1 / 255).to_training(points)
+    )
+    np.testing.assert_array_equal(column["class_id"], expected.class_id)
+    np.testing.assert_allclose(column["probability"], expected.probability, atol=1e-6)
+    assert 100 < (column["class_id"] != 255).sum() < len(points)
+    assert "UNTRAINED" in node.log()
+
+
+def test_a_looped_bag_gives_the_same_the_second_time(node: NodeProcess, peer: Peer) -> None:
+    """Stamps and /clock jump back to the start, as `ros2 bag play --loop --clock` does."""
+    clock = peer.node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+    peer.wait_for_active_node()
+    passes: list[list[array[int]]] = []
+    for _ in range(2):
+        labelled = []
+        for second in range(1, 6):
+            tick = Clock()
+            tick.clock.sec = second
+            clock.publish(tick)
+            cloud = peer.label(made_up_scan(second))
+            assert cloud.header.stamp.sec == second
+            labelled.append(cloud.data)
+        passes.append(labelled)
+    assert passes[0] == passes[1]
+
+
+def test_twenty_lives_need_no_more_memory_than_three(node: NodeProcess, peer: Peer) -> None:
+    peer.wait_for_active_node()
+    memory: list[int] = []
+    for _ in range(20):
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert peer.change_state(Transition.TRANSITION_CLEANUP)
+        assert peer.state() == UNCONFIGURED
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        while peer.scans.get_subscription_count() != 1:
+            peer.spin(0.02)
+        peer.label(made_up_scan(1))
+        memory.append(node.memory())
+    assert memory[-1] - memory[2] < 10 * MEBIBYTE

@@ -1,0 +1,67 @@
+"""One item in work, one waiting, the newest wins."""
+
+from __future__ import annotations
+
+import threading
+
+from twodpass_ros.transport import SequenceGaps
+from twodpass_ros.worker import NewestFirstWorker
+
+HANG = 30.0
+
+
+def test_a_newer_item_replaces_the_one_that_waits() -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    processed: list[int] = []
+
+    def process(item: int) -> None:
+        processed.append(item)
+        begun.set()
+        go_on.wait(HANG)
+        if item == 3:
+            done.set()
+
+    worker = NewestFirstWorker(process, name="test")
+    assert not worker.offer(1)
+    assert begun.wait(HANG)
+    assert not worker.offer(2)
+    assert worker.offer(3)
+    go_on.set()
+    assert done.wait(HANG)
+    assert processed == [1, 3]
+    assert worker.stop(HANG)
+
+
+def test_a_stop_drops_what_waits_and_tells_whether_the_work_has_ended() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    processed: list[int] = []
+
+    def process(item: int) -> None:
+        processed.append(item)
+        begun.set()
+        go_on.wait(HANG)
+
+    worker = NewestFirstWorker(process, name="test")
+    worker.offer(1)
+    assert begun.wait(HANG)
+    worker.offer(2)
+    assert not worker.stop(timeout=0.01)
+    go_on.set()
+    assert worker.stop(HANG)
+    assert processed == [1]
+
+
+def test_gaps_are_counted_for_each_publisher_from_its_first_message_on() -> None:
+    gaps = SequenceGaps()
+    assert not gaps.numbered
+    seen = [("a", 5), ("a", 6), ("b", 1), ("a", 9), ("b", 2), ("a", 3), ("b", 4)]
+    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": p.encode()}}) for p, n in seen]
+    assert counted == [0, 0, 0, 2, 0, 0, 1]
+    assert gaps.numbered
+
+
+def test_without_numbers_no_gap_is_made_up() -> None:
+    gaps = SequenceGaps()
+    assert gaps.before({"publication_sequence_number": None, "publisher_gid": None}) == 0
+    assert gaps.before({"publication_sequence_number": 4}) == 0
+    assert not gaps.numbered
