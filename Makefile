@@ -1,5 +1,4 @@
 # Every target sets up what it needs; the work is in scripts/. PYTHON=python3.12 chooses another interpreter.
-PYTHON ?= python3
 IN_ROS := . .venv/ros2.sh &&
 
 .PHONY: help setup demo test test-slow lint bench clean
@@ -8,7 +7,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: ## virtual environment, ROS 2 from PyPI unless one is sourced, messages and nodes; then: source .venv/ros2.sh
-	@PYTHON=$(PYTHON) scripts/setup.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh
 
 demo: setup ## the node labels scans sent over DDS; SCAN=file, folder or bag for your own
 	@$(IN_ROS) python -m twodpass_ros.demo $(if $(SCAN),"$(SCAN)")
@@ -20,7 +19,7 @@ test-slow: setup ## the long tests: overload, endurance, kill -9
 	@$(IN_ROS) python -m pytest -q -m slow $(PYTEST)
 
 lint: setup ## ruff and mypy
-	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test
+	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test/*.py && mypy test/ros
 
 bench: setup ## time by stage of one scan; SCAN=file for your own
 	@$(IN_ROS) twodpass benchmark $(if $(SCAN),"$(SCAN)")

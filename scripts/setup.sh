@@ -10,6 +10,13 @@ log=$venv/setup.log
 
 say() { printf '== %s\n' "$*"; }
 
+# One set-up at a time in this folder; the script itself is the lock.
+exec 9<scripts/setup.sh
+if ! flock --nonblock 9; then
+  say "Waiting for another set-up of this folder"
+  flock 9
+fi
+
 # run WHAT COMMAND...: the output goes to the log; every ten seconds a line tells how far it is.
 ticker=
 trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null' EXIT
@@ -17,7 +24,7 @@ run() {
   local what=$1 started=$SECONDS status=0
   shift
   say "$what"
-  while sleep 10 >/dev/null 2>&1; do
+  while sleep 10 >/dev/null 2>&1 9<&-; do
     printf '   %4d s  %.100s\n' "$((SECONDS - started))" "$(grep -v WARNING "$log" | tail -n 1)"
   done &
   ticker=$!
@@ -33,13 +40,17 @@ run() {
 
 # --- What the machine must have -------------------------------------------------------------------------------------
 
-requested=${PYTHON:-python3}
+requested=${PYTHON:-}
+if [[ -z $requested ]]; then
+  requested=python3
+  "$venv/bin/python" -c '' 2>/dev/null && requested=$venv/bin/python # what .venv was made with
+fi
 if ! command -v "$requested" >/dev/null; then
   echo "Python is missing, there is no $requested: sudo apt install python3" >&2
   exit 1
 fi
 # The interpreter under an active virtual environment, this project's among them.
-python=$("$requested" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')
+python=$("$requested" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))'; then
   echo "$requested is Python $version, and twodpass needs 3.10 to 3.14: make setup PYTHON=python3.12" >&2
