@@ -12,7 +12,7 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, mean_rows, mean_through, spread_rows
+from twodpass_core.sparse.rows import Membership, mean_rows, spread_rows
 
 GRID = VoxelGrid(minimum=(-2, -2, -1), maximum=(2, 2, 1), cells=(11, 12, 7))
 SCALES = (2, 4, 8)
@@ -60,7 +60,7 @@ def test_no_points_give_empty_levels() -> None:
         assert level.num_voxels == 0
         out = backend.convolve(torch.empty(0, 3), torch.ones(27, 3, 5), backend.build_map(level), torch.zeros(5))
         assert out.shape == (0, 5)
-    assert pyramid.mean_pool(torch.empty(0, 3), 1, 2).shape == (0, 3)
+    assert pyramid.pooling(1, 2)(torch.empty(0, 3)).shape == (0, 3)
 
 
 def test_duplicates_are_one_voxel() -> None:
@@ -86,7 +86,14 @@ def test_points_out_of_reach_are_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"minimum": (3, -2, -1)}, {"maximum": (2, 2, float("inf"))}, {"cells": (0, 12, 7)}, {"cells": (11, 12, 70000)}, {"unknown": 1}]
+    "change",
+    [
+        {"minimum": (3, -2, -1)},
+        {"maximum": (2, 2, float("inf"))},
+        {"cells": (0, 12, 7)},
+        {"cells": (11, 12, 70000)},
+        {"unknown": 1},
+    ],
 )
 def test_impossible_grids_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
@@ -166,20 +173,19 @@ def test_pooling_is_the_mean_over_points(source: int, target: int) -> None:
     points, sample = random_points(800)
     pyramid = build_pyramid(points, sample, GRID, SCALES)
     features = torch.randn(pyramid.levels[source].num_voxels, 3, dtype=torch.float64)
-    pooled = pyramid.mean_pool(features, source, target)
+    pooled = pyramid.pooling(source, target)(features)
     torch.testing.assert_close(pooled, mean_pool_by_hand(pyramid, features, source, target))
 
 
 def test_row_operations_have_right_gradients() -> None:
     points, sample = random_points(40)
     pyramid = build_pyramid(points, sample, GRID, SCALES)
-    fine, coarse = pyramid.levels[2].atoms, pyramid.levels[8].atoms
     rows = torch.randn(40, 2, dtype=torch.float64, requires_grad=True)
     voxels = torch.randn(pyramid.levels[2].num_voxels, 2, dtype=torch.float64, requires_grad=True)
     first = torch.randn(pyramid.levels[1].num_voxels, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: mean_rows(x, pyramid.points), (rows,))
     assert torch.autograd.gradcheck(lambda x: spread_rows(x, pyramid.points), (first,))
-    assert torch.autograd.gradcheck(lambda x: mean_through(x, fine, coarse, pyramid.atom_sizes), (voxels,))
+    assert torch.autograd.gradcheck(pyramid.pooling(2, 8), (voxels,))
 
 
 def test_membership_lists_rows_by_group() -> None:

@@ -21,7 +21,7 @@ from twodpass_core.models.student import (
     ResidualBlock,
     SubmanifoldConvolution,
 )
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import VoxelGrid, coordinate_rows
 
 INSTALL = "pip install spconv (CPU), or spconv-cu126 and the like for your CUDA"
 
@@ -95,7 +95,7 @@ class SpconvStudent:
 
 
 def _unique_voxels(points: Tensor, grid: VoxelGrid, scale: int) -> tuple[Tensor, Tensor]:
-    cells = grid.cell_indices(points, scale)
+    cells = grid.cell_indices(coordinate_rows(points), scale).t()
     rows = torch.cat([torch.zeros_like(cells[:, :1]), cells], dim=1)
     coordinates, inverse = torch.unique(rows, dim=0, return_inverse=True)
     return coordinates, inverse

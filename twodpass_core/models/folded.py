@@ -156,10 +156,10 @@ class _Block:
         voxels = features
         for residual in self._residuals:
             voxels = residual(voxels, backend, surface.neighbours)
-        source = surface.level.scale
-        pooled_voxels = pyramid.mean_pool(voxels, source, target)
+        pooling = pyramid.pooling(surface.level.scale, target)
+        pooled_voxels = pooling(voxels)
         merged = self._points(features.add_(voxels), surface.by_two)
-        return self._points.finish(pyramid.mean_pool(merged, source, target)), pooled_voxels
+        return self._points.finish(pooling(merged)), pooled_voxels
 
 
 class _Residual:

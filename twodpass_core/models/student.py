@@ -88,7 +88,7 @@ class PointVoxelStudent(nn.Module):
             voxel_features, point_features = block(features, pyramid, source, target, self.backend, maps[source])
             scale_features.append(ScaleFeatures(voxel_features, pyramid.point_to_voxel(source)))
             read_at_atoms.append(spread_rows(point_features, pyramid.levels[target].atoms))
-            features = point_features + pyramid.mean_pool(voxel_features, source, target)
+            features = point_features + pyramid.pooling(source, target)(voxel_features)
         logits = self.classifier(torch.cat(read_at_atoms, dim=1))
         return StudentOutput(logits.index_select(0, pyramid.point_to_atom), tuple(scale_features))
 
@@ -179,7 +179,7 @@ class PointBranch(nn.Module):
         context = spread_rows(self.context(mean_rows(features, surroundings)), surroundings)
         direct = F.leaky_relu(self.direct(features), LEAK)
         # All points of a voxel have equal inputs here: merging per voxel, then averaging over points, is the same.
-        return pyramid.mean_pool(self.merge(torch.cat([direct, context], dim=1)), source, target)
+        return pyramid.pooling(source, target)(self.merge(torch.cat([direct, context], dim=1)))
 
 
 def describe_points(points: Tensor, pyramid: VoxelPyramid, grid: VoxelGrid) -> Tensor:

@@ -13,6 +13,7 @@ from typing_extensions import Self
 # Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
 KEY_BITS = 16
 CELL_OFFSET = 1 << (KEY_BITS - 1)
+CELL_OFFSETS = CELL_OFFSET | CELL_OFFSET << KEY_BITS | CELL_OFFSET << 2 * KEY_BITS
 CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z
 
 
@@ -44,34 +45,34 @@ class VoxelGrid(BaseModel):
 
     def contains(self, points: Tensor) -> Tensor:
         """(N,) bool: which of the points (N, >=3) lie strictly inside the volume. Non-finite points do not."""
-        minimum, maximum = points.new_tensor(self.minimum), points.new_tensor(self.maximum)
-        xyz = points[:, :3]
-        return ((xyz > minimum) & (xyz < maximum)).all(dim=1)
+        xyz = coordinate_rows(points)
+        return ((xyz > self._column(self.minimum, xyz)) & (xyz < self._column(self.maximum, xyz))).all(dim=0)
 
-    def cell_indices(self, points: Tensor, scale: int) -> Tensor:
-        """(N, 3) int64 cell of each point (N, >=3) float32.
+    def cell_indices(self, xyz: Tensor, scale: int) -> Tensor:
+        """(3, N) int64 cell of each point, given as coordinate rows (3, N) float32.
 
         The arithmetic is float32 in the order multiply, divide, truncate towards zero, which decides the cell of
         points on a border. Points beyond the volume get cells outside 0..cells-1; less than one cell below the minimum
         is still cell 0.
         """
-        minimum, maximum = points.new_tensor(self.minimum), points.new_tensor(self.maximum)
-        cells = points.new_tensor(self.cells_at(scale))
-        return (cells * (points[:, :3] - minimum) / (maximum - minimum)).to(torch.int64)
+        minimum, maximum = self._column(self.minimum, xyz), self._column(self.maximum, xyz)
+        return (self._column(self.cells_at(scale), xyz) * (xyz - minimum) / (maximum - minimum)).to(torch.int64)
 
-    def voxel_keys(self, points: Tensor, sample: Tensor | None, scale: int) -> Tensor:
-        """(N,) int64 packed (sample, x, y, z) of each point; `sample` (N,) int64, None for a single scan."""
-        cell = self.cell_indices(points, scale) + CELL_OFFSET
-        key = (cell[:, 0] << 2 * KEY_BITS) + (cell[:, 1] << KEY_BITS) + cell[:, 2]
+    def voxel_keys(self, xyz: Tensor, sample: Tensor | None, scale: int) -> Tensor:
+        """(N,) int64 packed (sample, x, y, z) of points (3, N); `sample` (N,) int64, None for a single scan."""
+        x, y, z = self.cell_indices(xyz, scale)
+        key = (x << 2 * KEY_BITS) + (y << KEY_BITS) + (z + CELL_OFFSETS)
         return key if sample is None else key + (sample << 3 * KEY_BITS)
 
-    def check_reach(self, points: Tensor) -> None:
-        """Refuse points whose cells do not fit a key: not finite, or some 16,000 cells and more beyond the volume.
+    def check_reach(self, xyz: Tensor) -> None:
+        """Refuse points (3, N) whose cells do not fit a key: not finite, or some 16,000 cells and more outside.
 
         Raises:
             ValueError: there is such a point.
         """
-        cell = self.cell_indices(points, 1)
+        if xyz.shape[1] == 0:
+            return
+        cell = self.cell_indices(torch.stack(torch.aminmax(xyz, dim=1), dim=1), 1)  # NaN passes through aminmax
         if not bool(((cell > -CELL_OFFSET + 1) & (cell < CELL_OFFSET - 1)).all()):
             raise ValueError(
                 "a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only"
@@ -79,10 +80,18 @@ class VoxelGrid(BaseModel):
 
     def lower_corners(self, keys: Tensor) -> Tensor:
         """(M, 3) float32 lower corners, in metres, of the scale-1 voxels with these keys."""
-        minimum = torch.tensor(self.minimum, dtype=torch.float32, device=keys.device)
-        maximum = torch.tensor(self.maximum, dtype=torch.float32, device=keys.device)
-        size = (maximum - minimum) / torch.tensor(self.cells, dtype=torch.float32, device=keys.device)
-        return unpack_keys(keys)[:, 1:].to(torch.float32) * size + minimum
+        cell = unpack_keys(keys)[:, 1:].t().to(torch.float32)
+        minimum, maximum = self._column(self.minimum, cell), self._column(self.maximum, cell)
+        return (cell * ((maximum - minimum) / self._column(self.cells, cell)) + minimum).t()
+
+    @staticmethod
+    def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
+        return like.new_tensor(values)[:, None]
+
+
+def coordinate_rows(points: Tensor) -> Tensor:
+    """(3, N) contiguous x, y and z of points (N, >=3): arithmetic on whole rows is several times faster."""
+    return points[:, :3].t().contiguous()
 
 
 def unpack_keys(keys: Tensor) -> Tensor:

@@ -36,26 +36,21 @@ def build_neighbour_map(level: VoxelLevel) -> NeighbourMap:
     Being a neighbour is mutual: only the 13 offsets before the centre are searched, each pair is entered both ways.
     """
     found = _neighbours_before(level)
-    present = found >= 0
-    offset, voxel = present.nonzero(as_tuple=True)
-    neighbour = found[present]
-    counts = tuple(present.sum(dim=1).tolist())
+    num_voxels = level.num_voxels
+    entries = (found >= 0).view(-1).nonzero().squeeze(1)
+    counts = torch.bincount(torch.div(entries, max(num_voxels, 1), rounding_mode="floor"), minlength=CENTRE)
+    voxels = (entries % max(num_voxels, 1)).to(torch.int32)
+    neighbours = found.view(-1).index_select(0, entries)
 
-    num_voxels, num_found = level.num_voxels, voxel.shape[0]
-    row = torch.arange(num_voxels, num_voxels + 2 * num_found, dtype=torch.int32, device=voxel.device)
-    table = torch.full((num_voxels, NUM_OFFSETS), -1, dtype=torch.int32, device=voxel.device)
-    table[:, CENTRE] = torch.arange(num_voxels, dtype=torch.int32, device=voxel.device)
-    flat = table.view(-1)
-    flat[voxel * NUM_OFFSETS + offset] = row[:num_found]
-    flat[neighbour.to(torch.int64) * NUM_OFFSETS + (NUM_OFFSETS - 1 - offset)] = row[num_found:]
-    listed = table >= 0
-    list_lengths = listed.sum(dim=1)
+    itself = torch.arange(num_voxels, dtype=torch.int32, device=found.device)
+    voxel_of_product = torch.cat([itself, voxels, neighbours])
+    list_lengths = torch.bincount(voxel_of_product, minlength=num_voxels)
     return NeighbourMap(
         num_voxels=num_voxels,
         offsets=(*range(CENTRE), *range(NUM_OFFSETS - 1, CENTRE, -1)),
-        counts=counts * 2,
-        neighbours=torch.cat([neighbour, voxel.to(torch.int32)]),
-        product_rows=table[listed],
+        counts=tuple(counts.tolist()) * 2,
+        neighbours=torch.cat([neighbours, voxels]),
+        product_rows=torch.sort(voxel_of_product, stable=True).indices.to(torch.int32),
         product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths).to(torch.int32),
     )
 
@@ -73,8 +68,7 @@ def _neighbours_before(level: VoxelLevel) -> Tensor:
     table[place] = torch.arange(level.num_voxels, dtype=torch.int32, device=columns.device)
 
     found = torch.empty(CENTRE, level.num_voxels, dtype=torch.int32, device=columns.device)
-    for index, (dx, dy) in enumerate(((-1, -1), (-1, 0), (-1, 1), (0, -1))):
-        other = _find(columns, columns + (dx << KEY_BITS) + dy)
+    for index, other in enumerate(_columns_before(columns)):
         other_place = (other * stride).index_select(0, column_of_voxel) + height
         for dz in range(3):
             torch.index_select(table, 0, other_place + dz, out=found[3 * index + dz])
@@ -92,10 +86,20 @@ def _columns(level: VoxelLevel) -> tuple[Tensor, Tensor, Tensor, int]:
     return column_of_voxel, columns, height - lowest, highest - lowest + 1
 
 
-def _find(sorted_keys: Tensor, wanted: Tensor) -> Tensor:
-    """(W,) int64 positions of the wanted keys, len(sorted_keys) where absent."""
-    position = torch.searchsorted(sorted_keys, wanted)
-    if sorted_keys.shape[0] == 0:
-        return position
-    match = sorted_keys.index_select(0, position.clamp(max=sorted_keys.shape[0] - 1)) == wanted
-    return torch.where(match, position, sorted_keys.shape[0])
+def _columns_before(columns: Tensor) -> list[Tensor]:
+    """Positions (U,) of each column's neighbours at (dx, dy) = (-1, -1), (-1, 0), (-1, 1) and (0, -1); U where absent."""
+    num_columns = columns.shape[0]
+    if num_columns == 0:
+        return [columns] * 4
+    previous_row = columns - (1 << KEY_BITS) - 1
+    position = torch.searchsorted(columns, previous_row)
+    found = []
+    for wanted in (previous_row, previous_row + 1, previous_row + 2):
+        # Keys ascend by one along y, so the next wanted key stands at this position or at the next.
+        match = columns.index_select(0, position.clamp(max=num_columns - 1)) == wanted
+        found.append(torch.where(match, position, num_columns))
+        position = position + match
+    same_row = torch.arange(-1, num_columns - 1, device=columns.device)
+    match = columns.index_select(0, same_row.clamp(min=0)) == columns - 1
+    found.append(torch.where(match, same_row, num_columns))
+    return found

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, unpack_keys
-from twodpass_core.sparse.rows import Membership, mean_through, run_begins
+from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, coordinate_rows, unpack_keys
+from twodpass_core.sparse.rows import Membership, Pooling, run_begins
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,9 @@ class VoxelPyramid:
         """(N,) int32: the voxel of each point."""
         return self.levels[scale].atoms.group.index_select(0, self.point_to_atom)
 
-    def mean_pool(self, features: Tensor, source: int, target: int) -> Tensor:
-        """(M_source, C) -> (M_target, C): the mean over the points of each target voxel of their source voxels'
-        features.
-        """
-        return mean_through(features, self.levels[source].atoms, self.levels[target].atoms, self.atom_sizes)
+    def pooling(self, source: int, target: int) -> Pooling:
+        """(M_source, C) -> (M_target, C): the mean over each target voxel's points of their source voxels' features."""
+        return Pooling.between(self.levels[source].atoms, self.levels[target].atoms, self.atom_sizes)
 
 
 def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales: Sequence[int]) -> VoxelPyramid:
@@ -73,13 +71,14 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
     Raises:
         ValueError: a point is not finite, or thousands of cells away from the volume.
     """
-    grid.check_reach(points)
-    finest, keys = Membership.of(grid.voxel_keys(points, sample, 1))
+    xyz = coordinate_rows(points)
+    grid.check_reach(xyz)
+    finest, keys = Membership.of(grid.voxel_keys(xyz, sample, 1))
     order = finest.order
-    ordered_points = points[:, :3].index_select(0, order)
+    ordered_xyz = xyz.index_select(1, order)
     ordered_sample = None if sample is None else sample.index_select(0, order)
     coarser_scales = sorted(set(scales) - {1})
-    coarser_keys = [grid.voxel_keys(ordered_points, ordered_sample, scale) for scale in coarser_scales]
+    coarser_keys = [grid.voxel_keys(ordered_xyz, ordered_sample, scale) for scale in coarser_scales]
 
     begins = run_begins(finest.group.index_select(0, order), *coarser_keys)
     starts = begins.nonzero().squeeze(1)

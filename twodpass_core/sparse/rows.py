@@ -68,15 +68,24 @@ def spread_rows(features: Tensor, membership: Membership) -> Tensor:
     return out
 
 
-def mean_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
-    """(G_source, C) -> (G_target, C): spread to the rows that both group, then the weighted mean over each target
-    group's rows.
+@dataclass(frozen=True)
+class Pooling:
+    """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows."""
 
-    `weights` (R,) integer: how often each row counts.
-    """
-    totals = sum_rows(weights[:, None].to(torch.float32), target.order, target.offsets).to(features.dtype)
-    out: Tensor = _MeanThrough.apply(features, source, target, weights, totals)  # type: ignore[no-untyped-call]
-    return out
+    source: Membership
+    target: Membership
+    row_weights: Tensor  # (R,) integer: how often each row counts
+    totals: Tensor  # (G_target, 1) float32: summed weights
+
+    @classmethod
+    def between(cls, source: Membership, target: Membership, row_weights: Tensor) -> Pooling:
+        weights = row_weights.to(torch.float32)
+        return cls(source, target, row_weights, sum_rows(weights[:, None], target.order, target.offsets))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(G_source, C) -> (G_target, C)."""
+        out: Tensor = _Pool.apply(features, self)  # type: ignore[no-untyped-call]
+        return out
 
 
 class _Mean(Function):
@@ -84,7 +93,7 @@ class _Mean(Function):
     def forward(ctx: Any, features: Tensor, membership: Membership) -> Tensor:
         ctx.membership = membership
         sums = sum_rows(features, membership.order, membership.offsets)
-        return sums / membership.sizes()[:, None].to(features.dtype)
+        return sums.div_(membership.sizes()[:, None].to(features.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,18 +112,18 @@ class _Spread(Function):
         return sum_rows(grad.contiguous(), ctx.membership.order, ctx.membership.offsets), None
 
 
-class _MeanThrough(Function):
+class _Pool(Function):
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, source: Membership, target: Membership, weights: Tensor, totals: Tensor
-    ) -> Tensor:
-        ctx.saved = source, target, weights, totals
-        return _sum_through(features, source, target, weights) / totals
+    def forward(ctx: Any, features: Tensor, pooling: Pooling) -> Tensor:
+        ctx.pooling = pooling
+        summed = _sum_through(features, pooling.source, pooling.target, pooling.row_weights)
+        return summed.div_(pooling.totals.to(features.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        source, target, weights, totals = ctx.saved
-        return _sum_through(grad / totals, target, source, weights), None, None, None, None
+        pooling = ctx.pooling
+        shares = grad / pooling.totals.to(grad.dtype)
+        return _sum_through(shares, pooling.target, pooling.source, pooling.row_weights), None
 
 
 def _sum_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
