@@ -1,4 +1,4 @@
-"""The errors twodpass raises. Every one says what is wrong and what to do about it; the edges (CLI, nodes) log it once."""
+"""The errors twodpass raises. Each says what is wrong and what to do; the edges (command line, nodes) log it once."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class VoxelGrid(BaseModel):
     def voxel_keys(self, xyz: Tensor, sample: Tensor | None, scale: int) -> Tensor:
         """(N,) int64 packed (sample, x, y, z) of points (3, N); `sample` (N,) int64, None for a single scan."""
         x, y, z = self.cell_indices(xyz, scale)
-        key = (x << 2 * KEY_BITS) + (y << KEY_BITS) + (z + CELL_OFFSETS)
+        key: Tensor = (x << 2 * KEY_BITS) + (y << KEY_BITS) + (z + CELL_OFFSETS)
         return key if sample is None else key + (sample << 3 * KEY_BITS)
 
     def check_reach(self, xyz: Tensor) -> None:

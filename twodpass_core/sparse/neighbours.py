@@ -87,7 +87,7 @@ def _columns(level: VoxelLevel) -> tuple[Tensor, Tensor, Tensor, int]:
 
 
 def _columns_before(columns: Tensor) -> list[Tensor]:
-    """Positions (U,) of each column's neighbours at (dx, dy) = (-1, -1), (-1, 0), (-1, 1) and (0, -1); U where absent."""
+    """Positions (U,) of each column's neighbours at (dx, dy) = (-1, -1), (-1, 0), (-1, 1), (0, -1); U where absent."""
     num_columns = columns.shape[0]
     if num_columns == 0:
         return [columns] * 4
