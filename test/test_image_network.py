@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from twodpass_core.errors import ConfigError, MissingDependencyError, WeightsError
 from twodpass_core.models.image_network import (
     IMAGENET_MEAN,
+    Decoder,
     ImageFeatures,
     ImageNetwork,
     authors_image_network,
@@ -81,6 +82,7 @@ def test_reading_pixels_is_up_sampling_and_then_gathering(network: ImageNetwork,
     image, row, column = pixels.unbind(1)
     gathered = []
     for decoder, features in zip(network.decoders, network.encoder(normalised), strict=True):
+        assert isinstance(decoder, Decoder)
         full = F.interpolate(decoder.layers(features), scale_factor=decoder.stride, mode="nearest")
         assert full.shape[2] >= size[0]
         assert full.shape[3] >= size[1]
@@ -96,10 +98,10 @@ def test_reading_pixels_is_up_sampling_and_then_gathering(network: ImageNetwork,
 def test_pixels_are_row_then_column() -> None:
     """What changes in the lower left of the picture is seen there, and not in the upper right."""
     network = authors_image_network(SCALES, WIDTH).eval()
-    images = torch.rand(1, 3, 256, 512)
+    images = torch.rand(1, 3, 160, 320)
     changed = images.clone()
-    changed[:, :, 240:, :16] = 0
-    corners = torch.tensor([[0, 255, 0], [0, 0, 511]])
+    changed[:, :, 144:, :16] = 0
+    corners = torch.tensor([[0, 159, 0], [0, 0, 319]])
     before, after = network(images, corners).features[0], network(changed, corners).features[0]
     assert not torch.equal(before[0], after[0])
     torch.testing.assert_close(before[1], after[1])
@@ -168,6 +170,7 @@ def test_paper_decoders_keep_the_signal() -> None:
     torch.manual_seed(0)
     network = paper_image_network(SCALES, 64, num_classes=5)
     for decoder, channels in zip(network.decoders, (64, 128, 256, 512), strict=True):
+        assert isinstance(decoder, Decoder)
         strength = decoder.layers(torch.randn(1, channels, 8, 8).relu()).square().mean().sqrt().item()
         assert 0.2 < strength < 5
 
