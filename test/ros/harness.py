@@ -20,10 +20,10 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
@@ -241,6 +241,10 @@ class Peer:
         end = time.monotonic() + HANG
         while self.state() != state:
             assert time.monotonic() < end, f"state {state} was not reached"
+
+    def get_parameter(self, name: str) -> Any:
+        answer = self.call(GetParameters, "/segment/get_parameters", GetParameters.Request(names=[name]))
+        return parameter_value_to_python(answer.values[0])
 
     def set_parameter(self, name: str, value: Any) -> str:
         """Returns the reason of a refusal, or ''."""

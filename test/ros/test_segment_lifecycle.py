@@ -131,4 +131,5 @@ def test_overload_keeps_results_fresh_counts_the_lost_and_needs_no_more_memory(p
 
     assert len(sent) / 5 < len(ages) < len(sent) / 2
     assert statistics.median(ages) <= 2 * inference + period
+    assert max(ages) < 2.0  # a busy machine may pause anybody
     assert memory[-1] - memory[len(memory) // 4] < 10 << 20

@@ -8,41 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from harness import UNCONFIGURED, NodeProcess, Peer, records
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
-from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import make_cloud
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import SensorMounting
-from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, save_weights
 from twodpass_ros.conversion import point_cloud2
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    architecture = StudentConfig(scales=(2, 4), width=16, num_classes=20, hidden=16)
-    card = Card(
-        architecture=architecture,
-        grid=VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60)),
-        class_map=ClassMap.load("semantickitti"),
-        intensity_max=1.0,
-        trained=False,
-        origin="made by a test",
-        licence="Apache-2.0",
-    )
-    torch.manual_seed(0)
-    save_weights(path, PointVoxelStudent(architecture, card.grid).state_dict(), card)
-    return path
 
 
 @pytest.fixture(scope="module")

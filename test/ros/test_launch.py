@@ -1,0 +1,106 @@
+"""launch/segment.launch.py against the real launch and launch_ros."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import ACTIVE, HANG, Peer
+
+pytest.importorskip("launch_ros", reason="needs launch_ros, which comes with a ROS 2 installation, not from PyPI")
+
+from launch import LaunchContext
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch/segment.launch.py"
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = [tuple(argument.split(":=", 1)) for argument in sys.argv[2:]]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([
+    IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+
+Start = Callable[..., tuple["subprocess.Popen[bytes]", Path]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the launch file with arguments, as `ros2 launch` does."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+        log = tmp_path / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "ROS_LOG_DIR": str(tmp_path)},
+            )
+        running.append(process)
+        return process, log
+
+    yield launch
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_every_launch_argument_is_described() -> None:
+    description = PythonLaunchDescriptionSource(str(LAUNCH_FILE)).get_launch_description(LaunchContext())
+    described = {argument.name: argument.description for argument in description.get_launch_arguments()}
+    nav2 = {"namespace", "use_sim_time", "params_file", "autostart", "use_respawn", "log_level"}
+    assert nav2 | {"weights", "device", "rviz", "bag", "points"} <= set(described)
+    assert all(text.endswith(".") for text in described.values())
+
+
+def test_it_starts_the_node_with_the_weights_and_the_topic_given(
+    start: Start, weights: Path, peer: Peer, tmp_path: Path
+) -> None:
+    params_file = tmp_path / "mine.yaml"
+    params_file.write_text("/**: {ros__parameters: {weights: nowhere, votes: 3}}")
+    process, log = start(
+        f"weights:={weights}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}"
+    )
+    end = time.monotonic() + HANG
+    while "Ready on cpu" not in (text := log.read_text()):
+        assert process.poll() is None, text
+        assert time.monotonic() < end, text
+        time.sleep(0.1)
+    peer.wait_for_state(ACTIVE)
+    peer.spin_until(lambda: peer.node.count_subscribers("/velodyne_points") == 1, "the subscription")
+    assert peer.get_parameter("votes") == 3
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(HANG) == 0
+    assert "process has finished cleanly" in log.read_text()
+
+
+def test_it_respects_namespace_autostart_and_a_bag(
+    start: Start, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = tmp_path / "played"
+    ros2 = tmp_path / "ros2"  # stands for the command
+    ros2.write_text(f'#!/bin/sh\necho "$@" > {played}.part && mv {played}.part {played}\n')
+    ros2.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    process, log = start("namespace:=front", "autostart:=false", "bag:=/nowhere")
+    peer.spin_until(lambda: ("segment", "/front") in peer.node.get_node_names_and_namespaces(), "the node")
+    peer.spin_until(played.exists, "the bag player")
+    assert played.read_text() == "bag play /nowhere --clock\n"
+    assert "Cannot configure" not in log.read_text()
+    process.send_signal(signal.SIGINT)
+    process.wait(HANG)
