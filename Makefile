@@ -9,20 +9,20 @@ help: ## this list
 setup: ## virtual environment, ROS 2 from PyPI unless one is sourced, messages and nodes; then: source .venv/ros2.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
-demo: setup ## the node labels scans sent over DDS; SCAN=file, folder or bag for your own
-	@$(IN_ROS) python -m twodpass_ros.demo $(if $(SCAN),"$(SCAN)")
+demo: setup ## the node labels scans sent over DDS; SCAN=file, folder or bag, WEIGHTS=file for your own
+	@$(IN_ROS) python -m twodpass_ros.demo $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
 
 test: lint ## lint, type check and all quick tests
-	@$(IN_ROS) python -m pytest -q $(PYTEST)
+	@$(IN_ROS) python -m pytest -q -rs $(PYTEST)
 
 test-slow: setup ## the long tests: overload, endurance, kill -9
-	@$(IN_ROS) python -m pytest -q -m slow $(PYTEST)
+	@$(IN_ROS) python -m pytest -q -rs -m slow $(PYTEST)
 
 lint: setup ## ruff and mypy
 	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test/*.py && mypy test/ros
 
-bench: setup ## time by stage of one scan; SCAN=file for your own
-	@$(IN_ROS) twodpass benchmark $(if $(SCAN),"$(SCAN)")
+bench: setup ## time by stage of one scan; SCAN=, WEIGHTS= as above
+	@$(IN_ROS) twodpass benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
 
 clean: ## remove everything that set-up made
 	rm -rf .venv demo_output build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
