@@ -1,0 +1,63 @@
+"""What scripts/setup.sh says when the machine lacks something. A copy of it runs, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts/setup.sh"
+COMPILERS = ("c++", "g++", "clang++")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder for PATH with the system's programs, except C++ compilers."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for program in {path.name: path for system in ("/bin", "/usr/bin") for path in Path(system).iterdir()}.values():
+        if not program.name.startswith(COMPILERS):
+            (folder / program.name).symlink_to(program)
+    return folder
+
+
+def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "scripts").mkdir()
+    script = shutil.copy(SCRIPT, folder / "scripts")
+    environment = {"PATH": os.defpath, "PYTHON": sys.executable, **environment}
+    return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_missing_compiler_is_named_with_its_remedy(tmp_path: Path, programs: Path) -> None:
+    done = run_setup(tmp_path, PATH=str(programs))
+    assert done.returncode == 1
+    assert "A C++ compiler is missing" in done.stderr
+    assert "sudo apt install g++" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_missing_python_is_named(tmp_path: Path) -> None:
+    done = run_setup(tmp_path, PYTHON="python3.99")
+    assert done.returncode == 1
+    assert "there is no python3.99" in done.stderr
+
+
+def test_an_old_python_is_refused(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    claims = f"import sys; sys.version_info, sys._base_executable = (3, 9, 2), '{old}'"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{claims}; $2"\n')
+    old.chmod(0o755)
+    done = run_setup(tmp_path, PYTHON=str(old))
+    assert done.returncode == 1
+    assert "is Python 3.9, and twodpass needs 3.10" in done.stderr
+
+
+def test_a_ros_of_another_python_is_refused(tmp_path: Path) -> None:
+    done = run_setup(tmp_path, AMENT_PREFIX_PATH=str(tmp_path / "ros"))
+    assert done.returncode == 1
+    assert f"The sourced ROS 2 ({tmp_path / 'ros'}) does not work with Python" in done.stderr
+    assert not (tmp_path / ".venv").exists()
