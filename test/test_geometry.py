@@ -56,3 +56,55 @@ def test_identity_mounting_keeps_bits() -> None:
 def test_intensity_scale_must_be_positive(scale: float) -> None:
     with pytest.raises(ConfigError, match="intensity_scale"):
         SensorMounting(intensity_scale=scale)
+
+
+def random_transform(seed: int) -> RigidTransform:
+    rng = np.random.default_rng(seed)
+    return RigidTransform.from_quaternion(rng.normal(size=4), rng.normal(size=3) * 100)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chain_and_inverse(seed: int) -> None:
+    a_from_b, b_from_c = random_transform(seed), random_transform(seed + 100)
+    points = np.random.default_rng(seed).normal(size=(10, 3)) * 10
+    np.testing.assert_allclose((a_from_b @ b_from_c).apply(points), a_from_b.apply(b_from_c.apply(points)), atol=1e-9)
+    np.testing.assert_allclose(a_from_b.inverse().apply(a_from_b.apply(points)), points, atol=1e-9)
+    np.testing.assert_allclose((a_from_b @ b_from_c).matrix(), a_from_b.matrix() @ b_from_c.matrix(), atol=1e-9)
+
+
+def test_quaternions_are_w_x_y_z() -> None:
+    about_z = RigidTransform.from_quaternion([math.cos(0.15), 0, 0, math.sin(0.15)], [1, 2, 3])
+    yawed = RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, 0.3])
+    np.testing.assert_allclose(about_z.matrix(), yawed.matrix(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "quaternion",
+    [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, -2, 3, -4], [1e-9, 1, 1, 0], [3, 0, 0, 0.1]],
+)
+def test_quaternion_round_trip(quaternion: list[float]) -> None:
+    """Half turns too, where w is zero."""
+    np.testing.assert_allclose(
+        RigidTransform.from_quaternion(quaternion, [0, 0, 0]).quaternion(),
+        np.array(quaternion) / np.linalg.norm(quaternion),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("quaternion", [[0, 0, 0, 0], [1, 0, 0], [1, 0, 0, float("nan")]])
+def test_quaternions_are_checked(quaternion: list[float]) -> None:
+    with pytest.raises(ConfigError, match="quaternion w, x, y, z"):
+        RigidTransform.from_quaternion(quaternion, [0, 0, 0])
+
+
+@pytest.mark.parametrize("matrix", [2 * np.eye(4), np.diag([1.0, 1, -1, 1]), np.eye(3), np.full((3, 4), np.nan)])
+def test_matrices_are_checked(matrix: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match=r"rotation|rigid transform"):
+        RigidTransform.from_matrix(matrix)
+
+
+def test_points_keep_their_precision() -> None:
+    transform = RigidTransform.from_matrix(random_transform(1).matrix()[:3])
+    assert transform.apply(np.zeros((2, 3), np.float32)).dtype == np.float32
+    far = np.array([[1e6 + 1e-6, 0, 0]])
+    assert np.abs(transform.inverse().apply(transform.apply(far)) - far).max() < 1e-8
