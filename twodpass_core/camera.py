@@ -19,7 +19,7 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 
 DistortionModel = Literal["pinhole", "plumb_bob", "rational_polynomial", "equidistant"]
-COEFFICIENTS = {"pinhole": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+COEFFICIENTS = {"pinhole": (0,), "plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (4,)}
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -28,7 +28,7 @@ class CameraModel:
     """K, lens distortion and image size of a camera.
 
     `coefficients`, in CameraInfo's order: pinhole none; plumb_bob k1, k2, p1, p2[, k3]; rational_polynomial
-    k1, k2, p1, p2, k3, k4, k5, k6; equidistant k1, k2, k3, k4. None at all stands for no distortion, as in CameraInfo.
+    k1, k2, p1, p2, k3, k4, k5, k6 (these two may have none: no distortion); equidistant (fisheye) k1, k2, k3, k4.
 
     Raises:
         ConfigError: K is no camera matrix, an unknown distortion model, a wrong number of coefficients, an empty image.
@@ -52,7 +52,7 @@ class CameraModel:
             raise ConfigError(
                 f"unknown distortion model '{self.distortion_model}': known are {', '.join(get_args(DistortionModel))}"
             )
-        if len(self.coefficients) not in (0, *COEFFICIENTS[self.distortion_model]):
+        if len(self.coefficients) not in COEFFICIENTS[self.distortion_model]:
             wanted = " or ".join(map(str, COEFFICIENTS[self.distortion_model]))
             raise ConfigError(
                 f"{self.distortion_model} has {wanted} coefficients, not {len(self.coefficients)}: {self.coefficients}"
@@ -63,29 +63,26 @@ class CameraModel:
     def project(self, points_camera: npt.NDArray[np.floating]) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Eq. 1: points (N, 3) in the camera's frame -> uv (N, 2) float64 in pixels, visible (N,) bool.
 
-        Visible is what lies in front of the camera (z > 0), within the angle up to which the distortion model is one
-        to one (beyond it, polynomials fold points from far outside back into the image), and inside the image,
+        Visible is what lies in front of the camera (0 < z < inf), within the angle up to which the distortion model is
+        one to one (beyond it, polynomials fold points from far outside back into the image), and inside the image,
         0 < u < width and 0 < v < height. What uv says of other points means nothing.
         """
         points = np.asarray(points_camera, np.float64)
         uv = np.zeros((len(points), 2))
-        with np.errstate(invalid="ignore"):
-            front = np.flatnonzero(points[:, 2] > 0)
-        plane = points[front, :2] / points[front, 2:]
-        within = (plane**2).sum(axis=1) < self.max_tangent**2
-        front, plane = front[within], self._distort(plane[within])
-        uv[front] = plane @ self.matrix[:2, :2].T + self.matrix[:2, 2]
         visible = np.zeros(len(points), np.bool_)
-        visible[front] = ((uv[front] > 0) & (uv[front] < (self.width, self.height))).all(axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):  # points that are not finite, or all but in the lens
+            front = np.flatnonzero((points[:, 2] > 0) & (points[:, 2] < np.inf))
+            plane = points[front, :2] / points[front, 2:]
+            within = (plane**2).sum(axis=1) < self.max_tangent**2
+            front, plane = front[within], self._distort(plane[within])
+            uv[front] = plane @ self.matrix[:2, :2].T + self.matrix[:2, 2]
+            visible[front] = ((uv[front] > 0) & (uv[front] < (self.width, self.height))).all(axis=1)
         return uv, visible
 
     @cached_property
     def max_tangent(self) -> float:
         """Tangent of the angle to the optical axis up to which radial distortion is one to one. inf if everywhere."""
-        if not any(self.coefficients):
-            return math.inf
         if self.distortion_model == "equidistant":
-            # theta (1 + k1 theta^2 + ...) as a polynomial of theta^2 times theta; see _distort.
             limit = _end_of_rise(Polynomial([1, *self.coefficients]), Polynomial([1]))
             return math.tan(limit) if limit < math.pi / 2 else math.inf
         return _end_of_rise(*self._radial)
@@ -98,15 +95,15 @@ class CameraModel:
 
     def _distort(self, plane: Floats) -> Floats:
         """(N, 2) points on the plane z = 1 -> where the lens puts them on it."""
-        if not any(self.coefficients):
-            return plane
         squared = (plane**2).sum(axis=1)
         if self.distortion_model == "equidistant":
             tangent = np.sqrt(squared)
             theta = np.arctan(tangent)
             bent = theta * Polynomial([1, *self.coefficients])(theta**2)
             factor = np.divide(bent, tangent, out=np.ones_like(tangent), where=tangent > 0)
-            return plane * factor[:, None]
+            return np.asarray(plane * factor[:, None])
+        if not any(self.coefficients):
+            return plane
         numerator, denominator = self._radial
         p1, p2 = self.coefficients[2:4]
         x, y = plane.T
@@ -121,7 +118,7 @@ class CameraModel:
 
 
 def split_projection(projection: npt.ArrayLike) -> tuple[Floats, RigidTransform]:
-    """KITTI's 3x4 projection P = K [I | t] of a rectified camera -> K (3, 3), and camera_from_rectified, the shift by t.
+    """KITTI's 3x4 projection P = K [I | t] of a rectified camera -> K (3, 3) and camera_from_rectified, the shift by t.
 
     Raises:
         ConfigError: not 3x4, or its left part cannot be inverted.
@@ -129,7 +126,7 @@ def split_projection(projection: npt.ArrayLike) -> tuple[Floats, RigidTransform]
     p = np.asarray(projection, np.float64)
     if p.shape != (3, 4) or not np.isfinite(p).all() or not np.linalg.det(p[:, :3]):
         raise ConfigError(f"no 3x4 projection matrix: {p.tolist()}")
-    return p[:, :3], RigidTransform(np.eye(3), np.linalg.solve(p[:, :3], p[:, 3]))
+    return p[:, :3], RigidTransform(np.eye(3), np.asarray(np.linalg.solve(p[:, :3], p[:, 3]), np.float64))
 
 
 def _end_of_rise(numerator: Polynomial, denominator: Polynomial) -> float:

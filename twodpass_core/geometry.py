@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from twodpass_core.errors import ConfigError
 
 ORTHONORMALITY_TOLERANCE = 1e-3  # of rotations read from files, some of which are rounded to float32 or a few digits
-Float = TypeVar("Float", np.float32, np.float64)
+Float = TypeVar("Float", bound="np.floating[Any]")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Poses over time, and eq. 2 of the paper: the extrinsic matrix of a LiDAR and a camera that measure at different times."""
+"""Poses over time, and eq. 2 of the paper: from a LiDAR to a camera that measures at another time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def camera_from_lidar_across_times(
     world_from_vehicle_at_lidar: RigidTransform,
     vehicle_from_lidar: RigidTransform,
 ) -> RigidTransform:
-    """Eq. 2: takes points measured at the LiDAR's time to where the camera sees them at its own, by way of the world."""
+    """Eq. 2: takes points measured at the LiDAR's time to where the camera sees them at its own."""
     vehicle_motion = world_from_vehicle_at_camera.inverse() @ world_from_vehicle_at_lidar
     return camera_from_vehicle @ vehicle_motion @ vehicle_from_lidar
 
@@ -63,7 +63,7 @@ class Trajectory:
         return interpolate(self.poses[before], self.poses[after], share)
 
     def motion(self, from_ns: int, to_ns: int) -> RigidTransform:
-        """body(to)_from_body(from): takes what stood still in the world from the body's frame then to its frame later."""
+        """body(to)_from_body(from): takes what stands still in the world from the body's one frame to the other."""
         return self.at(to_ns).inverse() @ self.at(from_ns)
 
 
