@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def layouts(draw: st.DrawFn) -> Layout:
 
 
 def with_buffer(message: Message, kind: str) -> Message:
-    convert = {
+    convert: dict[str, Callable[[Any], Any]] = {
         "bytes": bytes,
         "bytearray": bytearray,
         "array": lambda data: array.array("B", data),
@@ -163,7 +164,7 @@ def test_any_layout_decodes_to_what_was_written(layout: Layout, kind: str) -> No
     same(points, expected.reshape(-1, 4))
     assert bytes(message.data) == before
     assert points.flags.writeable
-    assert points.flags.owndata or points.base.flags.owndata
+    assert points.flags.owndata or (points.base is not None and points.base.flags.owndata)
 
 
 @given(layouts())
@@ -214,7 +215,7 @@ def test_driver_layouts(name: str, is_bigendian: bool) -> None:
 def test_a_real_recorded_message(shared_data: Path) -> None:
     typestore = get_typestore(Stores.ROS2_HUMBLE)
     raw = (shared_data / "pointcloud2_cdr/pointcloud2.cdr").read_bytes()
-    message = typestore.deserialize_cdr(raw, "sensor_msgs/msg/PointCloud2")
+    message: Any = typestore.deserialize_cdr(raw, "sensor_msgs/msg/PointCloud2")
     points = read_points(message)
     assert points.shape == (64000, 4)
     assert np.count_nonzero((points[:, :3] == 0).all(axis=1)) == 4578
