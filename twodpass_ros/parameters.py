@@ -12,6 +12,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from twodpass_core.segmenter import Precision
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -21,8 +23,8 @@ class Rule:
     constraint: str = ""
     """For people: which values are accepted, where type and range do not say it."""
     accepts: Callable[[Any], bool] = lambda _: True
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
     read_only: bool = False
     fixed_while_loaded: bool = False
     """Used when the weights are loaded: a change would silently do nothing until they are loaded again."""
@@ -52,7 +54,7 @@ class Parameters:
         accepts=re.compile(r"auto|cpu|cuda(:\d+)?").fullmatch,
         fixed_while_loaded=True,
     )
-    precision: str = _parameter(
+    precision: Precision = _parameter(  # noqa: RUF009
         "fp32",
         "Arithmetic of the network; bf16 and fp16 are faster where the device has them.",
         fixed_while_loaded=True,

@@ -1,218 +1,40 @@
-"""The node `segment`: PointCloud2 in, the same points with class, probability and colour out.
+"""Starts the node `segment` (segment_node.py).
 
-    python -m twodpass_ros.segment --ros-args -p weights:=WEIGHTS -r '~/input/points:=/velodyne_points'
-
-A lifecycle node: configure loads the weights and publishes the class map, activate subscribes, deactivate frees the
-GPU. A scan that cannot be labelled is dropped and told on /diagnostics; the next one works. While nobody reads the
-labelled clouds or the status, scans are not labelled at all.
+python -m twodpass_ros.segment --ros-args -p weights:=WEIGHTS -r '~/input/points:=/velodyne_points'
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-import time
-import traceback
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import rclpy
-import torch
-from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import PointCloud2
 
-import twodpass_core
-from twodpass_core.errors import CloudError, TwodpassError, WeightsError
-from twodpass_core.segmenter import Segmenter
-from twodpass_ros.conversion import class_map_message
-from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
-from twodpass_ros.labelling import label_scan
-from twodpass_ros.msg import ClassMap, SegmentationStatus
-from twodpass_ros.parameters import declare_parameters, read_parameters
-from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
-from twodpass_ros.worker import NewestFirstWorker
+from twodpass_core.process import tune_process
 
-LoadSegmenter = Callable[[Path, str, str, str], Segmenter]
-"""(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
-
-DEFAULT_WEIGHTS = Path(twodpass_core.__file__).parent / "pretrained" / "default.safetensors"
-DIAGNOSTICS_PERIOD = 1.0  # seconds
-STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
+if TYPE_CHECKING:
+    from twodpass_ros.segment_node import LoadSegmenter, SegmentNode
 
 
-class SegmentNode(LifecycleNode):  # type: ignore[misc]
-    """Wires parameters, topics and the worker thread. What happens to a scan is in `labelling`."""
+def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where a parameter is refused at start.
 
-    def __init__(self, load_segmenter: LoadSegmenter = Segmenter.from_weights) -> None:
-        super().__init__("segment")
-        self._load_segmenter = load_segmenter
-        self._segmenter: Segmenter | None = None
-        self._worker: NewestFirstWorker[tuple[PointCloud2, float]] | None = None
-        self._subscription: Any = None
-        self._health = Health()
-        self._obstacle = ""
-        declare_parameters(self, is_loaded=lambda: self._segmenter is not None)
-        self._labelled = create_publisher(self, PointCloud2, "~/output/points", RESULTS)
-        self._class_map = create_publisher(self, ClassMap, "~/class_map", LATCHED)
-        self._status = create_publisher(self, SegmentationStatus, "~/status", RESULTS)
-        self._reporter = Reporter(self, "labelled clouds")
-        # Steady time: ROS time stands still or jumps back when a bag is played.
-        self.create_timer(DIAGNOSTICS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-
-    # Lifecycle. A transition that fails is logged, leaves the state as it was, and may be tried again.
-
-    def autostart(self) -> None:
-        """Configures and activates, if the parameter says so."""
-        if read_parameters(self).autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("configure", self._load)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("activate", self._start)
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("deactivate", self.stop)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("clean up", self.stop)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("shut down", self.stop)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("recover", self.stop)
-
-    def _attempt(self, what: str, step: Callable[[], object]) -> TransitionCallbackReturn:
-        """rclpy swallows what a transition raises, so it is told here, once."""
-        try:
-            step()
-        except Exception as error:
-            self._obstacle = f"Cannot {what}: {_describe(error)}"
-            self.get_logger().error(self._obstacle)
-            self.get_logger().debug(traceback.format_exc())
-            self.stop()
-            return TransitionCallbackReturn.FAILURE
-        self._obstacle = ""
-        return TransitionCallbackReturn.SUCCESS
-
-    def _load(self) -> Segmenter:
-        parameters = read_parameters(self)
-        path = Path(parameters.weights) if parameters.weights else DEFAULT_WEIGHTS
-        if not parameters.weights and not path.exists():
-            raise WeightsError(
-                "no weights come with this version: set the parameter `weights` to a file, for instance one made from "
-                "the 2DPASS authors' checkpoint by `twodpass import-weights CHECKPOINT OUT.safetensors`"
-            )
-        self.get_logger().info(f"Loading {path}")
-        segmenter = self._load_segmenter(path, parameters.device, parameters.precision, parameters.backend)
-        segmenter.warm_up()
-        self._segmenter = segmenter
-        self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
-        self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
-        if not segmenter.card.trained:
-            self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
-        return segmenter
-
-    def _start(self) -> None:
-        segmenter = self._segmenter or self._load()  # a deactivation has freed it
-        self._health = Health()
-        self._worker = NewestFirstWorker(partial(self._process, segmenter, self._health), name="segment")
-        self._subscription = create_subscription(
-            self, PointCloud2, "~/input/points", self._on_scan, self._health.scans_lost
-        )
-
-    def stop(self) -> None:
-        """Ends the work and frees the network, in whatever state the node is."""
-        subscription, self._subscription = self._subscription, None
-        worker, self._worker = self._worker, None
-        segmenter, self._segmenter = self._segmenter, None
-        if subscription is not None:
-            self.destroy_subscription(subscription)
-        if worker is not None and not worker.stop(STOP_TIMEOUT):
-            self.get_logger().warning("A scan is still in work: its result is dropped, its memory freed when it ends")
-        elif segmenter is not None:
-            segmenter.close()
-
-    # Scans: received by the executor, labelled in the worker's thread.
-
-    def _on_scan(self, scan: PointCloud2) -> None:
-        self._health.scan_received()
-        if not self._is_read():
-            self._health.scan_unread()
-        elif self._worker is not None and self._worker.offer((scan, time.monotonic())):
-            self._health.scan_replaced()
-
-    def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
-        scan, received = job
-        parameters = read_parameters(self)
-        try:
-            labelled = label_scan(scan, segmenter, parameters)
-            if self._worker is None:  # stopped meanwhile
-                return
-            self._labelled.publish(labelled.cloud)
-            health.scan_published(time.monotonic() - received, parameters.late_after)
-            counts = health.counts()
-            status = labelled.status
-            status.total_ms = 1e3 * counts.latency
-            status.received, status.published, status.dropped = counts.received, counts.published, counts.dropped
-            self._status.publish(status)
-        except CloudError as error:
-            health.scan_failed(f"malformed: {error}")
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            torch.cuda.empty_cache()
-            health.scan_failed(f"out of memory: {error}")
-        except Exception as error:
-            health.scan_failed(_describe(error))
-            self.get_logger().debug(traceback.format_exc())
-
-    def _is_read(self) -> bool:
-        return bool(self._labelled.get_subscription_count() or self._status.get_subscription_count())
-
-    def _report(self) -> None:
-        """Once a second."""
-        parameters = read_parameters(self)
-        counts = self._health.counts()
-        if self._worker is None:
-            level, message = (ERROR, self._obstacle) if self._obstacle else (OK, "not active")
-        elif troubles := self._health.troubles(parameters.input_timeout):
-            level, message = troubles[0][0], "; ".join(text for _, text in troubles)
-        else:
-            level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
-        values = {
-            "input topic": self.resolve_topic_name("~/input/points"),
-            "weights": parameters.weights or str(DEFAULT_WEIGHTS),
-            "device": self._segmenter.device if self._segmenter else "",
-            "received": counts.received,
-            "published": counts.published,
-            "dropped": counts.dropped,
-            "not labelled, nobody reads": counts.unread,
-            "latency [ms]": f"{1e3 * counts.latency:.1f}",
-        }
-        self._reporter.publish(level, message, values)
-        if self._worker is not None:
-            self._reporter.log_change(level, message)
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, TwodpassError) else f"{type(error).__name__}: {error}"
-
-
-def main(args: list[str] | None = None, load_segmenter: LoadSegmenter = Segmenter.from_weights) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where a parameter is refused at start."""
+    `load_segmenter` is `Segmenter.from_weights` unless given.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    tune_process()
     node: SegmentNode | None = None
     try:
+        from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
+        from twodpass_ros.segment_node import SegmentNode
+
         rclpy.init(args=args)
-        node = SegmentNode(load_segmenter)
+        node = SegmentNode(load_segmenter or Segmenter.from_weights)
         node.autostart()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

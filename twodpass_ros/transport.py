@@ -105,7 +105,8 @@ class SequenceGaps:
 
     def before(self, info: Mapping[str, Any]) -> int:
         """How many messages are missing between the publisher's previous one and this."""
-        number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
+        number: int | None = info.get("publication_sequence_number")
+        publisher: Mapping[str, bytes] | None = info.get("publisher_gid")
         if number is None or publisher is None:
             return 0
         newest = self._newest.get(publisher["data"], number - 1)

@@ -24,7 +24,7 @@ class Fault(IntEnum):
     HANGS = -4
 
 
-SECONDS = {Fault.SLOW: 1.2, Fault.HANGS: 60.0}
+SECONDS: dict[float, float] = {Fault.SLOW: 1.2, Fault.HANGS: 60.0}
 
 
 class FakeSegmenter:

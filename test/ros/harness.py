@@ -31,7 +31,8 @@ from twodpass_core.cloud import make_cloud
 from twodpass_core.segmenter import Segmenter
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.segment import LoadSegmenter, main
+from twodpass_ros.segment import main
+from twodpass_ros.segment_node import LoadSegmenter
 
 HANG = 60.0
 """Seconds after which a wait is a failure: a bound against hangs, generous for a loaded machine."""
@@ -39,7 +40,7 @@ HANG = 60.0
 
 # Children of a process that has imported everything: they start at once. Nothing of this process is in them.
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["fake_segment"])
+_FORKSERVER.set_forkserver_preload(["fake_segment", "twodpass_ros.segment_node"])
 
 
 class NodeProcess:
@@ -214,7 +215,7 @@ class Peer:
     def value(self, key: str) -> str:
         """A value of the newest diagnostics."""
         self.spin_until(lambda: self.diagnostics, "diagnostics")
-        return {entry.key: entry.value for entry in self.diagnostics[-1].values}[key]
+        return str({entry.key: entry.value for entry in self.diagnostics[-1].values}[key])
 
     def dropped(self) -> int:
         return int(self.value("dropped"))
@@ -251,7 +252,8 @@ class Peer:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         result = self.call(SetParameters, "/segment/set_parameters", request).results[0]
         assert result.successful == (not result.reason)
-        return str(result.reason)
+        reason: str = result.reason
+        return reason
 
 
 def scan(points: int = 50, first_intensity: float = 0.5, stamp: tuple[int, int] = (7, 11)) -> PointCloud2:

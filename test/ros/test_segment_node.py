@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,7 +68,9 @@ def recorded_ouster(data: Path) -> PointCloud2:
 
 
 @pytest.mark.parametrize("recording", [recorded_cdr, recorded_ouster])
-def test_every_point_of_a_recording_comes_back_with_every_field(recording, active: Peer, shared_data: Path) -> None:
+def test_every_point_of_a_recording_comes_back_with_every_field(
+    recording: Callable[[Path], PointCloud2], active: Peer, shared_data: Path
+) -> None:
     sent = recording(shared_data)
     received = active.label(sent)
 
