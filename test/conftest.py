@@ -10,7 +10,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def shared_path(relative: str) -> Path:
-    """A file or folder of real recordings and reference values that lie beside the repository; skips where they are absent."""
+    """A file or folder of real recordings and reference values beside the repository; skips where they are absent."""
     path = SHARED / relative
     if not path.exists():
         pytest.skip(f"needs ../shared/{relative}, which is not beside this checkout")

@@ -65,7 +65,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
 
 def _lovasz_slopes(errors: Tensor, foreground: Tensor) -> Tensor:
     """(N,): how much the Jaccard loss of a class grows when a point joins those with larger errors as a wrong one."""
-    # Non-negative floats are in the order of their bits, and one row of integers is sorted several times faster on the CPU.
+    # Non-negative floats are in the order of their bits, and one row of integers sorts several times faster on the CPU.
     order = (-errors.view(torch.int32)).argsort(stable=True)
     is_foreground = foreground[order]
     missed = is_foreground.cumsum(0, dtype=torch.int32)
