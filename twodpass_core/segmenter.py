@@ -20,6 +20,7 @@ from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.sparse.backend import make_backend
+from twodpass_core.sparse.grid import coordinate_rows
 from twodpass_core.weights import Card, load_weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -104,9 +105,7 @@ class Segmenter:
         clock = StageClock(self.device)
         with clock.stage("voxelise"):
             on_device = torch.tensor(points, device=self.device)
-            given = self.card.grid.contains(on_device) & on_device.isfinite().all(dim=1)
-            given &= (on_device[:, :3] != 0).any(dim=1)
-            kept = given.nonzero().squeeze(1)
+            kept = self._given_to_network(on_device).nonzero().squeeze(1)
             inside = on_device.index_select(0, kept)
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
@@ -117,6 +116,11 @@ class Segmenter:
         with clock.stage("gather"):
             class_id, probability, scores = _spread(answer, kept, points.shape[0], return_scores)
         return Segmentation(class_id, probability, scores, clock.seconds())
+
+    def _given_to_network(self, points: Tensor) -> Tensor:
+        """(N,) bool: points inside the volume (so finite) with a return and a finite intensity."""
+        has_return = (coordinate_rows(points) != 0).any(dim=0)
+        return self.card.grid.contains(points) & has_return & points[:, 3].isfinite()
 
     def warm_up(self) -> None:
         """Run once on made-up points, so that the first real scan is not slow and a lack of memory shows early."""

@@ -135,7 +135,7 @@ class _Cells:
         begins = run_begins(*voxels.values())
         starts = begins.nonzero().squeeze(1)
         atom_to_cell = torch.empty_like(order)
-        atom_to_cell[order.to(torch.int64)] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
+        atom_to_cell.scatter_(0, order.to(torch.int64), (torch.cumsum(begins, 0) - 1).to(torch.int32))
         rows, first_row = [], 0
         for scale in scales:
             rows.append(voxels[scale].index_select(0, starts) + first_row)

@@ -83,10 +83,10 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
     begins = run_begins(finest.group.index_select(0, order), *coarser_keys)
     starts = begins.nonzero().squeeze(1)
     point_to_atom = torch.empty_like(order)
-    point_to_atom[order.to(torch.int64)] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
+    point_to_atom.scatter_(0, order.to(torch.int64), (torch.cumsum(begins, 0) - 1).to(torch.int32))
 
     voxel_of_atom = finest.group.index_select(0, order.index_select(0, starts))
-    levels = {1: VoxelLevel(1, keys, Membership.of(voxel_of_atom.to(torch.int64))[0])}
+    levels = {1: VoxelLevel(1, keys, Membership.of_sorted(voxel_of_atom)[0])}
     for scale, point_keys in zip(coarser_scales, coarser_keys, strict=True):
         atoms, keys = Membership.of(point_keys.index_select(0, starts))
         levels[scale] = VoxelLevel(scale, keys, atoms)

@@ -24,14 +24,21 @@ class Membership:
     offsets: Tensor  # (G,) int32: where each group begins in `order`
 
     @classmethod
+    def of_sorted(cls, keys: Tensor) -> tuple[Membership, Tensor]:
+        """As `of`, for keys that ascend already."""
+        begins = run_begins(keys)
+        starts = begins.nonzero().squeeze(1)
+        order = torch.arange(keys.shape[0], dtype=torch.int32, device=keys.device)
+        group = (torch.cumsum(begins, 0) - 1).to(torch.int32)
+        return cls(group, order, starts.to(torch.int32)), keys.index_select(0, starts)
+
+    @classmethod
     def of(cls, keys: Tensor) -> tuple[Membership, Tensor]:
         """Group rows by key (R,) int64; also returns the groups' keys (G,), ascending."""
         sorted_keys, order = torch.sort(keys)
-        begins = run_begins(sorted_keys)
-        starts = begins.nonzero().squeeze(1)
-        group = torch.empty_like(order, dtype=torch.int32)
-        group[order] = (torch.cumsum(begins, 0) - 1).to(torch.int32)
-        return cls(group, order.to(torch.int32), starts.to(torch.int32)), sorted_keys.index_select(0, starts)
+        by_order, group_keys = cls.of_sorted(sorted_keys)
+        group = torch.empty_like(by_order.group).scatter_(0, order, by_order.group)
+        return cls(group, order.to(torch.int32), by_order.offsets), group_keys
 
     def sizes(self) -> Tensor:
         """(G,) int32 rows of each group."""

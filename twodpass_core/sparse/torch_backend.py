@@ -56,16 +56,16 @@ class _Convolution(Function):
 
 def _convolve(features: Tensor, weight: Tensor, addend: Tensor, pairs: NeighbourMap, workspace: Workspace) -> Tensor:
     num_voxels, width_in = features.shape
-    num_pairs = sum(pairs.counts)
-    products = workspace.rows("products", num_voxels + num_pairs, weight.shape[2], features)
+    weights = weight.unbind()
+    products = workspace.rows("products", num_voxels + sum(pairs.counts), weight.shape[2], features)
     gathered = workspace.rows("gathered", max(pairs.counts), width_in, features)
-    torch.addmm(addend, features, weight[CENTRE], out=products[:num_voxels])
-    begin = 0
-    for offset, count in zip(pairs.offsets, pairs.counts, strict=True):
+    centre, *groups = products.split((num_voxels, *pairs.counts))
+    torch.addmm(addend, features, weights[CENTRE], out=centre)
+    for offset, neighbours, product in zip(pairs.offsets, pairs.neighbours.split(pairs.counts), groups, strict=True):
         # Offset by offset, so that what is gathered is still in the cache when it is multiplied.
-        torch.index_select(features, 0, pairs.neighbours[begin : begin + count], out=gathered[:count])
-        torch.mm(gathered[:count], weight[offset], out=products[num_voxels + begin : num_voxels + begin + count])
-        begin += count
+        rows = gathered[: neighbours.shape[0]]
+        torch.index_select(features, 0, neighbours, out=rows)
+        torch.mm(rows, weights[offset], out=product)
     return sum_rows(products, pairs.product_rows, pairs.product_offsets)
 
 

@@ -1,0 +1,34 @@
+"""Settings of a whole process that runs the network on the CPU. For programs (command line, nodes), not for libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+KEEP_BELOW = 1 << 30  # bytes
+SPIN_COUNT = "10000"  # of GNU OpenMP: some 0.1 ms
+
+
+def tune_process() -> None:
+    """Share the processors, keep the memory. Call it before torch is imported; the user's own settings win.
+
+    * OpenMP's threads spin for milliseconds at the end of every parallel loop. On a machine that is busy with other
+      work, as a vehicle's computer is, that multiplies the time of a scan. A short spin serves a free machine as well.
+    * glibc returns large blocks to the system as soon as they are freed. Every scan needs them again, as fresh pages
+      that the kernel has to clear.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    own_choice = {
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+        "GLIBC_TUNABLES",
+        "LD_PRELOAD",
+    } & os.environ.keys()
+    if sys.platform == "linux" and not own_choice:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from musl
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
+            mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
