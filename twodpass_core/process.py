@@ -1,4 +1,4 @@
-"""Settings of a whole process that runs the network on the CPU. For programs (command line, nodes), not for libraries."""
+"""Settings of a whole process that runs the network on the CPU: for programs (command line, nodes), not libraries."""
 
 from __future__ import annotations
 
