@@ -1,0 +1,176 @@
+"""SemanticKITTI: `sequences/NN/{velodyne,labels,image_2,image_3}`, beside them calib.txt, poses.txt and times.txt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.frame import CameraView, Frame, image_size
+from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_labels, read_numbers
+from twodpass_core.data.scans import KITTI_COLUMNS, read_scan
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.sparse.grid import VoxelGrid
+
+TRAIN: Final = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
+SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
+    "train": TRAIN,
+    "val": ("08",),
+    "trainval": (*TRAIN, "08"),
+    "test": tuple(f"{number:02d}" for number in range(11, 22)),
+}
+PROJECTIONS: Final = {"image_2": "P2", "image_3": "P3"}  # of the colour cameras, left and right
+GRID: Final = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
+
+
+class SemanticKitti:
+    """A split, or chosen sequences, of SemanticKITTI or of data in its form, as a FrameSource."""
+
+    grid = GRID
+    intensity_max = 1.0
+
+    def __init__(
+        self,
+        root: Path,
+        split: str = "train",
+        *,
+        sequences: Sequence[str] | None = None,
+        cameras: Sequence[str] = ("image_2",),
+    ) -> None:
+        """Find the files, reading no points.
+
+        Args:
+            root: the folder with `sequences`, or a single sequence's folder, then the whole of it whatever the split.
+            split: train, val, trainval or test; test has no labels.
+            sequences: these instead of the split's.
+            cameras: image folders to use where they are there: image_2, image_3.
+
+        Raises:
+            ConfigError: unknown split or camera.
+            ScanError: a sequence is missing or has no scans; labels are missing for some; calibration is missing
+                although there are images, or damaged; fewer poses than scans.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"SemanticKITTI has no split '{split}': choose {', '.join(SPLITS)}")
+        if unknown := sorted(set(cameras) - set(PROJECTIONS)):
+            raise ConfigError(f"SemanticKITTI has no camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
+        if (root / "velodyne").is_dir():
+            folders = [root]
+        else:
+            folders = [root / "sequences" / name for name in sequences or SPLITS[split]]
+        self.class_map = ClassMap.load("semantickitti")
+        opened = [_open_sequence(folder, split != "test", cameras) for folder in folders]
+        self._scans = [(sequence, stem) for sequence in opened for stem in sequence.stems]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """NN/NNNNNN: sequence and scan."""
+        return [f"{sequence.name}/{stem}" for sequence, stem in self._scans]
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int) -> Frame:
+        sequence, stem = self._scans[index]
+        points = read_scan(sequence.folder / "velodyne" / f"{stem}.bin", KITTI_COLUMNS)
+        labels, instances = None, None
+        if sequence.labelled:
+            path = sequence.folder / "labels" / f"{stem}.label"
+            labels, instances = read_labels(path, len(points), self.class_map)
+        return Frame(
+            id=f"{sequence.name}/{stem}",
+            points=points,
+            labels=labels,
+            instances=instances,
+            views=sequence.views(stem),
+            world_from_lidar=sequence.pose(stem),
+            stamp_ns=sequence.stamp_ns(stem),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sequence:
+    folder: Path
+    stems: tuple[str, ...]
+    labelled: bool
+    cameras: Mapping[str, tuple[Floats, RigidTransform]]  # image folder -> K, camera_from_lidar
+    camera0_from_lidar: RigidTransform | None
+    poses: Floats | None  # (scans, 12), camera 0 of each scan in that of the first
+    times: Floats | None  # (scans, 1), seconds
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    def views(self, stem: str) -> tuple[CameraView, ...]:
+        views = []
+        for name, (matrix, camera_from_lidar) in self.cameras.items():
+            path = self.folder / name / f"{stem}.png"
+            if path.is_file():
+                views.append(CameraView(name, CameraModel(matrix, *image_size(path)), camera_from_lidar, path))
+        return tuple(views)
+
+    def pose(self, stem: str) -> RigidTransform | None:
+        """world_from_lidar, where the world is the LiDAR's frame at the first scan."""
+        if self.poses is None or self.camera0_from_lidar is None:
+            return None
+        world_from_camera0 = RigidTransform.from_matrix(self.poses[int(stem)].reshape(3, 4))
+        return self.camera0_from_lidar.inverse() @ world_from_camera0 @ self.camera0_from_lidar
+
+    def stamp_ns(self, stem: str) -> int | None:
+        return None if self.times is None else round(float(self.times[int(stem), 0]) * 1e9)
+
+
+def _open_sequence(folder: Path, labelled: bool, cameras: Sequence[str]) -> _Sequence:
+    stems = _stems(folder / "velodyne", ".bin")
+    if not stems:
+        raise ScanError(f"{folder / 'velodyne'}: no scans (.bin) there; root must hold sequences/NN/velodyne")
+    if labelled:
+        unlabelled = sorted(set(stems) - set(_stems(folder / "labels", ".label")))
+        if unlabelled:
+            raise ScanError(
+                f"{folder / 'labels' / (unlabelled[0] + '.label')}: is missing, as are labels of {len(unlabelled) - 1} "
+                "other scans; split test does without"
+            )
+    found = [name for name in cameras if (folder / name).is_dir()]
+    calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)
+    poses, times = (
+        _read_lines(folder / name, columns, stems) for name, columns in (("poses.txt", 12), ("times.txt", 1))
+    )
+    return _Sequence(folder, stems, labelled, calibrated, camera0_from_lidar, poses, times)
+
+
+def _read_cameras(
+    path: Path, names: Sequence[str]
+) -> tuple[dict[str, tuple[Floats, RigidTransform]], RigidTransform | None]:
+    """K and camera_from_lidar of the cameras, and camera0_from_lidar. Without images, calibration may be missing."""
+    if not names and not path.exists():
+        return {}, None
+    entries = read_calibration(path)
+    try:
+        camera0_from_lidar = RigidTransform.from_matrix(calibration_entry(entries, "Tr", (3, 4), path))
+        cameras = {}
+        for name in names:
+            matrix, camera_from_camera0 = split_projection(calibration_entry(entries, PROJECTIONS[name], (3, 4), path))
+            cameras[name] = matrix, camera_from_camera0 @ camera0_from_lidar
+    except ConfigError as error:
+        raise ScanError(f"{path}: {error}") from error
+    return cameras, camera0_from_lidar
+
+
+def _read_lines(path: Path, columns: int, stems: Sequence[str]) -> Floats | None:
+    """A file with a line for each scan, numbered from 0; None where it is missing."""
+    if not path.exists():
+        return None
+    lines = read_numbers(path, columns)
+    if not stems[-1].isdecimal() or int(stems[-1]) >= len(lines):
+        raise ScanError(f"{path}: has {len(lines)} lines, none for scan {stems[-1]}")
+    return lines
+
+
+def _stems(folder: Path, suffix: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob(f"[!.]*{suffix}")))

@@ -1,0 +1,49 @@
+"""Which frames: one configuration for all sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from twodpass_core.data.frame import FrameSource
+
+
+class SourceConfig(BaseModel):
+    """Where frames come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["semantickitti", "nuscenes", "kitti_raw"] = Field("semantickitti", description="form of the data")
+    root: Path = Field(
+        Path("data/semantickitti"),
+        description="semantickitti: the folder with sequences/, or one sequence; nuscenes: that with v1.0-*; "
+        "kitti_raw: a drive",
+    )
+    split: str = Field("train", description="train, val, trainval, test; nuscenes also mini_train, mini_val")
+    sequences: tuple[str, ...] | None = Field(None, description="semantickitti: these instead of the split's")
+    cameras: tuple[str, ...] | None = Field(
+        None, description="these instead of the source's usual ones; []: LiDAR only"
+    )
+
+
+def open_source(config: SourceConfig) -> FrameSource:
+    """Find the frames; no points are read yet.
+
+    Raises:
+        ConfigError: unknown split or camera.
+        ScanError: files are missing or damaged.
+    """
+    cameras = {} if config.cameras is None else {"cameras": config.cameras}
+    if config.kind == "semantickitti":
+        from twodpass_core.data.semantickitti import SemanticKitti
+
+        return SemanticKitti(config.root, config.split, sequences=config.sequences, **cameras)
+    if config.kind == "nuscenes":
+        from twodpass_core.data.nuscenes import NuScenes
+
+        return NuScenes(config.root, config.split, **cameras)
+    from twodpass_core.data.kitti_raw import KittiRaw
+
+    return KittiRaw(config.root, **cameras)
