@@ -1,0 +1,95 @@
+"""The benchmark measures what it says, of the network it was given."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from twodpass_core.benchmark import run_benchmark
+from twodpass_core.benchmark.memory import peak_memory_bytes
+from twodpass_core.benchmark.spconv_peer import SpconvStudent
+from twodpass_core.classes import ClassMap
+from twodpass_core.errors import ConfigError
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, save_weights
+
+GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
+ARCHITECTURE = StudentConfig(scales=(2, 4), width=8, hidden=16)
+
+
+def student() -> PointVoxelStudent:
+    torch.manual_seed(0)
+    return PointVoxelStudent(ARCHITECTURE, GRID)
+
+
+def scan() -> np.ndarray:
+    low, high = (-12, -9.9, -1.9, 0), (9.9, 9.9, 1.9, 1)
+    return np.random.default_rng(0).uniform(low, high, size=(2000, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    card = Card(
+        architecture=ARCHITECTURE, grid=GRID, class_map=ClassMap.load("semantickitti"), intensity_max=1.0,
+        trained=False, origin="seeded for tests", licence="none",
+    )  # fmt: skip
+    save_weights(tmp_path / "tiny.safetensors", student().state_dict(), card)
+    return tmp_path / "tiny.safetensors"
+
+
+def test_report_has_a_column_for_each_way_of_running(weights: Path) -> None:
+    told: list[str] = []
+    report = run_benchmark(scan(), weights, device="cpu", peer="unfolded", repeats=3, progress=told.append)
+    assert [measurement.name for measurement in report.measurements] == ["unfolded", "fp32", "bf16"]
+    assert report.points == 2000
+    assert report.points_in_volume == int((scan()[:, 0] > -10).sum())
+    for measurement in report.measurements[1:]:
+        assert 0 < measurement.min_ms <= measurement.median_ms
+        assert {"voxelise", "neighbours", "block_0", "block_1", "classifier"} <= measurement.stages_ms.keys()
+        assert sum(measurement.stages_ms.values()) < 2 * measurement.median_ms
+    (agreement,) = report.agreements
+    assert 0.9 < agreement.equal <= 1
+    assert 0 < agreement.mean_logit_error < agreement.logit_spread
+    assert told[-1] == "measuring, 3 of 3"
+
+
+def test_report_reads_as_a_table(weights: Path) -> None:
+    report = run_benchmark(scan(), weights, device="cpu", precisions=("fp32",), repeats=1)
+    text = io.StringIO()
+    Console(file=text, width=120).print(report.render())
+    for word in ("voxelise", "block_1", "peak memory", "UNTRAINED", "width 8"):
+        assert word in text.getvalue()
+
+
+@pytest.mark.parametrize("settings", [{"peer": "abacus"}, {"repeats": 0}])
+def test_wrong_settings_are_refused(weights: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        run_benchmark(scan(), weights, **settings)  # type: ignore[arg-type]
+
+
+def test_peak_memory_sees_what_is_freed_again() -> None:
+    def run() -> None:
+        np.ones(50_000_000, np.uint8).sum()
+
+    peak = peak_memory_bytes(run, torch.device("cpu"))
+    if peak is None:
+        pytest.skip("this system does not tell")
+    assert 45e6 < peak < 200e6
+
+
+def test_spconv_peer_computes_the_same_network() -> None:
+    pytest.importorskip("spconv.pytorch", reason="spconv is not installed")
+    network, threads = student().eval(), torch.get_num_threads()
+    points = torch.from_numpy(scan())
+    points = points[GRID.contains(points)]
+    torch.set_num_threads(1)  # the CPU build of spconv is wrong with more
+    try:
+        torch.testing.assert_close(SpconvStudent(network, torch.device("cpu"))(points), network(points).logits)
+    finally:
+        torch.set_num_threads(threads)
