@@ -1,0 +1,269 @@
+"""Frames, and where they come from: SemanticKITTI and KITTI raw, made up and real."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from twodpass_core.camera import CameraModel
+from twodpass_core.data.frame import CameraView, Frame, FrameSource
+from twodpass_core.data.kitti_raw import KittiRaw
+from twodpass_core.data.sample import pair
+from twodpass_core.data.semantickitti import SemanticKitti
+from twodpass_core.data.source import SourceConfig, open_source
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.geometry import RigidTransform
+
+CALIB = """\
+P0: 100 0 60 0 0 100 20 0 0 0 1 0
+P2: 100 0 60 5 0 100 20 0 0 0 1 0
+P3: 100 0 60 -5 0 100 20 0 0 0 1 0
+Tr: 0 -1 0 0 0 0 -1 0 1 0 0 0.5
+"""
+RAW_LABELS = [0, 10, 252, 40, 99]  # unlabelled, car, moving car, road, other object
+TRAINING_IDS = [0, 1, 1, 9, 0]
+
+
+def write_sequence(folder: Path, scans: int, labelled: bool = True) -> None:
+    for name in ("velodyne", "labels", "image_2"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(scans):
+        points = rng.uniform(-20, 20, (50, 4)).astype("<f4")
+        points.tofile(folder / f"velodyne/{index:06d}.bin")
+        if labelled:
+            raw = np.resize(np.array(RAW_LABELS, "<u4"), 50) | np.arange(50, dtype="<u4") << 16
+            raw.astype("<u4").tofile(folder / f"labels/{index:06d}.label")
+        Image.fromarray(np.full((40, 120, 3), index, np.uint8)).save(folder / f"image_2/{index:06d}.png")
+    (folder / "calib.txt").write_text(CALIB)
+    # Camera 0 drives 2 m a scan along its z axis, the LiDAR's x.
+    (folder / "poses.txt").write_text("\n".join(f"1 0 0 0 0 1 0 0 0 0 1 {2 * index}" for index in range(scans)))
+    (folder / "times.txt").write_text("\n".join(f"{0.1 * index:e}" for index in range(scans)))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Sequences 00 (3 scans), 08 (2 scans) and 11 (1 scan, no labels)."""
+    for name, scans in (("00", 3), ("08", 2), ("11", 1)):
+        write_sequence(tmp_path / "sequences" / name, scans, labelled=name != "11")
+    return tmp_path
+
+
+def test_semantickitti_frame(dataset: Path) -> None:
+    source = SemanticKitti(dataset, sequences=["00"])
+    assert source.ids == ["00/000000", "00/000001", "00/000002"]
+    frame = source[2]
+    assert frame.id == "00/000002"
+    np.testing.assert_array_equal(
+        frame.points, np.fromfile(dataset / "sequences/00/velodyne/000002.bin", "<f4").reshape(-1, 4)
+    )
+    assert frame.labels is not None
+    assert frame.instances is not None
+    assert frame.labels[:5].tolist() == TRAINING_IDS
+    assert frame.instances.tolist() == list(range(50))
+    assert frame.stamp_ns == 200_000_000
+    assert frame.world_from_lidar is not None
+    np.testing.assert_allclose(
+        frame.world_from_lidar.matrix(), RigidTransform.from_xyz_rpy([4, 0, 0, 0, 0, 0]).matrix()
+    )
+    (view,) = frame.views
+    assert (view.camera.width, view.camera.height) == (120, 40)
+    assert (view.load_image() == 2).all()
+    # By hand: 10 m ahead of the LiDAR is 10.5 m ahead of camera 0; P2's fourth column adds 5 pixels metres to u z.
+    uv, visible = view.camera.project(view.camera_from_lidar.apply(np.array([[10.0, 1, 0]])))
+    assert visible.all()
+    np.testing.assert_allclose(uv, [[60 + (-100 + 5) / 10.5, 20]])
+
+
+def test_splits(dataset: Path) -> None:
+    assert SemanticKitti(dataset, "val").ids == ["08/000000", "08/000001"]
+    with pytest.raises(ScanError, match=r"sequences/01/velodyne"):
+        SemanticKitti(dataset, "train")
+    with pytest.raises(ConfigError, match="choose train, val, trainval, test"):
+        SemanticKitti(dataset, "dev")
+    with pytest.raises(ConfigError, match="image_4"):
+        SemanticKitti(dataset, "val", cameras=["image_4"])
+
+
+def test_the_test_split_has_no_labels(dataset: Path) -> None:
+    frame = SemanticKitti(dataset, "test", sequences=["11"])[0]
+    assert frame.labels is None
+    assert frame.instances is None
+
+
+def test_one_sequence_alone(dataset: Path) -> None:
+    assert SemanticKitti(dataset / "sequences/08").ids == ["08/000000", "08/000001"]
+
+
+def test_without_its_image_a_frame_is_lidar_only(dataset: Path) -> None:
+    (dataset / "sequences/08/image_2/000001.png").unlink()
+    source = SemanticKitti(dataset, "val", cameras=["image_2", "image_3"])
+    assert [[view.name for view in source[index].views] for index in range(2)] == [["image_2"], []]
+    assert SemanticKitti(dataset, "val", cameras=[])[0].views == ()
+
+
+def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> None:
+    folder = dataset / "sequences/08"
+    shutil.rmtree(folder / "image_2")
+    for name in ("calib.txt", "poses.txt", "times.txt"):
+        (folder / name).unlink()
+    frame = SemanticKitti(dataset, "val")[0]
+    assert (frame.views, frame.world_from_lidar, frame.stamp_ns) == ((), None, None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "labels/000001.label").unlink(), r"labels/000001\.label"),
+        (lambda folder: (folder / "calib.txt").unlink(), r"calib\.txt: cannot be read"),
+        (lambda folder: (folder / "calib.txt").write_text("P0: 1 2 3"), r"calib\.txt: has no line 'Tr:'"),
+        (lambda folder: (folder / "calib.txt").write_text(CALIB.replace(" 0.5", "")), "Tr has 11 numbers, not 12"),
+        (lambda folder: (folder / "calib.txt").write_text(CALIB.replace("Tr: 0 -1", "Tr: 0 -2")), "no rotation"),
+        (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 lines"),
+        (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: is no table of 12"),
+        (lambda folder: (folder / "times.txt").write_text("soon later"), r"times\.txt: is no table"),
+        (lambda folder: shutil.rmtree(folder / "velodyne"), "no scans"),
+    ],
+)
+def test_semantickitti_names_the_file_at_fault(dataset: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+    damage(dataset / "sequences/08")
+    with pytest.raises(ScanError, match=message):
+        SemanticKitti(dataset, "val")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content", "message"),
+    [
+        ("velodyne/000001.bin", b"\0" * 17, r"velodyne/000001\.bin: 17 bytes"),
+        ("velodyne/000001.bin", b"", r"velodyne/000001\.bin: is empty"),
+        ("labels/000001.label", b"\0" * 48, r"labels/000001\.label: 48 bytes are not 50 labels"),
+        ("labels/000001.label", b"\7\0\0\0" * 50, r"labels/000001\.label: .* raw ids 7"),
+        ("image_2/000001.png", b"no image", r"image_2/000001\.png: cannot be read as an image"),
+    ],
+)
+def test_damage_is_named_when_the_frame_is_read(dataset: Path, damaged: str, content: bytes, message: str) -> None:
+    source = SemanticKitti(dataset, "val")
+    (dataset / "sequences/08" / damaged).write_bytes(content)
+    source[0]
+    with pytest.raises(ScanError, match=message):
+        source[1]
+
+
+def test_an_image_cut_off_is_named(dataset: Path) -> None:
+    view = SemanticKitti(dataset, "val")[1].views[0]
+    assert isinstance(view.image, Path)
+    view.image.write_bytes(view.image.read_bytes()[:60])
+    with pytest.raises(ScanError, match=r"000001\.png: cannot be read as an image"):
+        view.load_image()
+
+
+def test_an_image_of_another_size_than_its_camera() -> None:
+    view = CameraView(
+        "front", CameraModel(np.eye(3), 20, 10), RigidTransform.identity(), np.zeros((20, 10, 3), np.uint8)
+    )
+    with pytest.raises(ScanError, match=r"image of front: .* calibrated for 20 x 10"):
+        view.load_image()
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "instances"),
+    [
+        (np.zeros((5, 3), np.float32), None, None),
+        (np.zeros((5, 4)), None, None),
+        (np.zeros((5, 4), np.float32), np.zeros(4, np.uint8), None),
+        (np.zeros((5, 4), np.float32), np.zeros(5, np.int64), None),
+        (np.zeros((5, 4), np.float32), np.zeros(5, np.uint8), np.zeros(6, np.uint16)),
+    ],
+)
+def test_frames_are_checked(points: np.ndarray, labels: np.ndarray | None, instances: np.ndarray | None) -> None:
+    with pytest.raises(ScanError, match=r"frame 7: .* must be"):
+        Frame("frame 7", points, labels, instances)
+
+
+def test_real_semantickitti(shared_data: Path) -> None:
+    """Counts published with the data; labelled points lie where the poses say."""
+    frames: FrameSource = SemanticKitti(shared_data / "semantickitti_00_projected")
+    assert len(frames) == 21
+    first, second = frames[0], frames[1]
+    assert second.labels is not None
+    assert second.world_from_lidar is not None
+    assert 0.6 < np.linalg.norm(second.world_from_lidar.translation) < 0.95
+    assert first.views == ()
+
+
+def test_real_semantickitti_image(shared_data: Path) -> None:
+    frame = SemanticKitti(shared_data / "semantickitti_00", "test")[0]
+    image_points, pixels = pair(frame.points, frame.views[0])
+    assert len(image_points) == 19369
+    assert (pixels >= 0).all()
+    assert (pixels < (376, 1241)).all()
+    image = frame.views[0].load_image()
+    sky = image[pixels[:, 0], pixels[:, 1]].min(axis=1) > 230
+    assert sky.mean() < 0.25  # of the picture's upper half, two thirds are that bright
+
+
+def test_real_kitti_raw(shared_data: Path) -> None:
+    source: FrameSource = KittiRaw(shared_data / "kitti_raw_2011_09_26")
+    assert source.ids[0] == "kitti_raw_2011_09_26/0000000000"
+    counts = [len(pair(source[index].points, source[index].views[0])[0]) for index in range(len(source))]
+    assert (len(counts), min(counts), max(counts)) == (8, 15187, 16333)
+    assert source[0].labels is None
+
+
+@pytest.fixture
+def drive(shared_data: Path, tmp_path: Path) -> Path:
+    """A KITTI raw drive as published: a folder below that of its day."""
+    drive = tmp_path / "2011_09_26/2011_09_26_drive_0001_sync"
+    (drive / "velodyne_points/data").mkdir(parents=True)
+    np.ones((3, 4), "<f4").tofile(drive / "velodyne_points/data/0000000000.bin")
+    (drive / "velodyne_points/timestamps.txt").write_text("2011-09-26 13:02:25.951199337\n")
+    for name in ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt"):
+        shutil.copy(shared_data / "kitti_raw_2011_09_26" / name, drive.parent)
+    return drive
+
+
+def test_kitti_raw_drive(drive: Path) -> None:
+    frame = KittiRaw(drive)[0]
+    assert frame.id == "2011_09_26_drive_0001_sync/0000000000"
+    assert frame.stamp_ns == 1_317_042_145_951_199_337
+    assert frame.views == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("../calib_velo_to_cam.txt", "R: 1 2", r"calib_velo_to_cam\.txt: R has 2 numbers, not 9"),
+        ("../calib_velo_to_cam.txt", "R: 1 0 0 0 1 0 0 0 2\nT: 0 0 0", "no rotation"),
+        ("velodyne_points/timestamps.txt", "noon", "no time stamp"),
+        ("velodyne_points/timestamps.txt", "", "has 0 time stamps"),
+    ],
+)
+def test_kitti_raw_names_the_file_at_fault(drive: Path, name: str, content: str, message: str) -> None:
+    (drive / name).write_text(content)
+    with pytest.raises(ScanError, match=message):
+        KittiRaw(drive)
+
+
+def test_kitti_raw_needs_scans_and_known_cameras(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="must be a drive's folder"):
+        KittiRaw(tmp_path)
+    with pytest.raises(ConfigError, match="image_00"):
+        KittiRaw(tmp_path, ["image_00"])
+
+
+def test_open_source(dataset: Path, drive: Path) -> None:
+    source = open_source(SourceConfig(root=dataset, split="val", cameras=()))
+    assert source.ids == ["08/000000", "08/000001"]
+    assert source[0].views == ()
+    assert source.class_map.name == "semantickitti"
+    assert open_source(SourceConfig(root=dataset, sequences=("00",))).ids[0] == "00/000000"
+    assert len(open_source(SourceConfig(kind="kitti_raw", root=drive))) == 1
+    with pytest.raises(ScanError, match=r"v1\.0-mini/scene\.json"):
+        open_source(SourceConfig(kind="nuscenes", root=dataset, split="mini_val"))
+    with pytest.raises(ValidationError):
+        SourceConfig.model_validate({"kind": "waymo"})
