@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def golden() -> Path:
     return shared_path("golden")
+
+
+@pytest.fixture(scope="session")
+def golden_case() -> Path:
+    """The folder of the tiny case: TWODPASS_GOLDEN, where another case of the same form may lie, or ../shared/golden."""
+    named = os.environ.get("TWODPASS_GOLDEN")
+    return Path(named) if named else shared_path("golden")
 
 
 @pytest.fixture(scope="session")

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 STATUS = Path("/proc/self/status")
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
-def peak_memory_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """How far memory rises while `run` runs: allocated memory on CUDA, resident memory of this process on Linux.
+def peak_device_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """How far allocated CUDA memory rises while `run` runs."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before
 
-    None where neither can be told.
+
+def peak_process_bytes(run: Callable[[], object]) -> int | None:
+    """How far resident memory rises in a process of its own that has its imports done and runs `run`, a picklable.
+
+    None where the system does not tell (it is read from Linux's /proc).
     """
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) - before
     if not STATUS.exists():
-        run()
         return None
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_growth, (run,))
+
+
+def _growth(run: Callable[[], object]) -> int:
     before = _status_bytes("VmRSS")
-    CLEAR_REFS.write_text(RESET_PEAK)
     run()
     return _status_bytes("VmHWM") - before
 

@@ -6,51 +6,51 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from twodpass_core.benchmark.memory import peak_memory_bytes
+from twodpass_core.benchmark.memory import peak_device_bytes, peak_process_bytes
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
+from twodpass_core.classes import UNLABELLED
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.student import PointVoxelStudent
-from twodpass_core.segmenter import Precision, Segmenter, choose_device
+from twodpass_core.segmenter import DTYPES, Precision, Segmenter, choose_device
 from twodpass_core.sparse.backend import make_backend
-from twodpass_core.weights import Card, load_weights
+from twodpass_core.weights import Card, load_weights, read_card
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
 PEERS = ("none", "unfolded", "spconv")
 
 
-@dataclass
-class _Contender:
-    """One way of running the network: gives the seconds of its stages, or of the whole."""
+@dataclass(frozen=True)
+class Contender:
+    """One way of running the network on one scan: what a process of its own needs to know to do it."""
 
-    name: str
-    run: Callable[[], Mapping[str, float]]
-    totals: list[float] = field(default_factory=list)
-    stages: list[Mapping[str, float]] = field(default_factory=list)
-    peak_bytes: int | None = None
+    name: str  # a precision, or a peer
+    weights: Path
+    points: npt.NDArray[np.float32]  # (N, 4)
+    device: str
+    backend: str
 
-    def measure(self) -> None:
-        started = time.perf_counter()
-        stages = self.run()
-        self.totals.append(time.perf_counter() - started)
-        self.stages.append(stages)
+    def prepare(self) -> Callable[[], Mapping[str, float]]:
+        """Load the network; what comes back runs it once and gives the seconds of its stages, if it tells them."""
+        if self.name in DTYPES:
+            segmenter = self.segmenter()
+            return lambda: segmenter.segment(self.points).stage_seconds
+        return _prepare_peer(self)
 
-    def measurement(self) -> Measurement:
-        names = self.stages[0].keys()
-        return Measurement(
-            name=self.name,
-            median_ms=statistics.median(self.totals) * 1e3,
-            min_ms=min(self.totals) * 1e3,
-            stages_ms={name: statistics.median(stages[name] for stages in self.stages) * 1e3 for name in names},
-            peak_memory_mb=None if self.peak_bytes is None else self.peak_bytes / 1e6,
-        )
+    def segmenter(self) -> Segmenter:
+        return Segmenter.from_weights(self.weights, self.device, cast(Precision, self.name), self.backend)
+
+    def __call__(self) -> None:
+        """Load and run once, for a measurement of memory."""
+        self.prepare()()
 
 
 def run_benchmark(
@@ -82,64 +82,80 @@ def run_benchmark(
     if repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
     torch.set_num_threads(threads or torch.get_num_threads())
-    segmenters = {name: Segmenter.from_weights(weights, device, name, backend) for name in precisions}
-    card, chosen = next(iter(segmenters.values())).card, choose_device(device)
-    inside = card.grid.contains(torch.from_numpy(points))
-    contenders = [_contender(name, segmenter, points) for name, segmenter in segmenters.items()]
-    if peer != "none":
-        contenders.insert(0, _peer(peer, weights, points[inside.numpy()], chosen))
+    card, chosen = read_card(weights), choose_device(device)
+    names = [*([] if peer == "none" else [peer]), *precisions]
+    contenders = [Contender(name, weights, points, device, backend) for name in names]
+    runs = []
     for contender in contenders:
-        progress(f"warming up {contender.name}")
-        contender.peak_bytes = peak_memory_bytes(contender.run, chosen)
+        progress(f"loading {contender.name}")
+        runs.append(contender.prepare())
+        runs[-1]()  # the first run is slow
+    totals: list[list[float]] = [[] for _ in runs]
+    stages: list[list[Mapping[str, float]]] = [[] for _ in runs]
     for repeat in range(repeats):
         progress(f"measuring, {repeat + 1} of {repeats}")
-        for contender in contenders:
-            contender.measure()
+        for index, run in enumerate(runs):
+            started = time.perf_counter()
+            stages[index].append(run())
+            totals[index].append(time.perf_counter() - started)
+    progress("measuring memory")
+    peaks = [
+        peak_device_bytes(run, chosen) if chosen.type == "cuda" else peak_process_bytes(contender)
+        for contender, run in zip(contenders, runs, strict=True)
+    ]
     return BenchmarkReport(
         machine=_machine(chosen),
         network=_network(card),
         points=len(points),
-        points_in_volume=int(inside.sum()),
+        points_in_volume=int(card.grid.contains(torch.from_numpy(points)).sum()),
         threads=torch.get_num_threads(),
         repeats=repeats,
-        measurements=tuple(contender.measurement() for contender in contenders),
-        agreements=_agreements(segmenters, points),
+        measurements=tuple(map(_measurement, names, totals, stages, peaks)),
+        agreements=_agreements([contender for contender in contenders if contender.name in precisions]),
     )
 
 
-def _contender(name: str, segmenter: Segmenter, points: npt.NDArray[np.float32]) -> _Contender:
-    return _Contender(name, lambda: segmenter.segment(points).stage_seconds)
+def _measurement(
+    name: str, totals: list[float], stages: list[Mapping[str, float]], peak_bytes: int | None
+) -> Measurement:
+    return Measurement(
+        name=name,
+        median_ms=statistics.median(totals) * 1e3,
+        min_ms=min(totals) * 1e3,
+        stages_ms={stage: statistics.median(run[stage] for run in stages) * 1e3 for stage in stages[0]},
+        peak_memory_mb=None if peak_bytes is None else peak_bytes / 1e6,
+    )
 
 
-def _peer(name: str, weights: Path, inside: npt.NDArray[np.float32], device: torch.device) -> _Contender:
-    card, state_dict = load_weights(weights)
+def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
+    card, state_dict = load_weights(contender.weights)
+    device = choose_device(contender.device)
     student = PointVoxelStudent(card.architecture, card.grid, make_backend("torch"))
     student.load_state_dict(state_dict)
     student.to(device).eval()
-    network = SpconvStudent(student, device) if name == "spconv" else lambda points: student(points).logits
+    inside = contender.points[card.grid.contains(torch.from_numpy(contender.points)).numpy()]
+    network = SpconvStudent(student, device) if contender.name == "spconv" else lambda points: student(points).logits
 
     def run() -> Mapping[str, float]:
         with torch.no_grad():
             network(torch.tensor(inside, device=device)).argmax(dim=1).cpu()
         return {}
 
-    return _Contender(name, run)
+    return run
 
 
-def _agreements(segmenters: Mapping[Precision, Segmenter], points: npt.NDArray[np.float32]) -> tuple[Agreement, ...]:
-    if "fp32" not in segmenters:
+def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
+    results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
+    reference = results.pop("fp32", None)
+    if reference is None:
         return ()
-    reference = segmenters["fp32"].segment(points, return_scores=True)
-    answered = reference.class_id != 255
+    answered = reference.class_id != UNLABELLED
     assert reference.scores is not None
     logits = reference.scores[answered]
     first_two = np.partition(logits[:, 1:], -2, axis=1)[:, -2:]
     clear = first_two[:, 1] - first_two[:, 0] > CLEAR_MARGIN
     found = []
-    for name, segmenter in segmenters.items():
-        if name == "fp32":
-            continue
-        other = segmenter.segment(points, return_scores=True)
+    for name, other in results.items():
         assert other.scores is not None
         equal = other.class_id[answered] == reference.class_id[answered]
         found.append(
