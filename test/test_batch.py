@@ -250,7 +250,8 @@ def test_pixels_of_a_batch_are_those_of_its_samples() -> None:
     batch = collate(samples)
     assert batch.images is not None
     assert batch.images.shape == (3, 3, 60, 90)
-    assert (batch.images.dtype, float(batch.images.max())) == (torch.float32, pytest.approx(89 / 255))
+    assert batch.images.dtype == torch.float32
+    assert float(batch.images.max()) == pytest.approx(89 / 255)
     image, row, column = batch.pixels.T
     colours = (batch.images[image, :, row, column] * 255).round().to(torch.uint8).numpy()
     np.testing.assert_array_equal(decode(colours), batch.pixels[:, 1:])
