@@ -21,8 +21,9 @@ test-slow: setup ## the long tests: overload, endurance, kill -9
 lint: setup ## ruff and mypy
 	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test/*.py && mypy test/ros
 
-bench: setup ## time by stage of one scan; SCAN=, WEIGHTS= as above
+bench: setup ## time by stage of one scan, then what the node adds to it; SCAN=, WEIGHTS= as above
 	@$(IN_ROS) twodpass benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
+	@$(IN_ROS) python -m twodpass_ros.benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
 
 clean: ## remove everything that set-up made
 	rm -rf .venv demo_output build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

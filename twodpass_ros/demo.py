@@ -1,19 +1,16 @@
 """The demo: starts the node `segment`, plays scans to it over DDS, and shows what comes back.
 
-python -m twodpass_ros.demo [SCAN...] [--weights W] [--out demo_output] [--frames N] [--device auto]
+python -m twodpass_ros.demo [SCAN...] [--weights W] [--out demo_output] [--frames N]; --help tells of more
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -21,19 +18,20 @@ from rich.console import Console
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.data.scans import Scan, open_scans
+from twodpass_core.data.scans import Scan, ScanSequence, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
+from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED, write_untrained_weights
 from twodpass_core.weights import Card, read_card
 
 try:
-    from twodpass_ros.player import Answer, NodeError, Player, running_node
+    from twodpass_ros.node_process import exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.player import Answer, Player
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
 
-LOG_LINES = 25
 UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
 
@@ -52,18 +50,28 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for pictures, weights and the node's log.")] = Path("demo_output"),
     frames: Annotated[int, typer.Option(min=1, help="How many scans to play at most.")] = 10,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
+    columns: Annotated[int | None, typer.Option(min=4, help="float32 columns of .bin files.")] = None,
+    topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")] = None,
+    intensity_scale: Annotated[
+        float, typer.Option(help="Factor from the scans' intensity to the training data's unit (see `twodpass info`).")
+    ] = 1.0,
 ) -> None:
     """Start the node `segment`, play scans to it over DDS, show classes and latency, and draw a bird's-eye picture."""
-    signal.signal(signal.SIGTERM, _end)  # so that the node is stopped, too
+    tune_process()
+    exit_on_sigterm()
+    parameters: dict[str, str | float] = {"device": device, "intensity_scale": intensity_scale}
     try:
-        run_demo(scans or [], weights, out, frames, device)
+        files = open_scans(scans, columns=columns, topic=topic) if scans else None
+        run_demo(files, weights, out, frames, parameters)
     except (TwodpassError, OSError) as error:
         console.print("The demo failed:", str(error), style="bold red", markup=False)
         raise typer.Exit(1) from error
 
 
-def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: int, device: str) -> None:
-    """The demo, step by step. Raises TwodpassError when a step fails."""
+def run_demo(
+    files: ScanSequence | None, weights: Path | None, out: Path, frames: int, parameters: Mapping[str, str | float]
+) -> None:
+    """The demo, step by step; `parameters` are the node's. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
     out.mkdir(parents=True, exist_ok=True)
     if weights is None:
@@ -74,31 +82,26 @@ def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: in
     _warn_if_untrained(card)
 
     _say_step(2, "Opening the scans")
-    scans = read_scans(inputs, frames) if inputs else simulate_street(frames)
+    scans = read_scans(files, frames) if files else simulate_street(frames)
     try:
         first, first_truth = next(scans)
     except StopIteration:
-        raise ScanError(f"{', '.join(map(str, inputs))}: holds no scan") from None
-    _say(f"{'files given' if inputs else 'a simulated street, seen by a spinning 64-beam LiDAR'}: {first.name}, ...")
+        raise ScanError("the input holds no scan") from None
+    _say(f"{'files given' if files else 'a simulated street, seen by a spinning 64-beam LiDAR'}: {first.name}, ...")
 
-    domain_id, log = 1 + os.getpid() % 100, out / "node.log"
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    _say_step(3, f"Starting the node `segment` (ROS domain {domain_id}, log in {log})")
+    log = out / "node.log"
+    _say_step(3, f"Starting the node `segment` (ROS domain {use_own_domain()}, log in {log})")
     answers: list[Answer] = []
-    try:
-        with running_node(weights, device, domain_id, log) as process, Player(process, domain_id) as player:
-            with console.status("waiting until it is active"):
-                player.wait_until_active()
-            _say("active")
-            _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
-            answers.append(player.send(first))
-            _say_answer(first, answers[0])
-            for scan, _ in scans:
-                answers.append(player.send(scan))
-                _say_answer(scan, answers[-1])
-    except NodeError:
-        _show_end_of(log)
-        raise
+    with running_node({"weights": str(weights), **parameters}, log) as process, Player(process) as player:
+        with console.status("waiting until it is active"):
+            player.wait_until_active()
+        _say("active")
+        _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
+        answers.append(player.send(first))
+        _say_answer(first, answers[0])
+        for scan, _ in scans:
+            answers.append(player.send(scan))
+            _say_answer(scan, answers[-1])
     _say(f"[green]{len(answers)} scans in, {len(answers)} labelled clouds out: every point, same order, unchanged[/]")
 
     _say_step(5, "Results")
@@ -111,9 +114,9 @@ def run_demo(inputs: Sequence[Path], weights: Path | None, out: Path, frames: in
     _warn_if_untrained(card)
 
 
-def read_scans(inputs: Sequence[Path], frames: int) -> Iterator[tuple[Scan, None]]:
+def read_scans(files: ScanSequence, frames: int) -> Iterator[tuple[Scan, None]]:
     """The user's scans."""
-    return ((scan, None) for scan in islice(open_scans(inputs), frames))
+    return ((scan, None) for scan in islice(files, frames))
 
 
 def simulate_street(frames: int) -> Iterator[tuple[Scan, np.ndarray]]:
@@ -176,15 +179,6 @@ def _say_answer(scan: Scan, answer: Answer) -> None:
 def _warn_if_untrained(card: Card) -> None:
     if not card.trained:
         _say(f"[bold white on red] {UNTRAINED} [/]")
-
-
-def _show_end_of(log: Path) -> None:
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
-    console.print(f"The last lines of {log}:", *(f"\n{INDENT}{line}" for line in lines), markup=False)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
-"""Plays scans to a running node `segment` over DDS and waits for the labelled clouds. Used by the demo."""
+"""Plays scans to a running node `segment` over DDS and waits for the labelled clouds."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rclpy
+from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
@@ -22,21 +19,17 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
-from twodpass_core.cloud import make_cloud, view_cloud
+from twodpass_core.cloud import CloudData, make_cloud, view_cloud
 from twodpass_core.data.scans import Scan
-from twodpass_core.errors import TwodpassError
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
+from twodpass_ros.node_process import NodeError
 from twodpass_ros.transport import RESULTS
 
-START_TIMEOUT, SCAN_TIMEOUT, STOP_TIMEOUT = 180.0, 60.0, 15.0
+START_TIMEOUT, SCAN_TIMEOUT = 180.0, 60.0
 """Seconds."""
 RESEND_AFTER = 15.0
 """Seconds without an answer after which a scan is sent again: the node's reader is best effort."""
-
-
-class NodeError(TwodpassError):
-    """The node does not do what it is there for."""
 
 
 @dataclass(frozen=True)
@@ -48,47 +41,13 @@ class Answer:
     round_trip_ms: float
 
 
-@contextmanager
-def running_node(weights: Path, device: str, domain_id: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The node `segment` in a process group of its own, its output in the file `log`; stopped on leaving."""
-    quoted = str(weights.resolve()).replace("'", "''")  # parameter values are YAML
-    command = [sys.executable, "-m", "twodpass_ros.segment", "--ros-args"]
-    command += ["-p", f"weights:='{quoted}'", "-p", f"device:='{device}'"]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(domain_id)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Asks the process group to end, more firmly each time."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            continue
-
-
 class Player:
     """The other side of the node's topics. A context manager; every failure is a NodeError."""
 
-    def __init__(self, process: subprocess.Popen[bytes], domain_id: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain_id, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("player", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
@@ -120,26 +79,38 @@ class Player:
 
     def send(self, scan: Scan) -> Answer:
         """Plays one scan and waits for its labels. Exactly its points must come back, in order, byte for byte."""
-        sent = make_cloud(dict(zip(("x", "y", "z", "intensity"), scan.points.T, strict=True)))
-        header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id="lidar")
-        message, key = point_cloud2(header, sent), _key(header)
-        published = -RESEND_AFTER
+        stamp = self._node.get_clock().now().to_msg()
+        cloud = cloud_of(scan.points)
+        message = point_cloud2(Header(stamp=stamp, frame_id="lidar"), cloud)
+
+        def publish() -> float:
+            published = time.monotonic()
+            self._scans.publish(message)
+            return published
+
+        return self.request(scan.name, stamp, cloud, publish)
+
+    def request(self, name: str, stamp: Time, cloud: CloudData, publish: Callable[[], float]) -> Answer:
+        """As `send`, by another publisher: `publish` has the cloud sent under that stamp, and returns when it was.
+
+        That is a time of time.monotonic(), which is the same in all processes.
+        """
+        key, published = _key(stamp), -RESEND_AFTER
 
         def is_answered() -> bool:
             nonlocal published
             if time.monotonic() > published + RESEND_AFTER:
-                published = time.monotonic()
-                self._scans.publish(message)
+                published = publish()
             return key in self._clouds and key in self._reports
 
-        self._wait(is_answered, SCAN_TIMEOUT, f"labelling {scan.name}")
-        cloud, received = self._clouds.pop(key)
-        labelled = view_cloud(cloud)
-        if labelled.num_points != len(scan.points):
-            raise NodeError(f"{scan.name}: {len(scan.points)} points went in, {labelled.num_points} came out")
-        if labelled.point_bytes(0, sent.point_step).tobytes() != sent.data.tobytes():
-            raise NodeError(f"{scan.name}: the points came out changed")
-        return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received - published))
+        self._wait(is_answered, SCAN_TIMEOUT, f"labelling {name}")
+        received, received_at = self._clouds.pop(key)
+        labelled = view_cloud(received)
+        if labelled.num_points != cloud.width:
+            raise NodeError(f"{name}: {cloud.width} points went in, {labelled.num_points} came out")
+        if labelled.point_bytes(0, cloud.point_step).tobytes() != cloud.data.tobytes():
+            raise NodeError(f"{name}: the points came out changed")
+        return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received_at - published))
 
     def _is_connected(self) -> bool:
         return bool(
@@ -149,10 +120,10 @@ class Player:
         )
 
     def _on_cloud(self, cloud: PointCloud2) -> None:
-        self._clouds[_key(cloud.header)] = cloud, time.monotonic()
+        self._clouds[_key(cloud.header.stamp)] = cloud, time.monotonic()
 
     def _on_report(self, report: SegmentationStatus) -> None:
-        self._reports[_key(report.header)] = report
+        self._reports[_key(report.header.stamp)] = report
 
     def _wait(self, is_done: Callable[[], Any], seconds: float, task: str) -> None:
         deadline = time.monotonic() + seconds
@@ -164,5 +135,10 @@ class Player:
             self._executor.spin_once(timeout_sec=0.1)
 
 
-def _key(header: Header) -> tuple[int, int]:
-    return header.stamp.sec, header.stamp.nanosec
+def cloud_of(points: npt.NDArray[np.float32]) -> CloudData:
+    """The cloud that carries points (N, 4): x, y, z, intensity."""
+    return make_cloud(dict(zip(("x", "y", "z", "intensity"), points.T, strict=True)))
+
+
+def _key(stamp: Time) -> tuple[int, int]:
+    return stamp.sec, stamp.nanosec

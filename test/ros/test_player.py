@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from twodpass_core.data.scans import Scan
-from twodpass_ros.player import NodeError, Player
+from twodpass_ros.node_process import NodeError
+from twodpass_ros.player import Player
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCAN = Scan("one", np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32), None)
@@ -25,7 +26,7 @@ def player_of(fault: str) -> Iterator[Player]:
     command = [sys.executable, str(Path(__file__).with_name("faulty_node.py")), fault]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
     try:
-        with Player(process, int(os.environ["ROS_DOMAIN_ID"])) as player:
+        with Player(process) as player:
             yield player
     finally:
         process.kill()

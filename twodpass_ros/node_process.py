@@ -1,0 +1,74 @@
+"""The node `segment` as a process of its own, apart from all other ROS nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from twodpass_core.errors import TwodpassError
+
+STOP_TIMEOUT = 15.0  # seconds
+LOG_LINES = 25
+
+
+class NodeError(TwodpassError):
+    """The node does not do what it is there for."""
+
+
+def use_own_domain() -> int:
+    """Keeps this process and those that it starts apart from all other ROS nodes. Returns the domain's id."""
+    domain_id = 1 + os.getpid() % 100
+    os.environ["ROS_DOMAIN_ID"] = str(domain_id)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    return domain_id
+
+
+def exit_on_sigterm() -> None:
+    """Has SIGTERM leave the program by way of every `with` and `finally`, so that the node is stopped, too."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+@contextmanager
+def running_node(parameters: Mapping[str, str | float], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The node `segment` in a process group of its own, its output in the file `log`; stopped on leaving.
+
+    A NodeError that passes through is given the last lines of the log.
+    """
+    command = [sys.executable, "-m", "twodpass_ros.segment", "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]  # values are YAML
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield process
+        except NodeError as error:
+            lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            raise NodeError("\n    ".join([f"{error}. The last lines of {log}:", *lines])) from error
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process group to end, more firmly each time."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            continue
