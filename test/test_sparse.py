@@ -91,7 +91,8 @@ def test_points_out_of_reach_are_refused(bad: float) -> None:
         {"minimum": (3, -2, -1)},
         {"maximum": (2, 2, float("inf"))},
         {"cells": (0, 12, 7)},
-        {"cells": (11, 12, 70000)},
+        {"cells": (70000, 12, 7)},
+        {"cells": (11, 12, 1025)},
         {"unknown": 1},
     ],
 )

@@ -14,6 +14,7 @@ from typing_extensions import Self
 KEY_BITS = 16
 CELL_OFFSET = 1 << (KEY_BITS - 1)
 CELL_OFFSETS = CELL_OFFSET | CELL_OFFSET << KEY_BITS | CELL_OFFSET << 2 * KEY_BITS
+MAX_HEIGHT = 1024
 CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z
 
 
@@ -36,6 +37,8 @@ class VoxelGrid(BaseModel):
             )
         if not all(0 < n < CELL_OFFSET // 2 for n in self.cells):
             raise ValueError(f"cells must be between 1 and {CELL_OFFSET // 2 - 1} on every axis, not {self.cells}")
+        if self.cells[2] > MAX_HEIGHT:  # neighbours are found in tables of occupied columns by height
+            raise ValueError(f"at most {MAX_HEIGHT} cells in height, not {self.cells[2]}")
         return self
 
     def cells_at(self, scale: int) -> tuple[int, int, int]:
