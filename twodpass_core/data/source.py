@@ -8,6 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.kitti_raw import KittiRaw
+from twodpass_core.data.nuscenes import NuScenes
+from twodpass_core.data.semantickitti import SemanticKitti
 
 
 class SourceConfig(BaseModel):
@@ -37,13 +40,7 @@ def open_source(config: SourceConfig) -> FrameSource:
     """
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
     if config.kind == "semantickitti":
-        from twodpass_core.data.semantickitti import SemanticKitti
-
         return SemanticKitti(config.root, config.split, sequences=config.sequences, **cameras)
     if config.kind == "nuscenes":
-        from twodpass_core.data.nuscenes import NuScenes
-
         return NuScenes(config.root, config.split, **cameras)
-    from twodpass_core.data.kitti_raw import KittiRaw
-
     return KittiRaw(config.root, **cameras)
