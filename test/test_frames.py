@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_the_test_split_has_no_labels(dataset: Path) -> None:
 
 def test_one_sequence_alone(dataset: Path) -> None:
     assert SemanticKitti(dataset / "sequences/08").ids == ["08/000000", "08/000001"]
+    with pytest.raises(ConfigError, match="is a single sequence"):
+        SemanticKitti(dataset / "sequences/08", sequences=["08"])
 
 
 def test_without_its_image_a_frame_is_lidar_only(dataset: Path) -> None:
@@ -296,3 +299,12 @@ def test_open_source(dataset: Path, drive: Path) -> None:
         open_source(SourceConfig(kind="nuscenes", root=dataset, split="mini_val"))
     with pytest.raises(ValidationError):
         SourceConfig.model_validate({"kind": "waymo"})
+    with pytest.raises(ValidationError, match="not for nuscenes"):
+        SourceConfig(kind="nuscenes", sequences=("00",))
+
+
+def test_sources_travel_to_other_processes(dataset: Path) -> None:
+    source = SemanticKitti(dataset, "val")
+    frame, copied = source[1], pickle.loads(pickle.dumps(source))[1]
+    np.testing.assert_array_equal(copied.points, frame.points)
+    np.testing.assert_array_equal(copied.views[0].load_image(), frame.views[0].load_image())

@@ -50,7 +50,7 @@ class SemanticKitti:
             cameras: image folders to use where they are there: image_2, image_3.
 
         Raises:
-            ConfigError: unknown split or camera.
+            ConfigError: unknown split or camera, or sequences chosen where root is one.
             ScanError: a sequence is missing or has no scans; labels are missing for some; calibration is missing
                 although there are images, or damaged; fewer poses than scans.
         """
@@ -59,6 +59,8 @@ class SemanticKitti:
         if unknown := sorted(set(cameras) - set(PROJECTIONS)):
             raise ConfigError(f"SemanticKITTI has no camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
         if (root / "velodyne").is_dir():
+            if sequences:
+                raise ConfigError(f"{root} is a single sequence: leave out sequences, or give the folder above")
             folders = [root]
         else:
             folders = [root / "sequences" / name for name in sequences or SPLITS[split]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
@@ -30,12 +30,18 @@ class SourceConfig(BaseModel):
         None, description="these instead of the source's usual ones; []: LiDAR only"
     )
 
+    @model_validator(mode="after")
+    def _sequences_are_semantickitti(self) -> SourceConfig:
+        if self.sequences is not None and self.kind != "semantickitti":
+            raise ValueError(f"sequences are for semantickitti, not for {self.kind}")
+        return self
+
 
 def open_source(config: SourceConfig) -> FrameSource:
     """Find the frames; no points are read yet.
 
     Raises:
-        ConfigError: unknown split or camera.
+        ConfigError: unknown split or camera, or sequences chosen where root is one.
         ScanError: files are missing or damaged.
     """
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
