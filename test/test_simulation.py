@@ -7,8 +7,9 @@ import pytest
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.simulation import HDL_64E, SimulatedScan, simulate_scans
+from twodpass_core.simulation.bodies import Body, Material
+from twodpass_core.simulation.labels import BUILDING, MOVING_CAR, POLE, ROAD, VEGETATION
 from twodpass_core.simulation.lidar import SpinningLidar
-from twodpass_core.simulation.objects import BUILDING, MOVING_CAR, POLE, ROAD, VEGETATION, Body, Material
 from twodpass_core.simulation.shapes import Box, Cylinder, Ellipsoid, Shape
 from twodpass_core.simulation.street import Street
 
@@ -60,8 +61,8 @@ def test_cylinder_and_ellipsoid_are_hit_on_their_surfaces() -> None:
 def test_nearer_body_hides_the_farther_one() -> None:
     bodies = [Body(Box((x, 0.0, 0.0), (1.0, 200.0, 9.0)), raw_id, PLAIN) for x, raw_id in ((20.0, ROAD), (10.0, POLE))]
     for order in (bodies, bodies[::-1]):
-        _, raw_labels = EXACT.cast(np.eye(4), order, np.random.default_rng(0))
-        assert set(raw_labels.tolist()) == {POLE}
+        _, owner = EXACT.cast(np.eye(4), order, np.random.default_rng(0))
+        assert {order[index].raw_id for index in owner} == {POLE}
 
 
 def test_columns_searched_for_a_body_leave_none_of_its_hits_out() -> None:
@@ -134,7 +135,7 @@ def test_labels_match_geometry(scans: list[SimulatedScan]) -> None:
         road = scan.points[scan.raw_labels == ROAD]
         assert np.abs(road[:, 2] + HDL_64E.height).max() < 0.1
         assert (in_world(scan, 48)[:, 2] < 0.3).all()
-        assert (np.abs(in_world(scan, BUILDING)[:, 1]) > 9.0).all()
+        assert (np.abs(in_world(scan, BUILDING)[:, 1]) > Street(11).plan.edge).all()
         assert in_world(scan, VEGETATION)[:, 2].max() > 2.0
         assert in_world(scan, 252)[:, 2].min() > -0.2
         assert (np.abs(in_world(scan, 252)[:, 1]) < 3.5).all()

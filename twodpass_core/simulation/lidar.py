@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twodpass_core.simulation.objects import Body
+from twodpass_core.simulation.bodies import Body
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,14 @@ class SpinningLidar:
     def cast(
         self, world_from_lidar: np.ndarray, bodies: Sequence[Body], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One turn without moving: points (N, 4) float32 (x, y, z in the sensor's frame, intensity 0..1) and the raw
-        ids (N,) uint32 of what they hit, row by row. `world_from_lidar` (4, 4) turns about z only.
+        """One turn without moving: points (N, 4) float32 (x, y, z in the sensor's frame, intensity 0..1) and the
+        indices (N,) of the bodies that they hit, row by row. `world_from_lidar` (4, 4) turns about z only.
         """
         rays = self.directions()
         distance, owner = self._nearest(world_from_lidar, rays, bodies, rng)
         materials = [body.material for body in bodies]
         roughness = np.array([material.roughness for material in materials])
         reflectance = np.array([material.reflectance for material in materials])
-        raw_ids = np.array([body.raw_id for body in bodies], np.uint32)
 
         measured = distance + rng.normal(size=distance.shape) * np.hypot(self.range_noise, roughness[owner])
         in_range = (measured >= self.min_range) & (measured <= self.max_range)
@@ -57,7 +56,7 @@ class SpinningLidar:
         points = np.empty((len(owner), 4), np.float32)
         points[:, :3] = rays[returned] * measured[:, None]
         points[:, 3] = self._intensity(reflectance[owner], measured, rng)
-        return points, raw_ids[owner]
+        return points, owner
 
     def _azimuths(self) -> np.ndarray:
         return np.arange(self.columns) * (2 * np.pi / self.columns)
