@@ -31,6 +31,10 @@ class ConfigError(TwodpassError):
     """A setting that is unknown or out of range."""
 
 
+class TrainingError(TwodpassError):
+    """A training that cannot go on."""
+
+
 class MissingDependencyError(TwodpassError):
     """An optional package is absent."""
 

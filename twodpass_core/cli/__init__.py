@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from twodpass_core.cli import training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
+from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+from twodpass_core.process import tune_process
 
 app = typer.Typer(
     cls=ReportingGroup,
@@ -17,16 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="LiDAR semantic segmentation, trained with camera images, deployed without a camera.",
 )
-
-
-class Precision(str, Enum):
-    """Number format of the network."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
 ScanInputs = Annotated[
     list[Path],
     typer.Argument(
@@ -41,9 +33,6 @@ IntensityField = Annotated[
     str | None, typer.Option(help="Field of .pcd files and bags to read as intensity (found by its name unless given).")
 ]
 Weights = Annotated[Path, typer.Option("--weights", "-w", help="Weights file (.safetensors) of twodpass.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network.")]
-Backend = Annotated[str, typer.Option(help="Implementation of the sparse convolution.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
@@ -225,6 +214,12 @@ def benchmark(
     print_report(report, as_json=json)
 
 
+app.command()(training.train)
+app.command()(training.evaluate)
+app.command()(training.submit)
+
+
 def main() -> None:
     """Entry point of the command."""
+    tune_process()  # before a subcommand imports torch
     app()

@@ -123,16 +123,26 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.shortcut = PointwiseConvolution(width)
-        self.shortcut_norm = nn.BatchNorm1d(width)
+        self.shortcut_norm = VoxelNorm(width)
         self.convolution1 = SubmanifoldConvolution(width)
-        self.norm1 = nn.BatchNorm1d(width)
+        self.norm1 = VoxelNorm(width)
         self.convolution2 = SubmanifoldConvolution(width)
-        self.norm2 = nn.BatchNorm1d(width)
+        self.norm2 = VoxelNorm(width)
 
     def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
         hidden = F.leaky_relu(self.norm1(self.convolution1(features, backend, neighbours)), LEAK)
         main = self.norm2(self.convolution2(hidden, backend, neighbours))
         return F.leaky_relu(main + self.shortcut_norm(self.shortcut(features)), LEAK)
+
+
+class VoxelNorm(nn.BatchNorm1d):
+    """Batch normalisation over voxels; in training, fewer than two have no variance: then as in inference."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.shape[0] < 2:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
+        return super().forward(features)
 
 
 class PointwiseConvolution(nn.Module):
@@ -156,7 +166,8 @@ class SubmanifoldConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(NUM_OFFSETS, width, width).uniform_(-bound, bound))
 
     def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
-        return backend.convolve(features, self.weight, neighbours, features.new_zeros(self.weight.shape[2]))
+        weight = self.weight.to(features.dtype)  # in mixed precision features come in half precision
+        return backend.convolve(features, weight, neighbours, features.new_zeros(weight.shape[2]))
 
 
 class PointBranch(nn.Module):
@@ -167,8 +178,8 @@ class PointBranch(nn.Module):
         half = width // 2
         self.direct = nn.Linear(width, width)
         self.context = nn.Sequential(
-            nn.Linear(width, half), nn.LeakyReLU(LEAK), nn.BatchNorm1d(half),
-            nn.Linear(half, half), nn.LeakyReLU(LEAK), nn.BatchNorm1d(half),
+            nn.Linear(width, half), nn.LeakyReLU(LEAK), VoxelNorm(half),
+            nn.Linear(half, half), nn.LeakyReLU(LEAK), VoxelNorm(half),
             nn.Linear(half, width), nn.LeakyReLU(LEAK),
         )  # fmt: skip
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(LEAK), nn.Linear(width, width))

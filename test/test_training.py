@@ -1,0 +1,284 @@
+"""Training runs of seconds on the CPU: what is left behind, resuming, stopping, skipping, starting from weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_data import Blobs, tiny_config
+
+from twodpass_core.data.frame import Frame
+from twodpass_core.errors import ConfigError, TrainingError, WeightsError
+from twodpass_core.evaluation.evaluate import evaluate
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.training.config import load_config
+from twodpass_core.training.curves import read_log
+from twodpass_core.training.loader import Share, TrainingBatches
+from twodpass_core.training.run import train
+from twodpass_core.weights import load_weights, read_card
+
+DISTILLED = {"kind": "msfskd"}
+STATE = ("state_dict", "optimizer_states", "lr_schedulers", "torch_generator", "global_step", "epoch")
+
+
+def load(run: Path, name: str = "last") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
+    return content
+
+
+def assert_same(one: Any, other: Any, place: str = "") -> None:
+    """Bitwise, through dicts and lists."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            assert_same(one[key], other[key], f"{place}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same(left, right, f"{place}/{index}")
+    else:
+        assert one == other, place
+
+
+class Interrupting(Blobs):
+    """Sends this process a signal when a frame is read for the n-th time."""
+
+    def __init__(self, frames: int, at: int, number: signal.Signals = signal.SIGTERM) -> None:
+        super().__init__(frames)
+        self.at, self.number, self.read = at, number, 0
+
+    def __getitem__(self, index: int) -> Frame:
+        self.read += 1
+        if self.read == self.at:
+            os.kill(os.getpid(), self.number)
+        return super().__getitem__(index)
+
+
+class Damaged(Blobs):
+    """Some frames have an intensity of which no gradient comes."""
+
+    def __init__(self, frames: int, damaged: Sequence[int]) -> None:
+        super().__init__(frames)
+        self.damaged = damaged
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = super().__getitem__(index)
+        if index in self.damaged:
+            frame.points[:, 3] = 3e38
+        return frame
+
+
+# --- A run --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", distillation=DISTILLED)
+    weights = train(config, training=Blobs(4), validation=Blobs(3, seed=1))
+    assert weights == tmp_path / "run/weights.safetensors"
+    for name in (
+        "config.yaml",
+        "log.jsonl",
+        "curves.png",
+        "confusion.png",
+        "distance.png",
+        "classes.csv",
+        "scores.json",
+    ):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
+    assert load_config(tmp_path / "run/config.yaml") == config
+    card = read_card(weights)
+    assert card.trained
+    assert "2DPASS" in card.origin
+    entries = read_log(tmp_path / "run/log.jsonl")
+    assert [entry["epoch"] for entry in entries] == [0, 1]
+    assert all(np.isfinite(entry["train/loss"]) for entry in entries)
+    load(tmp_path / "run", "best")
+
+
+def test_validation_is_evaluation_afterwards_on_all_raw_points(tmp_path: Path) -> None:
+    validation = Blobs(3, seed=1)
+    config = tiny_config(tmp_path / "run", epochs=1, machine={"precision": "bf16"})
+    weights = train(config, training=Blobs(4), validation=validation)
+    result = evaluate(Segmenter.from_weights(weights, device="cpu"), [validation[index] for index in range(3)])
+    (entry,) = read_log(tmp_path / "run/log.jsonl")
+    assert entry["val/mean_iou"] == pytest.approx(result.scores.mean_iou, abs=1e-7)
+    assert int(result.counts.sum()) == sum(len(validation[index].points) for index in range(3))
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert scores["mean_iou"] == result.scores.mean_iou
+    assert scores["frames"] == 3
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=30, optimiser={"learning_rate": 0.1}, validate_every=30)
+    train(config, training=Blobs(4), validation=Blobs(2, seed=1))
+    assert json.loads((tmp_path / "run/scores.json").read_text())["accuracy"] > 0.7
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
+    weights = train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    state = load(tmp_path / "run")["state_dict"]
+    _, student = load_weights(weights)
+    assert_same(student, {name: state[f"network.student.{name}"] for name in student})
+
+
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_variants_and_precisions_train(tmp_path: Path, variant: str, precision: str) -> None:
+    config = tiny_config(
+        tmp_path / "run", epochs=1, distillation={**DISTILLED, "variant": variant}, machine={"precision": precision}
+    )
+    train(config, training=Blobs(2))
+    state = load(tmp_path / "run")["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in state.values())
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in state.values())
+
+
+def test_frames_without_images_train_the_student(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED), training=Blobs(2, images=False))
+
+
+@pytest.mark.parametrize("points", [0, 1, 2])
+def test_frames_of_few_points_do_not_stop_a_training(tmp_path: Path, points: int) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED), training=Blobs(2, points=points))
+    assert all(tensor.isfinite().all() for tensor in load(tmp_path / "run")["state_dict"].values())
+
+
+def test_accumulation_takes_the_same_number_of_steps_of_smaller_parts(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1, optimiser={"accumulate": 2}), training=Blobs(6))
+    assert load(tmp_path / "run")["global_step"] == 3
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size 2 cannot be divided"):
+        train(tiny_config(tmp_path / "run", optimiser={"accumulate": 3}), training=Blobs(6))
+
+
+# --- Stopping and resuming ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "kind"), [(10, "msfskd"), (8, "none")], ids=["within an epoch", "at the end of one"]
+)
+def test_a_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, stop_at: int, kind: str) -> None:
+    changes = {"epochs": 3, "max_steps": 10, "distillation": {"kind": kind}}
+    whole, parts = (tiny_config(tmp_path / name, **changes) for name in ("whole", "parts"))
+    train(whole, training=Blobs(8), validation=Blobs(1, seed=1))
+    with pytest.raises(SystemExit):
+        train(parts, training=Interrupting(8, at=stop_at), validation=Blobs(1, seed=1))
+    assert 3 <= load(parts.run)["global_step"] <= 6
+    train(parts, training=Blobs(8), validation=Blobs(1, seed=1), resume=True)
+    one, other = load(whole.run), load(parts.run)
+    assert one["global_step"] == 10
+    assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
+    logs = [read_log(config.run / "log.jsonl") for config in (whole, parts)]
+    assert logs[0][-1] == logs[1][-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_and_ends_the_training(tmp_path: Path, number: signal.Signals) -> None:
+    config = tiny_config(tmp_path / "run", epochs=50)
+    handler = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stopped:
+        train(config, training=Interrupting(8, at=5, number=number))
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) == handler
+    assert 1 <= load(config.run)["global_step"] <= 4
+
+
+def test_resuming_what_has_not_begun_begins(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2), resume=True)
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    with pytest.raises(ConfigError, match="--resume"):
+        train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    with pytest.raises(ConfigError, match="optimiser"):
+        train(tiny_config(tmp_path / "run", epochs=1, optimiser={"momentum": 0.5}), training=Blobs(2), resume=True)
+
+
+# --- Gradients that are not finite --------------------------------------------------------------------------------
+
+
+def test_a_step_without_finite_gradient_is_skipped_and_said_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1, data={"batch_size": 1})
+    with caplog.at_level(logging.WARNING):
+        train(config, training=Damaged(4, [2]))
+    assert "is skipped: its gradient is not finite" in caplog.text
+    state = load(tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
+
+
+def test_skipped_steps_change_nothing_and_too_many_end_the_training(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=50, data={"batch_size": 1}, checkpoint_steps=1)
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train(config, training=Damaged(2, [0, 1]))
+    fresh = tiny_config(tmp_path / "fresh", epochs=1, data={"batch_size": 1}, checkpoint_steps=1)
+    train(fresh, training=Damaged(2, [0, 1]))
+    assert_same(load(config.run)["state_dict"], load(fresh.run)["state_dict"])
+
+
+# --- Starting from weights ----------------------------------------------------------------------------------------
+
+
+def test_starting_from_weights_and_from_a_checkpoint(tmp_path: Path) -> None:
+    weights = train(tiny_config(tmp_path / "first", epochs=1, distillation=DISTILLED), training=Blobs(2))
+    before = load(tmp_path / "first")["state_dict"]
+    still = {"learning_rate": 1e-30, "weight_decay": 0}
+    for start, networks in ((weights, "network.student"), (tmp_path / "first/checkpoints/last.ckpt", "network")):
+        run = tmp_path / f"second{start.suffix}"
+        config = tiny_config(run, epochs=1, start_from=start, optimiser=still, distillation=DISTILLED)
+        train(config, training=Blobs(2))
+        after = load(run)["state_dict"]
+        parameters = [name for name in before if name.startswith(networks) and name.endswith(("weight", "bias"))]
+        assert all(torch.allclose(before[name], after[name], atol=1e-12) for name in parameters)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    weights = train(tiny_config(tmp_path / "first", epochs=1), training=Blobs(2))
+    config = tiny_config(tmp_path / "second", start_from=weights, student={"width": 16})
+    with pytest.raises(WeightsError, match=r"student\.width"):
+        train(config, training=Blobs(2))
+
+
+# --- The order of frames ------------------------------------------------------------------------------------------
+
+
+def batches(share: Share, seen: int = 0, frames: int = 11) -> list[list[tuple[int, int]]]:
+    return [[tuple(key) for key in batch] for batch in TrainingBatches(frames, 2, 7, share, lambda: seen)]  # type: ignore[misc]
+
+
+def test_no_frame_comes_twice_in_an_epoch() -> None:
+    for epoch in range(3):
+        shares = [batches(Share(rank, 2), seen=3 * epoch) for rank in range(2)]
+        keys = [key for share in shares for batch in share for key in batch]
+        assert len({index for _, index in keys}) == len(keys) == 10
+        assert {key[0] for key in keys} == {epoch}
+        assert [len(batch) for batch in shares[0]] == [len(batch) for batch in shares[1]]
+
+
+def test_every_epoch_has_its_own_order_and_one_process_sees_all() -> None:
+    first, second = batches(Share()), batches(Share(), seen=6)
+    assert sorted(index for batch in first for _, index in batch) == list(range(11))
+    assert [index for batch in first for _, index in batch] != [index for batch in second for _, index in batch]
+
+
+def test_what_was_seen_of_an_epoch_is_left_out() -> None:
+    assert batches(Share(), seen=2) == batches(Share())[2:]

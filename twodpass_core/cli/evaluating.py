@@ -1,0 +1,72 @@
+"""What `twodpass evaluate` and `twodpass submit` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.source import SourceConfig, open_source
+from twodpass_core.errors import ConfigError
+from twodpass_core.evaluation.evaluate import check_classes, evaluate
+from twodpass_core.evaluation.metrics import Definition
+from twodpass_core.evaluation.report import class_table, write_report
+from twodpass_core.evaluation.submissions import (
+    NuScenesSubmission,
+    SemanticKittiSubmission,
+    Submission,
+    write_submission,
+)
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.training.config import load_config
+
+
+def evaluation_source(data: Path, kind: str, split: str) -> FrameSource:
+    """The frames in a folder, or those that a training's settings validate on; never with images."""
+    if data.suffix in (".yaml", ".yml"):
+        settings = load_config(data).data.validation
+        if settings is None:
+            raise ConfigError(f"{data}: has no data.validation to evaluate on")
+    else:
+        settings = SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
+    return open_source(settings.model_copy(update={"cameras": ()}))
+
+
+def run_evaluation(
+    segmenter: Segmenter, source: FrameSource, *, votes: int, definition: Definition, out: Path | None
+) -> None:
+    """Evaluate, print the tables, and write the report if there is a folder for it."""
+    check_classes(segmenter.class_map, source.class_map)
+    evaluation = evaluate(segmenter, _frames(source), votes=votes, definition=definition)
+    output = Console()
+    output.print(class_table(evaluation))
+    if out is not None:
+        write_report(evaluation, out)
+        output.print(f"written to {out}", markup=False)
+
+
+def run_submission(segmenter: Segmenter, source: FrameSource, out: Path, *, split: str, votes: int) -> None:
+    """Label all frames and write them as the benchmark of their classes wants them."""
+    check_classes(segmenter.class_map, source.class_map)
+    submission: Submission
+    if source.class_map.name == "nuscenes":
+        submission = NuScenesSubmission(split)
+    else:
+        submission = SemanticKittiSubmission(source.class_map)
+
+    def labelled() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        for frame in _frames(source):
+            yield frame.id, frame.points, segmenter.segment(frame.points, votes=votes).class_id
+
+    number = write_submission(out, submission, labelled())
+    Console().print(f"{number} scans written to {out}", markup=False)
+
+
+def _frames(source: FrameSource) -> Iterator[Frame]:
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track((source[index] for index in range(len(source))), total=len(source))

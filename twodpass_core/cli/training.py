@@ -1,0 +1,133 @@
+"""Commands around training: train, evaluate, submit."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+
+
+class Kind(str, Enum):
+    """Form of the data."""
+
+    semantickitti = "semantickitti"
+    nuscenes = "nuscenes"
+    kitti_raw = "kitti_raw"
+
+
+class Definition(str, Enum):
+    """How scores are counted."""
+
+    benchmark = "benchmark"
+    semantic_kitti_api = "semantic-kitti-api"
+    authors = "authors"
+
+
+Data = Annotated[
+    Path, typer.Argument(help="Folder of the data, or a training's YAML file, whose data.validation is taken.")
+]
+KindOption = Annotated[Kind, typer.Option(help="Form of the data in a folder.")]
+Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
+Votes = Annotated[
+    int, typer.Option(min=1, help="Segment each scan this often, rotated, and average (the paper reports 12).")
+]
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="Settings (YAML), such as config/train/semantickitti.yaml.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, as in optimiser.learning_rate=0.1."),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices per node; as --set machine.devices=N.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes; as --set machine.nodes=N.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if it has begun.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Show all settings, defaults included, and end.")
+    ] = False,
+) -> None:
+    """Train 2DPASS. Settings come from a YAML file and --set; the results are in the run's folder."""
+    given = list(overrides or [])
+    given += [f"machine.devices={devices}"] if devices else []
+    given += [f"machine.nodes={nodes}"] if nodes else []
+
+    from twodpass_core.errors import ConfigError
+    from twodpass_core.training import require_packages
+    from twodpass_core.training.config import dump_config, load_config
+
+    settings = load_config(config, given)
+    if print_config:
+        typer.echo(dump_config(settings), nl=False)
+        return
+    if config is None:
+        raise ConfigError("give the settings of the training, such as config/train/semantickitti.yaml")
+    require_packages("training")
+
+    from twodpass_core.training.run import train as run
+
+    weights = run(settings, resume=resume)
+    typer.echo(f"weights: {weights}")
+
+
+def evaluate(
+    weights: Weights,
+    data: Data,
+    kind: KindOption = Kind.semantickitti,
+    split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "val",
+    votes: Votes = 1,
+    definition: Annotated[Definition, typer.Option(help="How scores are counted.")] = Definition.benchmark,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.fp32,
+    backend: Backend = "auto",
+) -> None:
+    """Measure weights on labelled data: IoU by class and by distance, over all raw points. No image is opened.
+
+    Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
+    semantic-kitti-api: the same, but classes that do not occur count as 0. authors: such points are left out.
+    """
+    from twodpass_core.training import require_packages
+
+    require_packages("evaluation")
+
+    from twodpass_core.cli.evaluating import evaluation_source, run_evaluation
+    from twodpass_core.segmenter import Segmenter
+
+    source = evaluation_source(data, kind.value, split)
+    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=out)
+
+
+def submit(
+    weights: Weights,
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="Folder, or .zip, for the benchmark's server.")],
+    kind: KindOption = Kind.semantickitti,
+    split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "test",
+    votes: Votes = 12,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.fp32,
+    backend: Backend = "auto",
+) -> None:
+    """Label the test set of SemanticKITTI or nuScenes-lidarseg in the form that its benchmark takes."""
+    from twodpass_core.training import require_packages
+
+    require_packages("evaluation")
+
+    from twodpass_core.cli.evaluating import evaluation_source, run_submission
+    from twodpass_core.segmenter import Segmenter
+
+    source = evaluation_source(data, kind.value, split)
+    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    run_submission(segmenter, source, out, split=split, votes=votes)

@@ -1,0 +1,1 @@
+"""How good the labels are: metrics as the benchmarks define them, and the files that benchmarks take."""

@@ -1,0 +1,94 @@
+"""Evaluating a network on labelled frames: every raw point counts, and no image is ever opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.frame import Frame
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, SegmentationCounts
+from twodpass_core.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The counts over all frames, (distance bins, K, K) int64, and what they are counts of."""
+
+    class_map: ClassMap
+    counts: Tensor
+    frames: int
+    definition: Definition = "benchmark"
+    distances: Sequence[float] = DISTANCES
+
+    @property
+    def scores(self) -> Scores:
+        """Over all points."""
+        return Scores.of(self.counts.sum(0), self.definition)
+
+    @property
+    def by_distance(self) -> tuple[Scores, ...]:
+        """Of the points in each distance bin."""
+        return tuple(Scores.of(counts, self.definition) for counts in self.counts)
+
+
+def evaluate(
+    segmenter: Segmenter,
+    frames: Iterable[Frame],
+    *,
+    votes: int = 1,
+    definition: Definition = "benchmark",
+) -> Evaluation:
+    """Label every frame and compare with its labels.
+
+    Args:
+        votes: each scan is segmented this often, rotated about z, and scores are averaged (section 4, supplement A).
+        definition: see `Definition`.
+
+    Raises:
+        ScanError: a frame cannot be read, or has no labels.
+    """
+    counts = SegmentationCounts(segmenter.class_map.num_classes)
+    number = 0
+    for frame in frames:
+        count_frame(counts, segmenter, frame, votes, definition)
+        number += 1
+    return Evaluation(segmenter.class_map, counts.compute(), number, definition)
+
+
+def count_frame(
+    counts: SegmentationCounts, segmenter: Segmenter, frame: Frame, votes: int = 1, definition: Definition = "benchmark"
+) -> None:
+    """Add one frame to the counts. Validation in training and evaluation afterwards both come here."""
+    if frame.labels is None:
+        raise ScanError(f"{frame.id}: has no labels to evaluate against")
+    class_id = torch.from_numpy(predict(segmenter, frame.points, votes, definition))
+    points, labels = torch.from_numpy(frame.points), torch.from_numpy(frame.labels)
+    counts.update(*(tensor.to(counts.device) for tensor in (points, labels, class_id)))
+
+
+def predict(
+    segmenter: Segmenter, points: npt.NDArray[np.float32], votes: int, definition: Definition
+) -> npt.NDArray[np.integer]:
+    """(N,) class of each point, 0 or 255 for nothing. The authors let the network choose the ignored class 0, too."""
+    if definition != "authors":
+        return segmenter.segment(points, votes=votes).class_id
+    scores = segmenter.segment(points, votes=votes, return_scores=True).scores
+    assert scores is not None
+    class_id: npt.NDArray[np.integer] = scores.argmax(axis=1)
+    return class_id
+
+
+def check_classes(weights: ClassMap, data: ClassMap) -> None:
+    """Raise ConfigError unless both mean the same by every class id."""
+    if weights.names != data.names:
+        raise ConfigError(
+            f"the weights know the classes of {weights.name} ({', '.join(weights.names)}), "
+            f"the data those of {data.name} ({', '.join(data.names)}): use weights trained for these classes"
+        )

@@ -1,0 +1,104 @@
+"""What predictions are worth against labels: IoU as the benchmarks count it, over all points and by distance.
+
+Everything follows from one tensor of counts, (distance bins, true class, predicted class), which adds up exactly over
+scans and processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from twodpass_core.classes import UNLABELLED
+
+DISTANCES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
+"""Metres: where distance bins begin; the last has no end (fig. 6a)."""
+
+Definition = Literal["benchmark", "semantic-kitti-api", "authors"]
+"""Class 0 is ignored where it is the label; a labelled point predicted as nothing (0 or 255) is, by definition:
+
+benchmark: a miss of its class. The mean is over the classes that are labelled or predicted somewhere, accuracy over all
+    labelled points. nuScenes' devkit counts so, and semantic-kitti-api wherever no class is absent.
+semantic-kitti-api: a miss, too. But an absent class counts 0 in the mean, and accuracy leaves such points out.
+authors: left out, as in the code of 2DPASS, which so never counts a point outside the volume.
+"""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All from 0 to 1; NaN where there is nothing to count. K - 1 entries per class: class 0 has none."""
+
+    iou: tuple[float, ...]
+    points: tuple[int, ...]  # labelled points of each class
+    mean_iou: float
+    accuracy: float
+    frequency_weighted_iou: float
+
+    @classmethod
+    def of(cls, counts: Tensor, definition: Definition = "benchmark") -> Scores:
+        """Scores of counts (K, K) int64, true class by predicted class."""
+        counts = counts[1:].double()
+        if definition == "authors":
+            counts = counts[:, 1:]
+            correct, predicted = counts.diagonal(), counts.sum(0)
+        else:
+            correct, predicted = counts[:, 1:].diagonal(), counts[:, 1:].sum(0)
+        labelled = counts.sum(1)
+        union = labelled + predicted - correct
+        iou = correct / union
+        if definition == "semantic-kitti-api":
+            iou = iou.nan_to_num(0.0)
+        counted = predicted.sum() if definition == "semantic-kitti-api" else labelled.sum()
+        return cls(
+            iou=tuple(iou.tolist()),
+            points=tuple(int(n) for n in labelled.tolist()),
+            mean_iou=float(iou.nanmean()),
+            accuracy=float(correct.sum() / counted),
+            frequency_weighted_iou=float((labelled * iou).nansum() / labelled.sum()),
+        )
+
+
+class SegmentationCounts(Metric):
+    """Counts of points by distance, label and prediction. Summed over processes as integers, so exactly."""
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, distances: tuple[float, ...] = DISTANCES) -> None:
+        super().__init__()
+        if distances[0] != 0 or list(distances) != sorted(set(distances)):
+            raise ValueError(f"distance bins must begin at 0 and ascend, not {distances}")
+        self.num_classes, self.distances = num_classes, distances
+        shape = (len(distances), num_classes, num_classes)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, points: Tensor, labels: Tensor, class_id: Tensor) -> None:
+        """Points (N, >=3), their labels and predictions (N,) of any integer type; 255 is nothing, as is 0.
+
+        A point's distance is its horizontal one from the sensor.
+
+        Raises:
+            ValueError: a label or prediction is neither a class nor 255.
+        """
+        labels, class_id = self._known(labels, "label"), self._known(class_id, "prediction")
+        edges = torch.tensor(self.distances[1:], device=points.device)
+        # A point that is not finite has no distance, but its label, if any, counts.
+        distance = torch.linalg.vector_norm(points[:, :2].float(), dim=1).nan_to_num(0.0)
+        distance_bin = torch.bucketize(distance, edges, right=True)
+        flat = (distance_bin * self.num_classes + labels) * self.num_classes + class_id
+        self.counts += torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts)
+
+    def compute(self) -> Tensor:
+        """(distance bins, K, K) int64."""
+        return self.counts
+
+    def _known(self, ids: Tensor, what: str) -> Tensor:
+        ids = ids.long()
+        ids = ids.masked_fill(ids == UNLABELLED, 0)
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_classes:
+            raise ValueError(f"every {what} must be 0..{self.num_classes - 1} or {UNLABELLED}")
+        return ids

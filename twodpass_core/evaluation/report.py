@@ -1,0 +1,131 @@
+"""An evaluation for people: tables and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from rich.markup import escape
+from rich.table import Table
+
+from twodpass_core.errors import MissingDependencyError
+from twodpass_core.evaluation.evaluate import Evaluation
+from twodpass_core.files import replacing
+
+DOTS_PER_INCH = 120
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Write classes.csv, scores.json, confusion.png and distance.png into a folder, made if missing.
+
+    Raises OSError where it cannot be written to, MissingDependencyError without matplotlib.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "classes.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(class_rows(evaluation))
+    scores = evaluation.scores
+    summary = {
+        "definition": evaluation.definition,
+        "frames": evaluation.frames,
+        "mean_iou": _number(scores.mean_iou),
+        "accuracy": _number(scores.accuracy),
+        "frequency_weighted_iou": _number(scores.frequency_weighted_iou),
+        "distances": list(evaluation.distances),
+        "mean_iou_by_distance": [_number(part.mean_iou) for part in evaluation.by_distance],
+    }
+    with replacing(folder / "scores.json") as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    draw_confusion(evaluation, folder / "confusion.png")
+    draw_distances(evaluation, folder / "distance.png")
+
+
+def class_rows(evaluation: Evaluation) -> list[list[object]]:
+    """A header and a row for every class but 0: id, name, labelled points, IoU (empty where there is none)."""
+    scores = evaluation.scores
+    rows: list[list[object]] = [["id", "class", "points", "iou"]]
+    for entry, points, iou in zip(evaluation.class_map.classes[1:], scores.points, scores.iou, strict=True):
+        rows.append([entry.id, entry.name, points, "" if math.isnan(iou) else f"{iou:.4f}"])
+    return rows
+
+
+def class_table(evaluation: Evaluation) -> Table:
+    """The same for a terminal, with what is over all classes."""
+    scores = evaluation.scores
+    table = Table("id", "class", "points", "IoU", title=f"{evaluation.frames} frames, {evaluation.definition}")
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    for entry, points, iou in zip(evaluation.class_map.classes[1:], scores.points, scores.iou, strict=True):
+        table.add_row(str(entry.id), escape(entry.name), f"{points:,}", _percent(iou))
+    table.add_section()
+    table.add_row("", "mean IoU", f"{sum(scores.points):,}", _percent(scores.mean_iou))
+    table.add_row("", "accuracy", "", _percent(scores.accuracy))
+    table.add_row("", "frequency-weighted IoU", "", _percent(scores.frequency_weighted_iou))
+    table.add_section()
+    for name, part in zip(_bins(evaluation), evaluation.by_distance, strict=True):
+        table.add_row("", f"mean IoU, {name}", f"{sum(part.points):,}", _percent(part.mean_iou))
+    return table
+
+
+def draw_confusion(evaluation: Evaluation, path: Path) -> None:
+    """Where the points of each class went, as shares of the class; the first column is nothing."""
+    counts = evaluation.counts.sum(0)[1:].double()
+    shares = torch.where(counts.sum(1, keepdim=True) > 0, counts / counts.sum(1, keepdim=True), torch.nan)
+    names = [entry.name for entry in evaluation.class_map.classes]
+    size = 2.5 + 0.33 * len(names)
+    figure = _figure(size + 0.8, size)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
+    axes.set_xticks(range(len(names)), ["nothing", *names[1:]], rotation=90)
+    axes.set_yticks(range(len(names) - 1), names[1:])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("labelled")
+    figure.colorbar(image, label="share of the labelled points", fraction=0.046)
+    _save(figure, path)
+
+
+def draw_distances(evaluation: Evaluation, path: Path) -> None:
+    """Mean IoU by distance from the sensor (fig. 6a)."""
+    figure = _figure(6, 4)
+    axes = figure.add_subplot()
+    values = [100 * part.mean_iou for part in evaluation.by_distance]
+    axes.bar(_bins(evaluation), [0 if math.isnan(value) else value for value in values], color="#3b7dd8")
+    for place, value in enumerate(values):
+        axes.text(place, 1, "no points" if math.isnan(value) else f"{value:.1f}", ha="center", va="bottom")
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("distance from the sensor, m")
+    axes.set_ylabel("mean IoU, %")
+    _save(figure, path)
+
+
+def _bins(evaluation: Evaluation) -> list[str]:
+    begins = evaluation.distances
+    inner = [f"{low:g}-{high:g} m" for low, high in pairwise(begins)]
+    return [*inner, f"from {begins[-1]:g} m"]
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, path: Path) -> None:  # type: ignore[no-untyped-def]
+    with replacing(path) as partial:
+        figure.savefig(str(partial), format="png", metadata={"Software": None})

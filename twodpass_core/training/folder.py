@@ -1,0 +1,70 @@
+"""The folder of a run: which files a training leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from twodpass_core.errors import ConfigError
+from twodpass_core.files import replacing
+from twodpass_core.training.config import TrainingConfig, dump_config, load_config
+
+FREE_TO_CHANGE = {"run", "machine", "data", "validate_every", "checkpoint_steps"}
+"""Settings that a resumed training may have otherwise: they say where and how, not what is computed."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run's folder. Pictures and tables of the best validation are beside: see evaluation.report."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def weights(self) -> Path:
+        """The student of the best validation, or of the end where nothing is validated."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """best.ckpt and last.ckpt: all networks and the optimiser's state."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def open(self, config: TrainingConfig, *, resume: bool) -> Path | None:
+        """Make the folder and write the settings to it; gives the checkpoint to resume from, if any.
+
+        Raises:
+            ConfigError: the folder holds a run already, and not `resume`; or one with other settings.
+        """
+        if self.config.exists():
+            if not resume:
+                raise ConfigError(f"{self.path} holds a run: --resume goes on, --set run=FOLDER chooses another")
+            self._check_same(load_config(self.config), config)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with replacing(self.config) as path:
+            path.write_text(dump_config(config), encoding="utf-8")
+        return self.last_checkpoint if self.last_checkpoint.exists() else None
+
+    def _check_same(self, before: TrainingConfig, now: TrainingConfig) -> None:
+        old, new = before.model_dump(), now.model_dump()
+        changed = [name for name in old if name not in FREE_TO_CHANGE and old[name] != new[name]]
+        if changed or before.data.batch_size != now.data.batch_size:
+            raise ConfigError(
+                f"{self.path} was begun with other settings of {', '.join(changed or ['data.batch_size'])}: "
+                f"resume with those in {self.config}, or choose another --set run=FOLDER"
+            )

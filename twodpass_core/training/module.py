@@ -1,0 +1,143 @@
+"""2DPASS as a LightningModule: one step, validation on all raw points, and the optimiser."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from twodpass_core.data.batch import Batch
+from twodpass_core.data.frame import Frame
+from twodpass_core.errors import TrainingError
+from twodpass_core.evaluation.evaluate import Evaluation, count_frame
+from twodpass_core.evaluation.metrics import SegmentationCounts
+from twodpass_core.models.folded import FoldedStudent
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.training.config import OptimiserSettings, TrainingConfig
+from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.schedules import Factor, authors_annealing, cosine
+from twodpass_core.weights import Card
+
+logger = logging.getLogger(__name__)
+
+MAX_SKIPPED = 20
+"""Optimiser steps without a finite gradient, one after the other, that end a training."""
+
+
+class TrainingModule(LightningModule):
+    """Trains a TrainingNetwork; the student in it is validated exactly as it is evaluated and deployed later."""
+
+    def __init__(self, network: TrainingNetwork, config: TrainingConfig, card: Card) -> None:
+        super().__init__()
+        self.network, self.config, self.card = network, config, card
+        self.counts = SegmentationCounts(card.class_map.num_classes)
+        self.evaluation: Evaluation | None = None
+        self.evaluated_step = -1
+        self.skipped_in_a_row = 0
+        self._segmenter: Segmenter | None = None
+        self._buffers_before: dict[str, Tensor] = {}
+        self._generator_state: Tensor | None = None
+
+    # --- Training ----------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        if self._generator_state is not None:
+            torch.set_rng_state(self._generator_state)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx % self.config.optimiser.accumulate == 0:
+            self._buffers_before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self.network(batch)
+        scans = len(batch.frame_ids)
+        for name, value in terms.named().items():
+            self.log(f"train/{name}", value.detach(), on_step=True, on_epoch=True, batch_size=scans)
+        total: Tensor = terms.total
+        return total
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip the norm; where it is not finite, skip the step. Processes share their gradients and so agree."""
+        limit = self.config.optimiser.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), math.inf if limit is None else limit)
+        if bool(norm.isfinite()):
+            self.skipped_in_a_row = 0
+            return
+        # Without gradients SGD leaves a parameter, and its momentum, as they are.
+        optimizer.zero_grad(set_to_none=True)
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(self._buffers_before[name])
+        self.skipped_in_a_row += 1
+        logger.warning("step %d is skipped: its gradient is not finite", self.global_step)
+        if self.skipped_in_a_row == MAX_SKIPPED:
+            raise TrainingError(
+                f"{MAX_SKIPPED} steps in a row had no finite gradient: the training diverges or the data is damaged. "
+                "Try a lower optimiser.learning_rate, a warm-up, or machine.precision fp32"
+            )
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config.optimiser
+        optimiser = SGD(
+            self.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
+        )
+        steps_per_epoch = self.trainer.datamodule.steps_per_epoch  # type: ignore[attr-defined]
+        factor = make_schedule(settings, self.config.epochs, steps_per_epoch, self.config.max_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}}
+
+    # --- Validation --------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self.counts.reset()
+        if self.trainer.world_size > 1:
+            # Running statistics of batch normalisation differ by process; those of the first are saved.
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        student = FoldedStudent(self.network.student, torch.float32, self.device)
+        self._segmenter = Segmenter(self.card, student, self.device)
+
+    def validation_step(self, frame: Frame, batch_idx: int) -> None:
+        assert self._segmenter is not None
+        with torch.autocast(self.device.type, enabled=False):
+            count_frame(self.counts, self._segmenter, frame)
+
+    def on_validation_epoch_end(self) -> None:
+        self._segmenter = None
+        frames = torch.tensor(float(sum(self.trainer.num_val_batches)), device=self.device)
+        total_frames = int(self.trainer.strategy.reduce(frames, reduce_op="sum"))
+        self.evaluation = Evaluation(self.card.class_map, self.counts.compute().cpu(), total_frames)
+        self.evaluated_step = self.global_step
+        scores = self.evaluation.scores
+        for name in ("mean_iou", "accuracy", "frequency_weighted_iou"):
+            self.log(f"val/{name}", getattr(scores, name), batch_size=1)
+        for entry, iou in zip(self.card.class_map.classes[1:], scores.iou, strict=True):
+            self.log(f"val_iou/{entry.name}", iou, batch_size=1)
+
+    # --- State -------------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["torch_generator"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._generator_state = checkpoint["torch_generator"]
+
+
+def make_schedule(
+    settings: OptimiserSettings, epochs: int, steps_per_epoch: int, max_steps: int | None = None
+) -> Factor:
+    """The factor of the learning rate at each optimiser step."""
+    if settings.schedule == "authors_annealing":
+        return authors_annealing(epochs, steps_per_epoch, settings.learning_rate)
+    total = epochs * steps_per_epoch
+    return cosine(total if max_steps is None else min(total, max_steps), settings.warmup_steps)

@@ -1,0 +1,73 @@
+"""All that is trained: the student, and the image network and distillation that teach it. Only the student is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.batch import Batch
+from twodpass_core.losses import SegmentationLoss, SegmentationTerms, inverse_frequency_weights
+from twodpass_core.models.image_network import ImageNetwork, authors_image_network, paper_image_network
+from twodpass_core.models.msfskd import DistillationTerms, make_distillation
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class TrainingTerms:
+    """The loss of a batch and what it is made of; scalars."""
+
+    total: Tensor
+    student: SegmentationTerms
+    distilled: DistillationTerms | None
+
+    def named(self) -> dict[str, Tensor]:
+        """Every term under a name of its own, for logs."""
+        terms = {
+            "loss": self.total,
+            "student/cross_entropy": self.student.cross_entropy,
+            "student/lovasz": self.student.lovasz,
+        }
+        if self.distilled is not None:
+            terms |= {f"distillation/{name}": value for name, value in self.distilled.named().items()}
+        return terms
+
+
+class TrainingNetwork(nn.Module):
+    """A batch in, its loss out. The student never sees an image; without distillation there is only the student."""
+
+    def __init__(self, config: TrainingConfig, class_map: ClassMap, grid: VoxelGrid) -> None:
+        """Raises WeightsError where the ImageNet weights cannot be loaded, ConfigError where scales do not fit."""
+        super().__init__()
+        architecture = StudentConfig(num_classes=class_map.num_classes, **config.student.model_dump())
+        self.student = PointVoxelStudent(architecture, grid)
+        counts = config.loss.point_counts
+        weights = None if counts is None else inverse_frequency_weights(counts, class_map.ignore_id)
+        self.loss = SegmentationLoss(weights, config.loss.lovasz_weight, class_map.ignore_id)
+        distillation_loss = SegmentationLoss(weights, 1.0, class_map.ignore_id)
+        widths = [architecture.width] * len(architecture.scales)
+        self.distillation = make_distillation(config.distillation, widths, class_map.num_classes, distillation_loss)
+        self.image_network = None if self.distillation is None else _image_network(config, architecture)
+
+    def forward(self, batch: Batch) -> TrainingTerms:
+        output = self.student(batch.points, batch.sample)
+        student = self.loss(output.logits, batch.labels)
+        if self.distillation is None or self.image_network is None or batch.images is None:
+            return TrainingTerms(student.total, student, None)
+        image = self.image_network(batch.images, batch.pixels)
+        distilled = self.distillation(output.scale_features, image, batch.image_points, batch.labels)
+        return TrainingTerms(student.total + distilled.total, student, distilled)
+
+
+def _image_network(config: TrainingConfig, architecture: StudentConfig) -> ImageNetwork:
+    width = config.distillation.image_width(architecture.width)
+    if config.distillation.variant == "paper":
+        network = paper_image_network(architecture.scales, width, architecture.num_classes)
+    else:
+        network = authors_image_network(architecture.scales, width)
+    if config.image.imagenet is not None:
+        network.encoder.load_imagenet(None if config.image.imagenet == "download" else config.image.imagenet)
+    return network

@@ -1,0 +1,145 @@
+"""A training from its settings to a weights file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from twodpass_core.data.batch import TrainingSet
+from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.source import open_source
+from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.loader import TrainingData
+from twodpass_core.training.module import TrainingModule
+from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.start import start_from
+from twodpass_core.weights import Card
+
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+LOG_EVERY = 10  # steps between points in TensorBoard
+MONITOR = "val/mean_iou"
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = False,
+    training: FrameSource | None = None,
+    validation: FrameSource | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train, validate, and leave everything in the run's folder; gives the path of the weights.
+
+    Args:
+        resume: go on where the run in the folder stopped, if it has begun.
+        training, validation: frames to use in place of those that the settings name.
+        callbacks: of Lightning, beside those that write the run's folder.
+
+    Raises:
+        ConfigError, ScanError, WeightsError: settings, data or weights to start from that will not do.
+        TrainingError: the training diverged.
+        SystemExit: a signal stopped it; the run can be resumed.
+    """
+    training = training or open_source(config.data.train)
+    if validation is None and config.data.validation is not None:
+        validation = open_source(config.data.validation.model_copy(update={"cameras": ()}))
+    folder = RunFolder(config.run)
+    if _is_first_process():
+        folder.open(config, resume=resume)
+    checkpoint = folder.last_checkpoint if resume and folder.last_checkpoint.exists() else None
+
+    seed_everything(config.seed, verbose=False)
+    network = TrainingNetwork(config, training.class_map, training.grid)
+    if config.start_from is not None:
+        start_from(config.start_from, network, training.class_map)
+    module = TrainingModule(network, config, make_card(config, network, training))
+    samples = TrainingSet(training, config.augmentation, config.seed, images=network.distillation is not None)
+    data = TrainingData(samples, validation, config)
+    best = BestWeights(folder)
+    last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps)
+    trainer = make_trainer(config, folder, [best, last, *callbacks])
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+
+    if validation is not None and module.evaluated_step != trainer.global_step:
+        trainer.validate(module, data, verbose=False)
+    if best.best < 0:
+        best.write(trainer, module)
+    return folder.weights
+
+
+def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSource) -> Card:
+    """The card of the weights that this training makes."""
+    distillation = config.distillation
+    method = "without a camera" if distillation.kind == "none" else f"2DPASS, {distillation.variant} variant"
+    begun = f", from {config.start_from.name}" if config.start_from else ""
+    return Card(
+        architecture=network.student.config,
+        grid=source.grid,
+        class_map=source.class_map,
+        intensity_max=source.intensity_max,
+        trained=True,
+        origin=f"trained on {len(source)} frames of {source.class_map.name}, {method}{begun}, run {config.run.name}",
+        licence=config.licence,
+    )
+
+
+def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
+    """Lightning's Trainer for these settings, under torchrun, SLURM or on its own."""
+    machine = config.machine
+    best = ModelCheckpoint(
+        folder.checkpoints,
+        "best",
+        monitor=MONITOR,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    devices = _torchrun_processes() or machine.devices
+    return Trainer(
+        accelerator=machine.accelerator,
+        devices=devices,
+        num_nodes=machine.nodes,
+        strategy=_strategy(config, devices),
+        precision=PRECISIONS[machine.precision],
+        sync_batchnorm=machine.sync_batch_norm,
+        accumulate_grad_batches=config.optimiser.accumulate,
+        max_epochs=config.epochs,
+        max_steps=-1 if config.max_steps is None else config.max_steps,
+        check_val_every_n_epoch=config.validate_every,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
+        log_every_n_steps=LOG_EVERY,
+        callbacks=[*callbacks, RunLog(folder), best, RichProgressBar()],
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+    )
+
+
+def _strategy(config: TrainingConfig, devices: int | str) -> Any:
+    gpus = torch.cuda.device_count() if config.machine.accelerator != "cpu" else 1
+    processes = config.machine.nodes * (devices if isinstance(devices, int) else gpus)
+    if processes <= 1 and _torchrun_processes() is None:
+        return "auto"
+    # A batch may have no image: the teachers' parameters then go without gradient.
+    return DDPStrategy(find_unused_parameters=config.distillation.kind != "none")
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _torchrun_processes() -> int | None:
+    """Processes on this node that torchrun has started, None where it has not."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
