@@ -12,19 +12,8 @@ import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
 
-from twodpass_core.data.augment import (
-    AugmentationConfig,
-    augment,
-    crop,
-    drop_out,
-    flip,
-    flip_image,
-    jitter_colours,
-    resize,
-    rotate,
-    scale,
-    shift,
-)
+from twodpass_core.data import augment as steps
+from twodpass_core.data.augment import AugmentationConfig, augment
 from twodpass_core.data.sample import TrainingSample
 
 HEIGHT, WIDTH, POINTS = 200, 250, 500
@@ -103,24 +92,21 @@ def test_points_alone_are_augmented_too(preset: str) -> None:
 def test_rotation_is_about_z_by_any_angle() -> None:
     angles = []
     for seed in range(60):
-        turned = rotate(SAMPLE, rng(seed))
+        turned = steps.rotate(SAMPLE, rng(seed))
         assert_faithful(turned)
         np.testing.assert_array_equal(turned.points[:, 2], SAMPLE.points[:, 2])
-        x, y = SAMPLE.points[:, 0], SAMPLE.points[:, 1]
-        x_turned, y_turned = turned.points[:, 0], turned.points[:, 1]
+        (x, y), (x_turned, y_turned) = SAMPLE.points[:, :2].T, turned.points[:, :2].T
         np.testing.assert_allclose(np.hypot(x_turned, y_turned), np.hypot(x, y), rtol=1e-5)
         angle = np.arctan2(x * y_turned - y * x_turned, x * x_turned + y * y_turned)
         np.testing.assert_allclose(np.exp(1j * angle), np.exp(1j * angle[0]), atol=1e-4)
         angles.append(angle[0])
-    assert min(angles) < -2.5
-    assert max(angles) > 2.5
-    assert np.min(np.abs(angles)) < 0.5
+    assert np.histogram(angles, bins=4, range=(-np.pi, np.pi))[0].min() > 3
 
 
 def test_flips_are_of_all_four_kinds() -> None:
     seen = set()
     for seed in range(30):
-        flipped = flip(SAMPLE, rng(seed))
+        flipped = steps.flip(SAMPLE, rng(seed))
         assert_faithful(flipped)
         signs = np.unique(np.sign(flipped.points[:, :3] * SAMPLE.points[:, :3]), axis=0)
         assert len(signs) == 1
@@ -132,7 +118,7 @@ def test_flips_are_of_all_four_kinds() -> None:
 def test_scaling_is_by_one_factor_within_the_limits(axes: str) -> None:
     factors = []
     for seed in range(30):
-        scaled = scale(SAMPLE, (0.95, 1.05), "xyz" if axes == "xyz" else "xy", rng(seed))
+        scaled = steps.scale(SAMPLE, (0.95, 1.05), "xyz" if axes == "xyz" else "xy", rng(seed))
         assert_faithful(scaled)
         ratio = scaled.points[:, :3] / SAMPLE.points[:, :3]
         factors.append(ratio[0, 0])
@@ -145,7 +131,7 @@ def test_scaling_is_by_one_factor_within_the_limits(axes: str) -> None:
 def test_shift_is_of_all_points_alike() -> None:
     shifts = []
     for seed in range(200):
-        moved = shift(SAMPLE, 0.1, rng(seed))
+        moved = steps.shift(SAMPLE, 0.1, rng(seed))
         by = moved.points[:, :3] - SAMPLE.points[:, :3]
         np.testing.assert_allclose(by, np.broadcast_to(by[0], by.shape), atol=1e-5)
         shifts.append(by[0])
@@ -157,7 +143,7 @@ def test_dropout_puts_copies_of_the_first_point_in_the_place_of_some() -> None:
     """With its label and, here, its pixel, as it is in the image."""
     shares = []
     for seed in range(40):
-        dropped = drop_out(SAMPLE, 0.2, rng(seed))
+        dropped = steps.drop_out(SAMPLE, 0.2, rng(seed))
         assert_faithful(dropped)
         changed = dropped.points[:, 3] != SAMPLE.points[:, 3]
         assert (dropped.points[changed] == SAMPLE.points[0]).all()
@@ -169,7 +155,7 @@ def test_dropout_puts_copies_of_the_first_point_in_the_place_of_some() -> None:
 
 def test_points_dropped_for_one_outside_the_image_leave_it() -> None:
     hidden = replace(SAMPLE, image_points=SAMPLE.image_points[1:], pixels=SAMPLE.pixels[1:])
-    dropped = drop_out(hidden, 1.0, rng())
+    dropped = steps.drop_out(hidden, 1.0, rng())
     assert_faithful(dropped)
     gone = dropped.points[:, 3] == 0
     assert gone.sum() > 10
@@ -179,16 +165,16 @@ def test_points_dropped_for_one_outside_the_image_leave_it() -> None:
 def test_crops_reach_every_corner() -> None:
     corners = set()
     for seed in range(300):
-        part = crop(SAMPLE, (WIDTH - 2, HEIGHT - 2), "random", rng(seed))
+        part = steps.crop(SAMPLE, (WIDTH - 2, HEIGHT - 2), "random", rng(seed))
         assert part.image is not None
         corners.add(tuple(part.image[0, 0, :2].tolist()))
     assert corners == {(row, column) for row in range(3) for column in range(3)}
     for seed in range(10):
-        assert_faithful(crop(SAMPLE, (100, 60), "random", rng(seed)))
+        assert_faithful(steps.crop(SAMPLE, (100, 60), "random", rng(seed)))
 
 
 def test_a_crop_keeps_all_points_in_it() -> None:
-    part = crop(SAMPLE, (100, 60), "random", rng(3))
+    part = steps.crop(SAMPLE, (100, 60), "random", rng(3))
     assert part.image is not None
     top, left = part.image[0, 0, :2].astype(int)
     inside = ((SAMPLE.pixels >= (top, left)) & (SAMPLE.pixels < (top + 60, left + 100))).all(axis=1)
@@ -198,18 +184,17 @@ def test_a_crop_keeps_all_points_in_it() -> None:
 def test_the_authors_crop_is_of_the_bottom_rows() -> None:
     columns = set()
     for seed in range(20):
-        part = crop(SAMPLE, (100, 60), "bottom", rng(seed))
+        part = steps.crop(SAMPLE, (100, 60), "bottom", rng(seed))
         assert_faithful(part)
         assert part.image is not None
-        assert part.image.shape == (60, 100, 3)
-        assert part.image[0, 0, 0] == HEIGHT - 60
+        assert (part.image.shape, part.image[0, 0, 0]) == ((60, 100, 3), HEIGHT - 60)
         columns.add(int(part.image[0, 0, 1]))
     assert len(columns) > 10
 
 
 @pytest.mark.parametrize("size", [(1000, 1000), (1000, 50), (50, 1000), (WIDTH, HEIGHT)])
 def test_a_crop_larger_than_the_image_takes_what_there_is(size: tuple[int, int]) -> None:
-    part = crop(SAMPLE, size, "random", rng())
+    part = steps.crop(SAMPLE, size, "random", rng())
     assert_faithful(part)
     assert part.image is not None
     assert part.image.shape == (min(size[1], HEIGHT), min(size[0], WIDTH), 3)
@@ -218,7 +203,7 @@ def test_a_crop_larger_than_the_image_takes_what_there_is(size: tuple[int, int])
 def test_images_are_mirrored_half_of_the_time() -> None:
     mirrored = 0
     for seed in range(200):
-        changed = flip_image(SAMPLE, rng(seed))
+        changed = steps.flip_image(SAMPLE, rng(seed))
         assert_faithful(changed)
         assert changed.image is not None
         mirrored += int(changed.image[0, 0, 1] != 0)
@@ -229,7 +214,7 @@ def test_images_are_mirrored_half_of_the_time() -> None:
 @pytest.mark.parametrize("size", [(125, 100), (100, 160), (500, 400)])
 def test_resized_images_keep_points_where_they_were(size: tuple[int, int]) -> None:
     """Colours run evenly, so that bilinear filtering changes them by less than the pixels that it joins."""
-    changed = resize(SAMPLE, size)
+    changed = steps.resize(SAMPLE, size)
     assert changed.image is not None
     assert changed.image.shape == (size[1], size[0], 3)
     np.testing.assert_array_equal(changed.image_points, SAMPLE.image_points)
@@ -243,23 +228,22 @@ def test_resizing_as_the_authors_do_for_nuscenes() -> None:
     """1600 x 900 to 400 x 240: a pixel's row times 240/900, its column times 400/1600, rounded down."""
     pixels = np.array([[0, 0], [899, 1599], [450, 800], [3, 3], [4, 4]])
     sample = replace(SAMPLE, image=np.zeros((900, 1600, 3), np.uint8), image_points=np.arange(5), pixels=pixels)
-    assert resize(sample, (400, 240)).pixels.tolist() == [[0, 0], [239, 399], [120, 200], [0, 0], [1, 1]]
+    assert steps.resize(sample, (400, 240)).pixels.tolist() == [[0, 0], [239, 399], [120, 200], [0, 0], [1, 1]]
 
 
 def test_colours_are_jittered_and_pixels_stay() -> None:
     means = []
     for seed in range(60):
-        changed = jitter_colours(SAMPLE, 0.4, 0.4, 0.4, rng(seed))
+        changed = steps.jitter_colours(SAMPLE, 0.4, 0.4, 0.4, rng(seed))
         assert changed.image is not None
         assert changed.image.shape == (HEIGHT, WIDTH, 3)
-        np.testing.assert_array_equal(changed.pixels, SAMPLE.pixels)
-        np.testing.assert_array_equal(changed.image_points, SAMPLE.image_points)
-        brightened = jitter_colours(SAMPLE, 0.4, 0, 0, rng(seed)).image
+        assert changed.pixels is SAMPLE.pixels
+        brightened = steps.jitter_colours(SAMPLE, 0.4, 0, 0, rng(seed)).image
         assert brightened is not None
         means.append(brightened[:100, :100].mean() / coordinate_image()[:100, :100].mean())
     assert 0.58 < min(means) < 0.65
     assert 1.3 < max(means) < 1.41
-    np.testing.assert_array_equal(jitter_colours(SAMPLE, 0, 0, 0, rng()).image, coordinate_image())
+    np.testing.assert_array_equal(steps.jitter_colours(SAMPLE, 0, 0, 0, rng()).image, coordinate_image())
 
 
 def test_each_kind_of_jitter() -> None:
@@ -267,7 +251,7 @@ def test_each_kind_of_jitter() -> None:
     sample = replace(SAMPLE, image=image)
 
     def changed(brightness: float, contrast: float, saturation: float) -> npt.NDArray[np.float64]:
-        jittered = jitter_colours(sample, brightness, contrast, saturation, rng(5)).image
+        jittered = steps.jitter_colours(sample, brightness, contrast, saturation, rng(5)).image
         assert jittered is not None
         return jittered.astype(np.float64)
 
