@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli import training
+from twodpass_core.cli import simulating, training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.process import tune_process
@@ -217,6 +217,7 @@ def benchmark(
 app.command()(training.train)
 app.command()(training.evaluate)
 app.command()(training.submit)
+app.command()(simulating.simulate)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.nuscenes import NuScenes
 from twodpass_core.data.semantickitti import SemanticKitti
+from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 
 
 class SourceConfig(BaseModel):
@@ -18,17 +19,20 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["semantickitti", "nuscenes", "kitti_raw"] = Field("semantickitti", description="form of the data")
+    kind: Literal["semantickitti", "nuscenes", "kitti_raw", "simulation"] = Field(
+        "semantickitti", description="form of the data"
+    )
     root: Path = Field(
         Path("data/semantickitti"),
         description="semantickitti: the folder with sequences/, or one sequence; nuscenes: that with v1.0-*; "
-        "kitti_raw: a drive",
+        "kitti_raw: a drive; simulation: none",
     )
     split: str = Field("train", description="train, val, trainval, test; nuscenes also mini_train, mini_val")
     sequences: tuple[str, ...] | None = Field(None, description="semantickitti: these instead of the split's")
     cameras: tuple[str, ...] | None = Field(
         None, description="these instead of the source's usual ones; []: LiDAR only"
     )
+    simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="simulation: which streets")
 
     @model_validator(mode="after")
     def _sequences_are_semantickitti(self) -> SourceConfig:
@@ -49,4 +53,6 @@ def open_source(config: SourceConfig) -> FrameSource:
         return SemanticKitti(config.root, config.split, sequences=config.sequences, **cameras)
     if config.kind == "nuscenes":
         return NuScenes(config.root, config.split, **cameras)
+    if config.kind == "simulation":
+        return SimulatedStreets(config.split, config.simulation, **cameras)
     return KittiRaw(config.root, **cameras)

@@ -43,7 +43,7 @@ class Drive:
 
     def scan(self, stamp_ns: int) -> SimulatedScan:
         """The scan at a time since the start of the drive."""
-        pose = self._pose(stamp_ns)
+        pose = self.pose(stamp_ns)
         bodies = self._street.bodies(stamp_ns * 1e-9, float(pose[0, 3]), self.lidar.max_range)
         points, owner = self.lidar.cast(pose, bodies, self._generator(stamp_ns, 0))
         raw_ids = np.array([body.raw_id for body in bodies], np.uint32)
@@ -52,7 +52,7 @@ class Drive:
 
     def picture(self, stamp_ns: int, camera: StreetCamera) -> Picture:
         """What the camera sees at that time."""
-        pose = self._pose(stamp_ns)
+        pose = self.pose(stamp_ns)
         bodies = self._street.bodies(stamp_ns * 1e-9, float(pose[0, 3]), VIEW)
         world_from_camera = pose @ camera.camera_from_lidar.inverse().matrix()
         return camera.render(world_from_camera, bodies, self._street.plan.light, self._generator(stamp_ns, 1))
@@ -61,7 +61,8 @@ class Drive:
     def _street(self) -> Street:
         return Street(self.seed)
 
-    def _pose(self, stamp_ns: int) -> np.ndarray:
+    def pose(self, stamp_ns: int) -> np.ndarray:
+        """(4, 4) float64 world_from_lidar at a time since the start of the drive."""
         pose = self._street.ego_pose(stamp_ns * 1e-9)
         pose[2, 3] += self.lidar.height
         return pose

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
@@ -34,11 +35,11 @@ INSTANCES_OF_BLOCK, INSTANCES_OF_LANE, FIRST_OF_TRAFFIC = 64, 8192, 32768
 """Instance numbers, of 16 bits: 512 blocks of 64, then 8192 for the traffic of each lane. Far away they repeat."""
 
 Vehicle = Callable[[float, float, float, int, np.random.Generator], Bodies]
-TRAFFIC: tuple[tuple[float, Vehicle, int], ...] = (
+TRAFFIC: Final[tuple[tuple[float, Vehicle, int], ...]] = (
     (0.1, vehicles.truck, MOVING_TRUCK),
     (0.08, vehicles.bus, MOVING_BUS),
-    (0.14, people.motorcyclist, MOVING_MOTORCYCLIST),
-    (0.16, people.bicyclist, MOVING_BICYCLIST),
+    (0.22, people.motorcyclist, MOVING_MOTORCYCLIST),
+    (0.3, people.bicyclist, MOVING_BICYCLIST),
     (1.0, vehicles.car, MOVING_CAR),
 )
 """Share of what is not one of those above, kind, label."""
