@@ -210,11 +210,11 @@ def test_what_cutmix_adds_is_turned_on_its_own() -> None:
     source = Recorded([frame(0)])  # it is its own donor
     sample = TrainingSet(source, config)[SampleKey(0, 0)]
     number = int(given_points(source[0].points, GRID).sum())
-    scene = {point[3]: point for point in sample.points[:number]}
+    original, scene = ({point[3]: point for point in points} for points in (source[0].points, sample.points[:number]))
     for point in sample.points[number:]:
-        original = scene[point[3]]
-        assert np.hypot(*point[:2]) == pytest.approx(np.hypot(*original[:2]), rel=1e-4)
-        assert np.abs(point[:2] - original[:2]).max() > 1e-3
+        assert np.hypot(*point[:2]) == pytest.approx(np.hypot(*original[point[3]][:2]), rel=1e-4)
+        for other in (original, scene):
+            assert np.abs(point[:2] - other[point[3]][:2]).max() > 1e-3
 
 
 def test_cutmix_needs_instances() -> None:
