@@ -160,9 +160,11 @@ def measure(
             publisher_process(cloud) as publish,
         ):
             player.wait_until_active()
+            # A scan that is sent before the node has found the publisher is lost.
+            player.request("the first scan", Time(), cloud, partial(publish, 0), resend_after=1.0)
             answers = []
-            for number in range(WARM_UP + scans):
-                status.update(f"measuring, {number + 1} of {WARM_UP + scans}")
+            for number in range(1, 1 + WARM_UP + scans):
+                status.update(f"measuring, {number} of {WARM_UP + scans}")
                 time.sleep(PAUSE)
                 answers.append(player.request(f"scan {number}", Time(sec=number), cloud, partial(publish, number)))
     return Report(

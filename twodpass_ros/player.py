@@ -90,16 +90,23 @@ class Player:
 
         return self.request(scan.name, stamp, cloud, publish)
 
-    def request(self, name: str, stamp: Time, cloud: CloudData, publish: Callable[[], float]) -> Answer:
+    def request(
+        self,
+        name: str,
+        stamp: Time,
+        cloud: CloudData,
+        publish: Callable[[], float],
+        resend_after: float = RESEND_AFTER,
+    ) -> Answer:
         """As `send`, by another publisher: `publish` has the cloud sent under that stamp, and returns when it was.
 
         That is a time of time.monotonic(), which is the same in all processes.
         """
-        key, published = _key(stamp), -RESEND_AFTER
+        key, published = _key(stamp), -resend_after
 
         def is_answered() -> bool:
             nonlocal published
-            if time.monotonic() > published + RESEND_AFTER:
+            if time.monotonic() > published + resend_after:
                 published = publish()
             return key in self._clouds and key in self._reports
 

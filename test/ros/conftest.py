@@ -20,8 +20,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
-os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(REPOSITORY / "config/fastdds.xml")
-os.environ.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+OLDER = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLDER else "FASTDDS_DEFAULT_PROFILES_FILE"
+os.environ[PROFILE] = str(REPOSITORY / "config/fastdds.xml")
 # For the process that node processes are forked from.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
