@@ -60,6 +60,7 @@ setup(
     extras_require={
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
         "ros": ROS_WHEELS,
+        "train": ["lightning>=2.6", "tensorboard", "torchmetrics>=1.4"],
     },
     entry_points={"console_scripts": ["twodpass=twodpass_core.cli:main"]},
 )
