@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.simulation import HDL_64E, SimulatedScan, simulate_scans
+from twodpass_core.simulation import HDL_64E, Drive, SimulatedScan, simulate_scans
 from twodpass_core.simulation.bodies import Body, Material
-from twodpass_core.simulation.labels import BUILDING, MOVING_CAR, POLE, ROAD, VEGETATION
+from twodpass_core.simulation.labels import BUILDING, MOVING, MOVING_CAR, POLE, ROAD, STILL, THINGS, VEGETATION
 from twodpass_core.simulation.lidar import SpinningLidar
 from twodpass_core.simulation.shapes import Box, Cylinder, Ellipsoid, Shape
 from twodpass_core.simulation.street import Street
@@ -31,7 +31,11 @@ def cast(
 
 
 def in_world(scan: SimulatedScan, raw_id: int) -> np.ndarray:
-    points = scan.points[scan.raw_labels == raw_id, :3].astype(np.float64)
+    return in_world_of(scan, scan.raw_labels == raw_id)
+
+
+def in_world_of(scan: SimulatedScan, chosen: np.ndarray) -> np.ndarray:
+    points = scan.points[chosen, :3].astype(np.float64)
     return np.asarray(points @ scan.pose[:3, :3].T + scan.pose[:3, 3])
 
 
@@ -130,6 +134,69 @@ def test_street_has_the_classes_of_a_street(scans: list[SimulatedScan]) -> None:
     assert "unlabeled" not in seen
 
 
+def test_every_class_occurs_in_some_street() -> None:
+    class_map = ClassMap.load("semantickitti")
+    near = replace(HDL_64E, columns=256, max_range=50.0)
+    raw = np.unique(np.concatenate([Drive(seed, near).scan(0).raw_labels for seed in range(25)]))
+    assert set(class_map.training_ids(raw).tolist()) == set(range(1, 20))
+    assert set(raw.tolist()) >= THINGS
+
+
+def test_instances_are_things_in_one_piece() -> None:
+    scan = Drive(38).scan(0)
+    counted = np.isin(scan.raw_labels, list(THINGS))
+    assert ((scan.instances > 0) == counted).all()
+    assert len(np.unique(scan.instances)) > 20
+    for instance in np.unique(scan.instances[counted]):
+        points = scan.points[scan.instances == instance]
+        assert len(np.unique(scan.raw_labels[scan.instances == instance])) == 1
+        assert np.ptp(points[:, :2], axis=0).max() < 13.0
+
+
+def test_instance_keeps_its_number_while_time_passes() -> None:
+    drive = Drive(38, HDL_64E)
+    scans = [drive.scan(0), drive.scan(400_000_000)]
+    seen = [
+        {i: (s.raw_labels[s.instances == i][0], in_world_of(s, s.instances == i)) for i in np.unique(s.instances) if i}
+        for s in scans
+    ]
+    both = [i for i in seen[0] if i in seen[1] and min(len(seen[0][i][1]), len(seen[1][i][1])) > 40]
+    assert len(both) > 5
+    for i in both:
+        (label, before), (later_label, after) = seen[0][i], seen[1][i]
+        assert label == later_label
+        way = np.linalg.norm(after.mean(axis=0) - before.mean(axis=0))
+        assert way < 1.0 if label in STILL else 0.2 < way < 6.0
+        assert label in STILL | MOVING
+
+
+def test_moments_of_a_drive_can_be_had_in_any_order() -> None:
+    late, early = Drive(4, SMALL).scan(3_000_000_000), Drive(4, SMALL).scan(100_000_000)
+    _, expected = simulate_scans(2, 4, lidar=SMALL)
+    assert early.points.tobytes() == expected.points.tobytes()
+    assert late.points.tobytes() != early.points.tobytes()
+    assert late.pose[0, 3] - early.pose[0, 3] == pytest.approx(8.0 * 2.9)
+
+
+@pytest.mark.parametrize("elevations_deg", [(-1.0,), tuple(np.linspace(-15, 15, 16).tolist()), (5.0, -20.0, 0.0)])
+def test_lidar_may_have_any_beams(elevations_deg: tuple[float, ...]) -> None:
+    lidar = SpinningLidar(elevations_deg, columns=100, range_noise=0.0)
+    points = Drive(1, lidar).scan(0).points[:, :3].astype(np.float64)
+    measured = np.degrees(np.arcsin(points[:, 2] / np.linalg.norm(points, axis=1)))
+    nearest = np.abs(measured[:, None] - np.array(elevations_deg)).argmin(axis=1)
+    assert measured == pytest.approx(np.array(elevations_deg)[nearest], abs=1e-3)
+    assert len(points) <= 100 * len(elevations_deg)
+
+
+def test_streets_differ_and_some_have_next_to_no_kerb() -> None:
+    plans = [Street(seed).plan for seed in range(40)]
+    for name in ("lane", "kerb", "pavement", "edge", "front", "kerb_height", "bay_height"):
+        assert len({getattr(plan, name) for plan in plans}) == len(plans)
+    assert min(plan.kerb_height for plan in plans) < 0.03
+    assert max(plan.kerb_height for plan in plans) > 0.1
+    assert all(plan.lane < plan.kerb <= plan.pavement < plan.edge < plan.front for plan in plans)
+
+
 def test_labels_match_geometry(scans: list[SimulatedScan]) -> None:
     for scan in scans:
         road = scan.points[scan.raw_labels == ROAD]
@@ -155,11 +222,11 @@ def test_static_things_stay_in_place_while_the_car_drives() -> None:
 
 def test_traffic_moves_along_its_lane() -> None:
     def hulls(time: float) -> list[np.ndarray]:
-        bodies = Street(3).bodies(time, 0.0, 80.0)
+        bodies = Street(3).bodies(time, 0.0, 300.0)
         return [np.array(b.shape.centre) for b in bodies if b.raw_id == MOVING_CAR and isinstance(b.shape, Ellipsoid)]
 
     later = np.stack(hulls(0.5))
-    followed = [hull for hull in hulls(0.0) if abs(hull[0]) < 70.0]
+    followed = [hull for hull in hulls(0.0) if abs(hull[0]) < 250.0]
     assert len(followed) > 1
     for hull in followed:
         moved = hull + np.array([0.5 * (8.0 if hull[1] < 0 else -9.0), 0.0, 0.0])

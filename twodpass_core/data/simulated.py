@@ -34,7 +34,7 @@ class SimulationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    streets: Positive = Field(200, description="number of different streets")
+    streets: int = Field(200, gt=0, le=100_000, description="number of different streets")
     frames: Positive = Field(4, description="frames of each street")
     seconds: float = Field(3.0, ge=0.001, description="time between the frames of a street, at 8 m/s")
     beams: Literal[16, 32, 64] = Field(64, description="of the LiDAR: all 64 of KITTI's, every other, every fourth")

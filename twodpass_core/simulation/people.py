@@ -5,21 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from twodpass_core.simulation import materials
-from twodpass_core.simulation.bodies import Bodies, Body
+from twodpass_core.simulation.bodies import Bodies
 from twodpass_core.simulation.materials import RUBBER, SKIN
-from twodpass_core.simulation.shapes import Cylinder
 from twodpass_core.simulation.vehicles import Chassis, bicycle, motorcycle
 
 
 def person(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
     """Standing or walking at (x, y), facing `yaw`."""
     chassis = Chassis(x, y, yaw, raw_id)
-    height, stride = rng.uniform(1.55, 1.9), rng.uniform(0.0, 0.25)
+    height, stride = rng.uniform(1.55, 1.9), rng.uniform(0.0, 0.14)
     jacket, trousers = materials.clothes(rng), materials.clothes(rng)
-    feet = (chassis.at((side * stride, side * 0.1, 0.0)) for side in (-1, 1))
+    knees = ((side * stride, side * 0.09, 0.27 * height) for side in (-1, 1))
     return (
-        *(Body(Cylinder(foot, 0.095, 0.52 * height), raw_id, trousers) for foot in feet),
-        chassis.ellipsoid((0.0, 0.0, 0.67 * height), (0.16, 0.26, 0.22 * height), jacket),
+        *(chassis.ellipsoid(knee, (0.1, 0.09, 0.28 * height), trousers) for knee in knees),
+        chassis.ellipsoid((0.0, 0.0, 0.64 * height), (0.15, 0.23, 0.24 * height), jacket),
         chassis.ellipsoid((0.0, 0.0, 0.93 * height), (0.1, 0.1, 0.075 * height), SKIN),
     )
 

@@ -26,7 +26,7 @@ class Light:
         azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(28), np.radians(60))
         sun = rng.uniform(0.35, 0.7)
         flat = np.cos(elevation)
-        return cls((flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)), sun, 1.05 - 0.75 * sun)
+        return cls((flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)), sun, 1.12 - 0.75 * sun)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def paint(hits: Hits, bodies: Sequence[Body], light: Light, sunlight: np.ndarray
     colours = np.empty((len(hits.owner), 3))
     order = np.argsort(hits.owner, kind="stable")
     owners, starts = np.unique(hits.owner[order], return_index=True)
-    for owner, chosen in zip(owners, np.split(order, starts[1:]), strict=True):
+    for owner, chosen in zip(owners, np.split(order, starts)[1:], strict=True):
         shape, material = bodies[owner].shape, bodies[owner].material
         normals = shape.normals(hits.places[chosen])
         surface = material.texture.colours(shape.local(hits.places[chosen]), normals, pixel_size[chosen])
