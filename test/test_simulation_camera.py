@@ -16,11 +16,13 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation import HDL_64E, Drive, Picture, StreetCamera, kitti_camera, materials
 from twodpass_core.simulation.bodies import Bodies, Body, Material, slab
-from twodpass_core.simulation.labels import BUILDING, POLE, ROAD, TERRAIN, VEGETATION
+from twodpass_core.simulation.labels import BUILDING, MOVING, POLE, ROAD, TERRAIN, VEGETATION
+from twodpass_core.simulation.noise import smooth_noise
 from twodpass_core.simulation.plan import Light
 from twodpass_core.simulation.shapes import Box, Cylinder, Ellipsoid, Shape
 from twodpass_core.simulation.street import Street
-from twodpass_core.simulation.textures import Facade, Mottled, Plain, Planked, Plate, Texture, Tiled, smooth_noise
+from twodpass_core.simulation.textures import Facade, Mottled, Plain, Planked, Plate, Texture, Tiled
+from twodpass_core.trajectory import camera_from_lidar_across_times
 
 CAMERA = kitti_camera(207)
 NOON = Light((0.0, 0.0, 1.0), sun=0.6, sky=0.4)
@@ -139,6 +141,22 @@ def test_shadow_falls_where_the_sun_is_hidden() -> None:
     assert not darker[outside].any()
 
 
+def test_faces_turned_to_the_sun_are_lit_evenly() -> None:
+    """A box turned by 0.5: its left face, (-sin, cos) of the turn, looks to the sun, its front (-cos, -sin) away."""
+    box = Box((10.0, 0.0, 1.0), (3.0, 3.0, 3.0), yaw=0.5)
+    light = Light((float(-np.sin(0.5)) * 0.8, float(np.cos(0.5)) * 0.8, 0.6), sun=0.6, sky=0.4)
+    bodies, pose = (Body(box, BUILDING, WHITE),), looking(y=3.0, z=1.0, yaw=-0.2)
+    picture = render(bodies, pose, light)
+    places = pose[:3, 3] + CAMERA.directions() @ pose[:3, :3].T * picture.distance[..., None]
+    on_box = (picture.raw_labels == BUILDING) & away_from_edges(picture.raw_labels)
+    faces = box.normals(places[on_box])
+    brightness = picture.image[on_box].mean(axis=1)
+    left, front = brightness[faces[:, 1] > 0.5], brightness[faces[:, 0] < -0.5]
+    assert min(len(left), len(front)) > 50
+    assert left.mean() > front.mean() + 60
+    assert left.std() < 6
+
+
 def test_foliage_dims_the_sun_and_a_wall_hides_it() -> None:
     def brightness(material: Material | None) -> float:
         crown = () if material is None else (Body(Ellipsoid((14.0, 0.0, 4.0), (2.0, 2.0, 0.3)), VEGETATION, material),)
@@ -159,6 +177,25 @@ def test_leaves_let_the_camera_through_about_as_often_as_the_laser() -> None:
     picture = render((wall, hedge))
     middle = picture.raw_labels[CAMERA.model.height // 4 : -CAMERA.model.height // 4, 50:-50]
     assert (middle == BUILDING).mean() == pytest.approx(np.exp(-1 / 0.7), abs=0.03)
+
+
+def test_motion_between_scan_and_picture_is_made_up_for() -> None:
+    """Eq. 2, with a picture a quarter of a second, 2 m, later: what stands still is where the equation says."""
+    drive, camera = Drive(38, replace(HDL_64E, columns=1024)), kitti_camera(621)
+    scan, picture = drive.scan(0), drive.picture(250_000_000, camera)
+    then, later = RigidTransform.from_matrix(drive.pose(0)), RigidTransform.from_matrix(drive.pose(250_000_000))
+    across = camera_from_lidar_across_times(camera.camera_from_lidar, later, then, RigidTransform.identity())
+    still = ~np.isin(scan.raw_labels, list(MOVING))
+
+    def agreement(camera_from_lidar: RigidTransform) -> float:
+        points = scan.points[still, :3].astype(np.float64)
+        uv, visible = camera.model.project(camera_from_lidar.apply(points))
+        row, column = np.floor(uv[visible, ::-1]).astype(int).T
+        clear = away_from_edges(picture.raw_labels)[row, column]
+        return float((scan.raw_labels[still][visible] == picture.raw_labels[row, column])[clear].mean())
+
+    assert agreement(across) > 0.96
+    assert agreement(camera.camera_from_lidar) < 0.93
 
 
 @pytest.mark.parametrize("seed", [2, 38, 1_000_007])

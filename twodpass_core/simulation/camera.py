@@ -13,9 +13,9 @@ import numpy as np
 from twodpass_core.camera import CameraModel
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation.bodies import Bodies, Body
+from twodpass_core.simulation.noise import cell_noise
 from twodpass_core.simulation.plan import Light
 from twodpass_core.simulation.shading import Hits, paint, shadowed_light, sky
-from twodpass_core.simulation.textures import cell_noise
 
 NEAR: Final = 0.1  # metres ahead of the lens; what is nearer is not seen
 PIXEL_NOISE: Final = 0.008  # standard deviation, of full scale

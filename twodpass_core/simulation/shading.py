@@ -11,15 +11,16 @@ import numpy as np
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.simulation.bodies import Body
 from twodpass_core.simulation.labels import GROUND
+from twodpass_core.simulation.noise import smooth_noise
 from twodpass_core.simulation.plan import Light
-from twodpass_core.simulation.textures import blend, smooth_noise
+from twodpass_core.simulation.textures import blend
 
 HORIZON: Final = (0.80, 0.86, 0.92)
 ZENITH: Final = (0.30, 0.52, 0.83)
 CLOUD: Final = (0.97, 0.97, 0.98)
 HILLS: Final = (0.55, 0.64, 0.66)
 HAZE: Final = 350.0  # metres after which air hides all but 37 % of a colour
-SKIN: Final = 0.01  # metres that a shadow keeps from its own surface, against rounding
+SKIN: Final = 0.01  # metres of a body that let the sun through: surfaces do not shade themselves by rounding
 LOWEST: Final = -0.1  # nothing below casts or catches a shadow, metres
 
 Window = tuple[slice, slice] | None
@@ -60,10 +61,10 @@ def shadowed_light(
     """
     reaching = np.ones(len(hits.owner))
     sun = np.asarray(light.towards_sun)
-    casting = [(number, body) for number, body in enumerate(bodies) if body.raw_id not in GROUND]
-    corners = np.stack([body.shape.corners for _, body in casting]) if casting else np.empty((0, 8, 3))
+    casting = [body for body in bodies if body.raw_id not in GROUND]
+    corners = np.stack([body.shape.corners for body in casting]) if casting else np.empty((0, 8, 3))
     fallen = corners - sun * ((corners[..., 2:] - LOWEST) / sun[2])
-    for (number, body), window in zip(casting, windows(np.concatenate([corners, fallen], axis=1)), strict=True):
+    for body, window in zip(casting, windows(np.concatenate([corners, fallen], axis=1)), strict=True):
         if window is None:
             continue
         receiving = index[window].ravel()
@@ -74,7 +75,7 @@ def shadowed_light(
         if body.material.free_path:
             reaching[receiving] *= np.exp(-way / body.material.free_path)
         else:
-            reaching[receiving[(way > SKIN) & (hits.owner[receiving] != number)]] = 0.0
+            reaching[receiving[way > SKIN]] = 0.0
     return reaching
 
 
