@@ -197,14 +197,16 @@ def publisher_process(cloud: CloudData) -> Iterator[Callable[[int], float]]:
             raise NodeError("the publisher ended, see above") from error
         raise NodeError(f"the publisher has not found the node within {SCAN_TIMEOUT:.0f} s")
 
-    yield publish
-    connection.close()  # ends the process
-    process.join()
+    try:
+        yield publish
+    finally:
+        process.terminate()
+        process.join()
 
 
 def _publish_on_request(requests: Connection, cloud: CloudData) -> None:
     """The publisher: publishes once per number that comes, and answers when it did so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ends when the other end does
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches both processes, and the other one ends this
     tune_process()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("publisher")
