@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.classes import ClassMap
+from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation import HDL_64E, Drive, Picture, StreetCamera, kitti_camera, materials
 from twodpass_core.simulation.bodies import Bodies, Body, Material, slab
@@ -303,3 +304,9 @@ def test_camera_may_have_any_size_and_place() -> None:
     picture = Drive(0).picture(0, backward)
     assert picture.image.shape == (40, 60, 3)
     assert ROAD in picture.raw_labels
+
+
+def test_lens_distortion_is_refused() -> None:
+    distorted = CameraModel(CAMERA.model.matrix, 60, 40, "plumb_bob", (0.1, 0.0, 0.0, 0.0))
+    with pytest.raises(ConfigError, match="plumb_bob"):
+        StreetCamera(distorted, CAMERA.camera_from_lidar)

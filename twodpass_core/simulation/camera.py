@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from twodpass_core.camera import CameraModel
+from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation.bodies import Bodies, Body
 from twodpass_core.simulation.noise import cell_noise
@@ -37,10 +38,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class StreetCamera:
-    """A camera without distortion, and where it stands to the LiDAR."""
+    """A camera without distortion, and where it stands to the LiDAR. Raises ConfigError for one with distortion."""
 
     model: CameraModel
     camera_from_lidar: RigidTransform
+
+    def __post_init__(self) -> None:
+        if any(self.model.coefficients) or self.model.distortion_model == "equidistant":
+            raise ConfigError(
+                f"the simulated camera has no lens distortion: use pinhole, not {self.model.distortion_model}"
+            )
 
     def render(self, world_from_camera: np.ndarray, bodies: Bodies, light: Light, rng: np.random.Generator) -> Picture:
         """A picture from `world_from_camera` (4, 4)."""
