@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ def write_sequence(folder: Path, drive: Drive, stamps_ns: Iterable[int], camera:
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists: choose another name")
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         for name in ("velodyne", "labels", "image_2"):
             (partial / name).mkdir(parents=True)
