@@ -30,7 +30,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def golden_case() -> Path:
-    """The folder of the tiny case: TWODPASS_GOLDEN, where another case of the same form may lie, or ../shared/golden."""
+    """The folder of the tiny case: TWODPASS_GOLDEN, for another case of the same form, or ../shared/golden."""
     named = os.environ.get("TWODPASS_GOLDEN")
     return Path(named) if named else shared_path("golden")
 
