@@ -125,7 +125,7 @@ def test_gradients_of_logits_agree_with_finite_differences() -> None:
 
 def run_double(student: PointVoxelStudent, points: Tensor) -> Tensor:
     """Voxels are found in float32; the features then run in float64."""
-    hook = student.point_encoder.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    hook = student.point_encoder[0].register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     try:
         logits: Tensor = student(points).logits
         return logits

@@ -8,6 +8,7 @@ trainable form; for inference `models.folded` computes the same faster.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,12 +70,12 @@ class PointVoxelStudent(nn.Module):
         self.backend = backend or make_backend("auto")
         width = config.width
         self.point_encoder = nn.Sequential(
-            nn.Linear(config.input_dims + VOXEL_DESCRIPTION, width), nn.ReLU(), nn.Linear(width, width)
+            nn.Linear(config.input_dims + VOXEL_DESCRIPTION, width), nn.ReLU(inplace=True), nn.Linear(width, width)
         )
         self.blocks = nn.ModuleList(PointVoxelBlock(width) for _ in config.scales)
         self.classifier = nn.Sequential(
             nn.Linear(width * len(config.scales), config.hidden),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(config.hidden, config.num_classes),
         )
 
@@ -82,15 +83,28 @@ class PointVoxelStudent(nn.Module):
         """Segment points (N, 4) float32 x, y, z, intensity; `sample` (N,) int64 tells the scans of a batch apart."""
         pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
         maps = {scale: self.backend.build_map(pyramid.levels[scale]) for scale in set(self.config.input_scales)}
-        features = mean_rows(self.point_encoder(describe_points(points, pyramid, self.grid)), pyramid.points)
-        read_at_atoms, scale_features = [], []
+        first, rectify, second = self.point_encoder
+        # A linear layer and a mean may change places: the layer runs where rows are fewer, here and below.
+        features = second(mean_rows(rectify(first(describe_points(points, pyramid, self.grid))), pyramid.points))
+        point_features, scale_features = [], []
         for block, source, target in zip(self.blocks, self.config.input_scales, self.config.scales, strict=True):
-            voxel_features, point_features = block(features, pyramid, source, target, self.backend, maps[source])
-            scale_features.append(ScaleFeatures(voxel_features, pyramid.point_to_voxel(source)))
-            read_at_atoms.append(spread_rows(point_features, pyramid.levels[target].atoms))
-            features = point_features + pyramid.pooling(source, target)(voxel_features)
-        logits = self.classifier(torch.cat(read_at_atoms, dim=1))
+            of_voxels, of_points = block(features, pyramid, source, target, self.backend, maps[source])
+            scale_features.append(ScaleFeatures(of_voxels, pyramid.point_to_voxel(source)))
+            point_features.append(of_points)
+            features = of_points + pyramid.pooling(source, target)(of_voxels)
+        logits = self._classify(point_features, pyramid)
         return StudentOutput(logits.index_select(0, pyramid.point_to_atom), tuple(scale_features))
+
+    def _classify(self, point_features: Sequence[Tensor], pyramid: VoxelPyramid) -> Tensor:
+        """Logits of the atoms (A, K): of all scales' features side by side, without ever putting them there."""
+        first, rectify, second = self.classifier
+        assert isinstance(first, nn.Linear)
+        hidden: Tensor = first.bias
+        weights = first.weight.split(self.config.width, dim=1)
+        for target, features, weight in zip(self.config.scales, point_features, weights, strict=True):
+            hidden = hidden + spread_rows(F.linear(features, weight), pyramid.levels[target].atoms)
+        logits: Tensor = second(rectify(hidden))
+        return logits
 
 
 class PointVoxelBlock(nn.Module):
@@ -130,9 +144,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = VoxelNorm(width)
 
     def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
-        hidden = F.leaky_relu(self.norm1(self.convolution1(features, backend, neighbours)), LEAK)
+        hidden = _leaky(self.norm1(self.convolution1(features, backend, neighbours)))
         main = self.norm2(self.convolution2(hidden, backend, neighbours))
-        return F.leaky_relu(main + self.shortcut_norm(self.shortcut(features)), LEAK)
+        return _leaky(main + self.shortcut_norm(self.shortcut(features)))
 
 
 class VoxelNorm(nn.BatchNorm1d):
@@ -187,10 +201,21 @@ class PointBranch(nn.Module):
     def forward(self, features: Tensor, pyramid: VoxelPyramid, source: int, target: int) -> Tensor:
         """(M_source, C) -> (M_target, C)."""
         surroundings = pyramid.levels[source].group_by_two()
-        context = spread_rows(self.context(mean_rows(features, surroundings)), surroundings)
-        direct = F.leaky_relu(self.direct(features), LEAK)
+        context = self.context(mean_rows(features, surroundings))
+        direct = _leaky(self.direct(features))
+        first, _, second = self.merge
+        assert isinstance(first, nn.Linear)
+        weight_direct, weight_context = first.weight.chunk(2, dim=1)
+        merged = F.linear(direct, weight_direct, first.bias)
+        merged = _leaky(merged + spread_rows(F.linear(context, weight_context), surroundings))
         # All points of a voxel have equal inputs here: merging per voxel, then averaging over points, is the same.
-        return pyramid.pooling(source, target)(self.merge(torch.cat([direct, context], dim=1)))
+        out: Tensor = second(pyramid.pooling(source, target)(merged))
+        return out
+
+
+def _leaky(features: Tensor) -> Tensor:
+    """Leaky ReLU in place: its gradient needs the result only, so that the input need not be kept."""
+    return F.leaky_relu(features, LEAK, inplace=True)
 
 
 def describe_points(points: Tensor, pyramid: VoxelPyramid, grid: VoxelGrid) -> Tensor:
