@@ -217,6 +217,7 @@ def benchmark(
 app.command()(training.train)
 app.command()(training.evaluate)
 app.command()(training.submit)
+app.command()(training.benchmark_training)
 app.command()(simulating.simulate)
 
 

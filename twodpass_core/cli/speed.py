@@ -1,4 +1,4 @@
-"""What `twodpass benchmark` does."""
+"""What `twodpass benchmark` and `twodpass benchmark-training` do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +27,33 @@ def first_scan(path: Path | None, columns: int | None, topic: str | None) -> np.
     for scan in open_scans([path], columns=columns, topic=topic):
         return scan.points
     raise ScanError(f"{path}: holds no scan")
+
+
+def first_scans(paths: Sequence[Path], number: int) -> tuple[np.ndarray, ...]:
+    """(N, 4) points of the first scan at each path, or of `number` simulated ones. Raises ScanError and BagError."""
+    if paths:
+        return tuple(first_scan(path, None, None) for path in paths)
+    return tuple(scan.points for scan in simulate_scans(number, STREET_SEED))
+
+
+def print_training_benchmark(
+    scans: tuple[np.ndarray, ...],
+    precisions: Sequence[Precision],
+    *,
+    variant: Literal["paper", "authors"],
+    width: int,
+    patch: tuple[int, int],
+    device: str,
+    threads: int | None,
+    repeats: int,
+) -> None:
+    """Measure a training step in each number format and print the table."""
+    from twodpass_core.benchmark.training import TrainingCase, measure_training, training_table
+
+    cases = [TrainingCase(scans, entry, variant, width, patch, device, threads) for entry in precisions]
+    with Console(stderr=True).status("measuring"):
+        measurements = measure_training(cases, repeats)
+    Console().print(training_table(cases[0], measurements))
 
 
 def measure(

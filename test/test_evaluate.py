@@ -1,0 +1,141 @@
+"""Evaluation: all raw points, no image, several definitions, reports, and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_data import CLASS_MAP, GRID, Blobs
+from typer.testing import CliRunner
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.cli import app
+from twodpass_core.data.frame import CameraView
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.evaluation.evaluate import check_classes, evaluate
+from twodpass_core.evaluation.report import write_report
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.untrained import write_untrained_weights
+from twodpass_core.weights import Card, save_weights
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    path = tmp_path_factory.mktemp("weights") / "blobs.safetensors"
+    architecture = StudentConfig(scales=(2, 4), width=8, num_classes=CLASS_MAP.num_classes)
+    torch.manual_seed(0)
+    student = PointVoxelStudent(architecture, GRID)
+    card = Card(
+        architecture=architecture,
+        grid=GRID,
+        class_map=CLASS_MAP,
+        intensity_max=1,
+        trained=False,
+        origin="random numbers",
+        licence="CC0-1.0",
+    )
+    save_weights(path, student.state_dict(), card)
+    return Segmenter.from_weights(path, device="cpu")
+
+
+def test_every_raw_point_counts(segmenter: Segmenter) -> None:
+    frame = Blobs(1)[0]
+    evaluation = evaluate(segmenter, [frame])
+    assert int(evaluation.counts.sum()) == len(frame.points)
+    outside = ~np.all(np.abs(frame.points[:, :2]) < 8, axis=1)
+    assert outside.any()
+    class_id = segmenter.segment(frame.points).class_id
+    expected = [int((class_id[frame.labels == index] == index).sum()) for index in (1, 2)]
+    assert evaluation.counts.sum(0).diagonal()[1:].tolist() == expected
+    assert evaluation.frames == 1
+
+
+def test_the_authors_leave_out_what_the_network_calls_class_0(segmenter: Segmenter) -> None:
+    frame = Blobs(1)[0]
+    scores = segmenter.segment(frame.points, return_scores=True).scores
+    assert scores is not None
+    predicted = scores.argmax(axis=1)  # 0 outside the volume
+    evaluation = evaluate(segmenter, [frame], definition="authors")
+    labels = frame.labels
+    assert labels is not None
+    assert sum(evaluation.scores.points) == int(((labels > 0) & (predicted > 0)).sum())
+
+
+def test_no_image_is_opened(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(view: CameraView) -> np.ndarray:
+        raise AssertionError(f"{view.name}: opened")
+
+    monkeypatch.setattr(CameraView, "load_image", refuse)
+    evaluate(segmenter, [Blobs(1)[0]])
+
+
+def test_votes_are_those_of_the_segmenter(segmenter: Segmenter) -> None:
+    frame = Blobs(1)[0]
+    class_id = segmenter.segment(frame.points, votes=3).class_id
+    counts = evaluate(segmenter, [frame], votes=3).counts.sum(0)
+    assert int(counts[:, 2].sum()) == int((class_id == 2).sum())
+
+
+def test_a_frame_without_labels_is_named(segmenter: Segmenter) -> None:
+    with pytest.raises(ScanError, match="00/000000: has no labels"):
+        evaluate(segmenter, [replace(Blobs(1)[0], labels=None)])
+
+
+def test_classes_must_be_the_same() -> None:
+    check_classes(CLASS_MAP, CLASS_MAP)
+    with pytest.raises(ConfigError, match="the data those of nuscenes"):
+        check_classes(CLASS_MAP, ClassMap.load("nuscenes"))
+
+
+def test_report(segmenter: Segmenter, tmp_path: Path) -> None:
+    evaluation = evaluate(segmenter, [Blobs(1)[0]])
+    write_report(evaluation, tmp_path / "report")
+    rows = (tmp_path / "report/classes.csv").read_text().splitlines()
+    assert rows[0] == "id,class,points,iou"
+    assert len(rows) == CLASS_MAP.num_classes
+    summary = json.loads((tmp_path / "report/scores.json").read_text())
+    assert summary["mean_iou"] == evaluation.scores.mean_iou
+    for name in ("confusion.png", "distance.png"):
+        assert (tmp_path / "report" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Path:
+    """A SemanticKITTI sequence of one scan, whose image cannot be read."""
+    folder = tmp_path / "08"
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-50, -50, -3, 0), (50, 50, 2, 1), (2000, 4)).astype("<f4")
+    for name in ("velodyne", "labels", "image_2"):
+        (folder / name).mkdir(parents=True)
+    points.tofile(folder / "velodyne/000000.bin")
+    rng.choice([0, 10, 40, 50, 70], 2000).astype("<u4").tofile(folder / "labels/000000.label")
+    (folder / "image_2/000000.png").write_bytes(b"not an image")
+    return folder
+
+
+def test_the_commands(sequence: Path, tmp_path: Path) -> None:
+    weights, report, out = tmp_path / "untrained.safetensors", tmp_path / "report", tmp_path / "out.zip"
+    write_untrained_weights(weights)
+    result = CliRunner().invoke(app, ["evaluate", str(weights), str(sequence), "--out", str(report), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "mean IoU" in result.output
+    assert (report / "scores.json").exists()
+    result = CliRunner().invoke(app, ["submit", str(weights), str(sequence), str(out), "--votes", "1"])
+    assert result.exit_code == 0, result.output
+    assert out.exists()
+
+
+def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path) -> None:
+    weights, settings = tmp_path / "untrained.safetensors", tmp_path / "settings.yaml"
+    write_untrained_weights(weights)
+    settings.write_text(f"data: {{validation: {{root: {sequence}}}}}")
+    assert CliRunner().invoke(app, ["evaluate", str(weights), str(settings)]).exit_code == 0
+    settings.write_text("epochs: 1")
+    result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
+    assert result.exit_code == 1
+    assert "data.validation" in result.output

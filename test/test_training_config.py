@@ -1,0 +1,146 @@
+"""Settings: files, overrides, refusals, the shipped ones, and the learning rates that follow from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twodpass_core.cli import app
+from twodpass_core.errors import ConfigError
+from twodpass_core.losses import inverse_frequency_weights
+from twodpass_core.training.config import OptimiserSettings, TrainingConfig, dump_config, known_keys, load_config
+from twodpass_core.training.schedules import authors_annealing, cosine
+
+SHIPPED = sorted((Path(__file__).resolve().parents[1] / "config/train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_settings_are_valid_and_survive_being_written(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(copy) == config
+
+
+def shipped(name: str) -> TrainingConfig:
+    return load_config(next(path for path in SHIPPED if path.stem == name))
+
+
+def test_the_papers_hyper_parameters() -> None:
+    kitti, nuscenes = shipped("semantickitti"), shipped("nuscenes")
+    for config in (kitti, nuscenes):
+        optimiser = config.optimiser
+        assert (optimiser.learning_rate, optimiser.momentum, optimiser.nesterov) == (0.24, 0.9, True)
+        assert (optimiser.weight_decay, optimiser.schedule) == (1e-4, "cosine")
+        assert (config.distillation.kind, config.distillation.variant) == ("msfskd", "paper")
+        assert (config.distillation.width, config.distillation.kl_weight) == (64, 0.05)
+        assert config.augmentation.crop == (480, 320)
+    assert (kitti.data.batch_size, kitti.epochs, kitti.student.width, len(kitti.student.scales)) == (8, 64, 64, 4)
+    assert (nuscenes.data.batch_size, nuscenes.epochs, nuscenes.student.width) == (16, 80, 128)
+    assert len(nuscenes.student.scales) == 6
+    second = shipped("semantickitti_cutmix")
+    assert second.augmentation.cutmix
+    assert (second.epochs, second.start_from) == (48, kitti.run / "checkpoints/last.ckpt")
+
+
+def test_the_defaults_are_the_papers_for_semantickitti() -> None:
+    defaults, kitti = TrainingConfig(), shipped("semantickitti")
+    for name in ("student", "distillation", "optimiser", "augmentation", "epochs"):
+        assert getattr(defaults, name) == getattr(kitti, name), name
+
+
+def test_class_weights_are_the_authors(golden: Path) -> None:
+    counts = shipped("semantickitti").loss.point_counts
+    assert counts is not None
+    expected = json.loads((golden / "misc.json").read_text())["ce_weights"]
+    assert inverse_frequency_weights(counts)[1:].tolist() == pytest.approx(expected[1:], rel=1e-6)
+
+
+# --- Overrides and refusals ---------------------------------------------------------------------------------------
+
+
+def test_overrides() -> None:
+    overrides = [
+        "optimiser.learning_rate=0.1",
+        "student.scales=[2, 4]",
+        "data.train.root=/data",
+        "data.validation=null",
+    ]
+    config = load_config(None, overrides)
+    assert config.optimiser.learning_rate == 0.1
+    assert config.student.scales == (2, 4)
+    assert config.data.train.root == Path("/data")
+    assert config.data.validation is None
+    assert config.optimiser.momentum == OptimiserSettings().momentum
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.learning_rat=0.1", r"unknown key optimiser\.learning_rat: did you mean optimiser\.learning_rate\?"),
+        ("learning_rate=0.1", r"unknown key learning_rate: did you mean optimiser\.learning_rate\?"),
+        ("optimizer.momentum=0.1", r"unknown key optimizer: did you mean optimiser\?"),
+        ("zzz=1", "unknown key zzz: see `twodpass train --print-config`"),
+        ("distillation.kind=mskd", r"distillation\.kind: Input should be 'msfskd' or 'none'"),
+        ("optimiser.learning_rate=fast", r"optimiser\.learning_rate: Input should be a valid number"),
+        ("epochs=0", "epochs: Input should be greater than 0"),
+        ("epochs", "must be KEY=VALUE"),
+        ("student.scales=[2", "not YAML"),
+    ],
+)
+def test_refusals(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_a_bad_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    with pytest.raises(ConfigError, match=r"bad\.yaml: no such configuration"):
+        load_config(path)
+    path.write_text("[1, 2]")
+    with pytest.raises(ConfigError, match="must hold keys and values"):
+        load_config(path)
+    path.write_text("data:\n  trian: {root: x}\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: unknown key data\.trian: did you mean data\.train\?"):
+        load_config(path)
+
+
+def test_every_setting_is_printed() -> None:
+    result = CliRunner().invoke(app, ["train", "--print-config", "--set", "epochs=3", "--devices", "2"])
+    assert result.exit_code == 0
+    assert "epochs: 3" in result.output
+    assert "devices: 2" in result.output
+    missing = [key for key in known_keys() if f"{key.split('.')[-1]}:" not in result.output]
+    assert all(key.startswith("data.validation.") for key in missing)
+
+
+def test_the_command_says_what_is_missing() -> None:
+    result = CliRunner().invoke(app, ["train"])
+    assert result.exit_code == 1
+    assert "config/train/semantickitti.yaml" in " ".join(result.output.split())
+
+
+# --- Learning rates -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "gpus"), [("warmup_cosine_1gpu", 1), ("warmup_cosine_4gpu", 4)])
+def test_cosine_is_the_authors(golden: Path, key: str, gpus: int) -> None:
+    factor = cosine(64 * -(-19132 // (8 * gpus)), 0 if gpus == 1 else 1000 // gpus)
+    for step, expected in json.loads((golden / "misc.json").read_text())[key].items():
+        assert factor(int(step)) == pytest.approx(expected, abs=1e-12), step
+
+
+def test_annealing_is_the_authors(golden: Path) -> None:
+    factor = authors_annealing(80, 100, 0.24)
+    expected = json.loads((golden / "misc.json").read_text())["cosine_annealing_80"]
+    assert [0.24 * factor(100 * epoch) for epoch in range(80)] == pytest.approx(expected, abs=1e-12)
+    assert factor(199) == factor(100)
+
+
+def test_cosine_ends_at_zero_and_stays_there() -> None:
+    factor = cosine(10)
+    assert factor(0) == 1
+    assert factor(10) == factor(99) == pytest.approx(0, abs=1e-15)

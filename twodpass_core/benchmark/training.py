@@ -1,0 +1,137 @@
+"""How fast a training step is, and how much memory it takes: student, image network, distillation and SGD."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.table import Table
+from torch.optim import SGD
+
+from twodpass_core.benchmark.memory import peak_device_bytes, peak_process_bytes
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.batch import Batch
+from twodpass_core.data.sample import given_points
+from twodpass_core.data.semantickitti import GRID
+from twodpass_core.segmenter import DTYPES, Precision, choose_device
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.network import TrainingNetwork
+
+FIELD_OF_VIEW = 0.55  # radians that the image sees of the scan: of 480 of KITTI's 1241 columns
+WARM_UP = 2  # steps; the optimiser's momentum is made in the first
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A step on scans (N, 4), with SemanticKITTI's classes and volume; labels and images are random numbers."""
+
+    scans: tuple[npt.NDArray[np.float32], ...]
+    precision: Precision
+    variant: Literal["paper", "authors"] = "authors"
+    width: int = 64
+    patch: tuple[int, int] = (480, 320)  # width, height
+    device: str = "auto"
+    threads: int | None = None
+
+    def prepare(self) -> Callable[[], None]:
+        """Make networks and batch; what comes back takes one step."""
+        torch.set_num_threads(self.threads or torch.get_num_threads())
+        device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
+        config = TrainingConfig.model_validate(
+            {"student": {"width": self.width}, "distillation": {"variant": self.variant}}
+        )
+        network = TrainingNetwork(config, class_map, GRID).to(device)
+        optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        batch = self._batch(class_map.num_classes).to(device)
+        mixed = self.precision != "fp32"
+
+        def step() -> None:
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
+                terms = network(batch)
+            terms.total.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return step
+
+    def __call__(self) -> None:
+        """Make all and take steps, for a measurement of memory."""
+        step = self.prepare()
+        for _ in range(WARM_UP):
+            step()
+
+    def _batch(self, num_classes: int) -> Batch:
+        rng = np.random.default_rng(0)
+        scans = [scan[given_points(scan, GRID)] for scan in self.scans]
+        points = np.concatenate(scans)
+        sample = np.repeat(np.arange(len(scans)), [len(scan) for scan in scans])
+        seen = np.flatnonzero(np.abs(np.arctan2(points[:, 1], points[:, 0])) < FIELD_OF_VIEW / 2)
+        width, height = self.patch
+        pixels = np.stack([sample[seen], rng.integers(height, size=len(seen)), rng.integers(width, size=len(seen))], 1)
+        return Batch(
+            frame_ids=tuple(str(index) for index in range(len(scans))),
+            points=torch.from_numpy(points),
+            sample=torch.from_numpy(sample),
+            labels=torch.from_numpy(rng.integers(num_classes, size=len(points))),
+            images=torch.from_numpy(rng.random((len(scans), 3, height, width), np.float32)),
+            image_points=torch.from_numpy(seen),
+            pixels=torch.from_numpy(pixels),
+        )
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """Medians and peaks of one precision. Memory is beyond the process's imports: networks, optimiser and step."""
+
+    precision: str
+    seconds: float
+    scans_per_second: float
+    peak_memory_mb: float | None
+
+
+def measure_training(cases: Sequence[TrainingCase], repeats: int) -> list[StepMeasurement]:
+    """Time the steps of all cases in turn, each after its warm-up, and their memory, each in a process of its own."""
+    peaks = [_peak(case) for case in cases]
+    steps = [case.prepare() for case in cases]
+    seconds: list[list[float]] = [[] for _ in cases]
+    for repeat in range(WARM_UP + repeats):
+        for step, times in zip(steps, seconds, strict=True):
+            started = time.perf_counter()
+            step()
+            if repeat >= WARM_UP:
+                times.append(time.perf_counter() - started)
+    found = []
+    for case, peak, times in zip(cases, peaks, seconds, strict=True):
+        median = statistics.median(times)
+        found.append(
+            StepMeasurement(case.precision, median, len(case.scans) / median, None if peak is None else peak / 1e6)
+        )
+    return found
+
+
+def _peak(case: TrainingCase) -> int | None:
+    device = choose_device(case.device)
+    return peak_device_bytes(case, device) if device.type == "cuda" else peak_process_bytes(case)
+
+
+def training_table(case: TrainingCase, measurements: Sequence[StepMeasurement]) -> Table:
+    """For a terminal."""
+    points = sum(len(scan) for scan in case.scans)
+    title = (
+        f"training step, {case.variant} variant, width {case.width}, {len(case.scans)} scans of {points:,} points, "
+        f"images {case.patch[0]}x{case.patch[1]}, {torch.get_num_threads()} threads"
+    )
+    table = Table("precision", "seconds a step", "scans/s", "peak memory, MB", title=title)
+    for entry in measurements:
+        peak = "" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.0f}"
+        table.add_row(entry.precision, f"{entry.seconds:.2f}", f"{entry.scans_per_second:.2f}", peak)
+    return table
