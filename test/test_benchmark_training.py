@@ -20,7 +20,8 @@ def scan(points: int = 400) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_measurements(precision: Precision) -> None:
-    case = TrainingCase((scan(), scan(300)), precision, width=8, patch=(64, 48), device="cpu")
+    save_memory = precision == "bf16"
+    case = TrainingCase((scan(), scan(300)), precision, width=8, patch=(64, 48), device="cpu", save_memory=save_memory)
     (result,) = measure_training([case], repeats=1)
     assert result.precision == precision
     assert result.seconds > 0

@@ -15,6 +15,7 @@ import pytest
 import torch
 from training_data import Blobs, tiny_config
 
+from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ConfigError, TrainingError, WeightsError
 from twodpass_core.evaluation.evaluate import evaluate
@@ -22,6 +23,7 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.config import load_config
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.loader import Share, TrainingBatches
+from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.weights import load_weights, read_card
 
@@ -282,3 +284,23 @@ def test_every_epoch_has_its_own_order_and_one_process_sees_all() -> None:
 
 def test_what_was_seen_of_an_epoch_is_left_out() -> None:
     assert batches(Share(), seen=2) == batches(Share())[2:]
+
+
+# --- Memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+def test_recomputed_activations_change_nothing(tmp_path: Path, variant: str) -> None:
+    networks = []
+    for save_memory in (False, True):
+        changes = {"distillation": {**DISTILLED, "variant": variant}, "machine": {"save_memory": save_memory}}
+        config = tiny_config(tmp_path, **changes)
+        torch.manual_seed(0)
+        source = Blobs(2)
+        network = TrainingNetwork(config, source.class_map, source.grid)
+        samples = TrainingSet(source, config.augmentation, config.seed)
+        network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
+        networks.append(network)
+    assert_same(networks[0].state_dict(), networks[1].state_dict())
+    gradients = [{name: value.grad for name, value in network.named_parameters()} for network in networks]
+    assert_same(gradients[0], gradients[1])

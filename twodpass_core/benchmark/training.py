@@ -19,6 +19,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.data.semantickitti import GRID
+from twodpass_core.process import return_freed_memory
 from twodpass_core.segmenter import DTYPES, Precision, choose_device
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
@@ -38,13 +39,20 @@ class TrainingCase:
     patch: tuple[int, int] = (480, 320)  # width, height
     device: str = "auto"
     threads: int | None = None
+    save_memory: bool = False
 
     def prepare(self) -> Callable[[], None]:
         """Make networks and batch; what comes back takes one step."""
+        if self.save_memory:
+            return_freed_memory()
         torch.set_num_threads(self.threads or torch.get_num_threads())
         device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
         config = TrainingConfig.model_validate(
-            {"student": {"width": self.width}, "distillation": {"variant": self.variant}}
+            {
+                "student": {"width": self.width},
+                "distillation": {"variant": self.variant},
+                "machine": {"save_memory": self.save_memory},
+            }
         )
         network = TrainingNetwork(config, class_map, GRID).to(device)
         optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)

@@ -45,12 +45,13 @@ def print_training_benchmark(
     patch: tuple[int, int],
     device: str,
     threads: int | None,
+    save_memory: bool,
     repeats: int,
 ) -> None:
     """Measure a training step in each number format and print the table."""
     from twodpass_core.benchmark.training import TrainingCase, measure_training, training_table
 
-    cases = [TrainingCase(scans, entry, variant, width, patch, device, threads) for entry in precisions]
+    cases = [TrainingCase(scans, entry, variant, width, patch, device, threads, save_memory) for entry in precisions]
     with Console(stderr=True).status("measuring"):
         measurements = measure_training(cases, repeats)
     Console().print(training_table(cases[0], measurements))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -78,8 +80,13 @@ def train(
         raise ConfigError("give the settings of the training, such as config/train/semantickitti.yaml")
     require_packages("training")
 
+    from twodpass_core.process import return_freed_memory
     from twodpass_core.training.run import train as run
 
+    if settings.machine.save_memory:
+        return_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it talks a lot, and advertises
+    warnings.filterwarnings("ignore", module=r"lightning\.")
     weights = run(settings, resume=resume)
     typer.echo(f"weights: {weights}")
 
@@ -151,6 +158,9 @@ def benchmark_training(
     variant: Annotated[Variant, typer.Option(help="Of the distillation.")] = Variant.authors,
     width: Annotated[int, typer.Option(min=2, help="Feature channels of the student.")] = 64,
     patch: Annotated[str, typer.Option(metavar="W,H", help="Size of each scan's image.")] = "480,320",
+    save_memory: Annotated[
+        bool, typer.Option("--save-memory", help="As machine.save_memory: less memory for more time.")
+    ] = False,
     device: Device = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each; the median is shown.")] = 5,
@@ -170,5 +180,6 @@ def benchmark_training(
         patch=numbers(patch, 2, "--patch", int),
         device=device,
         threads=threads,
+        save_memory=save_memory,
         repeats=repeats,
     )

@@ -80,6 +80,7 @@ class MachineSettings(Section):
     devices: PositiveInt | Literal["auto"] = Field("auto", description="per node; auto: all GPUs, or one CPU process")
     nodes: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
+    save_memory: bool = Field(False, description="at the cost of time: activations are computed again when needed")
     sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")
 
 

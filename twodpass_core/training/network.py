@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from twodpass_core.data.batch import Batch
 from twodpass_core.losses import SegmentationLoss, SegmentationTerms, inverse_frequency_weights
 from twodpass_core.models.image_network import ImageNetwork, authors_image_network, paper_image_network
 from twodpass_core.models.msfskd import DistillationTerms, make_distillation
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.models.student import PointBranch, PointVoxelStudent, ResidualBlock, StudentConfig
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.recompute import recompute_in_backward
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class TrainingNetwork(nn.Module):
         widths = [architecture.width] * len(architecture.scales)
         self.distillation = make_distillation(config.distillation, widths, class_map.num_classes, distillation_loss)
         self.image_network = None if self.distillation is None else _image_network(config, architecture)
+        if config.machine.save_memory:
+            for module in self._largest():
+                recompute_in_backward(module)
 
     def forward(self, batch: Batch) -> TrainingTerms:
         output = self.student(batch.points, batch.sample)
@@ -60,6 +65,14 @@ class TrainingNetwork(nn.Module):
         image = self.image_network(batch.images, batch.pixels)
         distilled = self.distillation(output.scale_features, image, batch.image_points, batch.labels)
         return TrainingTerms(student.total + distilled.total, student, distilled)
+
+    def _largest(self) -> Iterator[nn.Module]:
+        """The modules with most activations for the time they take."""
+        yield from (module for module in self.student.modules() if isinstance(module, (ResidualBlock, PointBranch)))
+        if self.distillation is not None:
+            yield from (scale.get_submodule("lidar_classifier") for scale in self.distillation.scales)
+        if self.image_network is not None:
+            yield from (*self.image_network.encoder.layer1, *self.image_network.encoder.layer2)
 
 
 def _image_network(config: TrainingConfig, architecture: StudentConfig) -> ImageNetwork:
