@@ -89,7 +89,7 @@ def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSou
         class_map=source.class_map,
         intensity_max=source.intensity_max,
         trained=True,
-        origin=f"trained on {len(source)} frames of {source.class_map.name}, {method}{begun}, run {config.run.name}",
+        origin=f"trained on {len(source)} frames of {type(source).__name__}, {method}{begun}, run {config.run.name}",
         licence=config.licence,
     )
 
