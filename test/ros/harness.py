@@ -34,6 +34,7 @@ from twodpass_ros.msg import SegmentationStatus
 from twodpass_ros.segment import main
 from twodpass_ros.segment_node import LoadSegmenter
 
+STOP = 10.0
 HANG = 60.0
 """Seconds after which a wait is a failure: a bound against hangs, generous for a loaded machine."""
 
@@ -67,6 +68,8 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._process.terminate()  # a node that ends by itself leaves no shared memory behind
+        self._process.join(STOP)
         self._process.kill()
         self._process.join()
         self._folder.cleanup()

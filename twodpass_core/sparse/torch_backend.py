@@ -56,15 +56,13 @@ class _Convolution(Function):
 
 def _convolve(features: Tensor, weight: Tensor, addend: Tensor, pairs: NeighbourMap, workspace: Workspace) -> Tensor:
     num_voxels, width_in = features.shape
-    weights = weight.unbind()
-    products = workspace.rows("products", num_voxels + sum(pairs.counts), weight.shape[2], features)
-    gathered = workspace.rows("gathered", max(pairs.counts), width_in, features)
+    weights, num_pairs = weight.unbind(), sum(pairs.counts)
+    gathered = workspace.rows("gathered", num_pairs, width_in, features)
+    products = workspace.rows("products", num_voxels + num_pairs, weight.shape[2], features)
     centre, *groups = products.split((num_voxels, *pairs.counts))
+    torch.index_select(features, 0, pairs.neighbours, out=gathered)
     torch.addmm(addend, features, weights[CENTRE], out=centre)
-    for offset, neighbours, product in zip(pairs.offsets, pairs.neighbours.split(pairs.counts), groups, strict=True):
-        # Offset by offset, so that what is gathered is still in the cache when it is multiplied.
-        rows = gathered[: neighbours.shape[0]]
-        torch.index_select(features, 0, neighbours, out=rows)
+    for offset, rows, product in zip(pairs.offsets, gathered.split(pairs.counts), groups, strict=True):
         torch.mm(rows, weights[offset], out=product)
     return sum_rows(products, pairs.product_rows, pairs.product_offsets)
 
