@@ -19,6 +19,10 @@ class BagError(TwodpassError):
     """A ROS bag that cannot be read, or that lacks what was asked of it."""
 
 
+class LabelError(TwodpassError):
+    """Labels that do not fit their scan, or that cannot be read."""
+
+
 class ClassMapError(TwodpassError):
     """A class map that is inconsistent, or labels it does not know."""
 
@@ -29,6 +33,10 @@ class WeightsError(TwodpassError):
 
 class ConfigError(TwodpassError):
     """A setting that is unknown or out of range."""
+
+
+class TransformError(TwodpassError):
+    """A transform between frames that is not known, or not at the time asked for: the message lists the frames."""
 
 
 class TrainingError(TwodpassError):

@@ -1,0 +1,1 @@
+"""Labels of recorded scans: kept beside the bag, exchanged with labelling tools, proposed by a network."""

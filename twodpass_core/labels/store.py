@@ -1,0 +1,106 @@
+"""Labels kept beside a bag: BAG_labels/STAMP_NS.label, one file a scan, in SemanticKITTI's form.
+
+A label is a little-endian uint32 a point, in the order of the cloud: raw class id in the lower 16 bits, instance in the
+upper. Proposals of a network lie in BAG_labels/proposed/ in the same form. The bag itself is never written to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.errors import LabelError
+from twodpass_core.files import replacing
+
+SUFFIX: Final = ".label"
+PROPOSED: Final = "proposed"
+RAW_LABEL_LIMIT: Final = 2**32
+
+RawLabels = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class LabelStore:
+    """A folder of labels, by the time stamp of their scan. With `proposals`, those stand in where labels are missing.
+
+    Nothing is kept in memory: what is read is what lies there at that moment.
+    """
+
+    folder: Path
+    proposals: bool = False
+
+    @classmethod
+    def beside(cls, bag: Path, *, proposals: bool = False) -> LabelStore:
+        """The store of a bag: its folder, or a single file. A file of a folder's bag shares that bag's store."""
+        bag = bag.resolve()
+        if not bag.is_dir() and (bag.parent / "metadata.yaml").exists():
+            bag = bag.parent
+        name = bag.name if bag.is_dir() else bag.stem
+        return cls(bag.parent / f"{name}_labels", proposals)
+
+    @property
+    def proposed(self) -> LabelStore:
+        """The proposals alone."""
+        return LabelStore(self.folder / PROPOSED)
+
+    def stamps(self) -> frozenset[int]:
+        """Of the scans that have labels, or, with `proposals`, either."""
+        own = frozenset(int(path.stem) for path in self.folder.glob(f"*{SUFFIX}") if _is_stamp(path.stem))
+        return own | self.proposed.stamps() if self.proposals else own
+
+    def path(self, stamp_ns: int) -> Path:
+        """Where the labels of a scan lie, if it has any."""
+        return self.folder / f"{stamp_ns}{SUFFIX}"
+
+    def read(self, stamp_ns: int, num_points: int) -> RawLabels | None:
+        """(num_points,) raw labels of the scan taken at that time; None where there are none.
+
+        Raises:
+            LabelError: the file is not of that many labels, or cannot be read.
+        """
+        labels = read_raw_labels(self.path(stamp_ns), num_points)
+        if labels is None and self.proposals:
+            return self.proposed.read(stamp_ns, num_points)
+        return labels
+
+    def write(self, stamp_ns: int, raw: npt.NDArray[np.integer]) -> None:
+        """Keep raw labels (N,) of any integer type, in place of any that are there. The folder is made if missing.
+
+        Raises:
+            LabelError: not one row of integers of 32 bits.
+            OSError: the folder cannot be written to.
+        """
+        if raw.ndim != 1 or raw.dtype.kind not in "iu":
+            raise LabelError(f"labels of scan {stamp_ns} must be (N,) integers, not {raw.shape} {raw.dtype}")
+        if len(raw) and not 0 <= int(raw.min()) <= int(raw.max()) < RAW_LABEL_LIMIT:
+            raise LabelError(f"labels of scan {stamp_ns} must be 0..{RAW_LABEL_LIMIT - 1}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path(stamp_ns)) as partial:
+            raw.astype("<u4").tofile(partial)
+
+
+def _is_stamp(name: str) -> bool:
+    return name.isdecimal() and name == str(int(name))
+
+
+def read_raw_labels(path: Path, num_points: int) -> RawLabels | None:
+    """(num_points,) raw labels of a .label file; None where there is no such file.
+
+    Raises:
+        LabelError: the file is not of that many labels, or cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size != 4 * num_points:
+            raise LabelError(
+                f"{path}: {size} bytes are not 4 for each of the scan's {num_points} points: these are not its labels"
+            )
+        return np.fromfile(path, "<u4").astype(np.uint32, copy=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read: {error.strerror}") from error
