@@ -1,0 +1,162 @@
+"""TransformTree: chains, times, history, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twodpass_core.errors import TransformError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.trajectory import camera_from_lidar_across_times
+from twodpass_core.transform_tree import TransformTree, add_transforms
+
+SECOND_NS = 10**9
+START_NS = 1_532_402_927 * SECOND_NS
+BASE_FROM_LIDAR = RigidTransform.from_xyz_rpy([1, 0, 1.7, 0, 0.01, 0.1])
+BASE_FROM_CAMERA = RigidTransform.from_xyz_rpy([1.5, 0.2, 1.4, -math.pi / 2, 0, -math.pi / 2])
+
+
+def odom_from_base(seconds: float) -> RigidTransform:
+    """8 m/s along x, turning left by 0.2 rad/s; far from the origin, as maps in UTM are."""
+    return RigidTransform.from_xyz_rpy([1e5 + 8 * seconds, 4e6, 0, 0, 0, 0.2 * seconds])
+
+
+def vehicle(history_ns: int | None = None, tolerance_ns: int = 0) -> TransformTree:
+    tree = TransformTree(history_ns, tolerance_ns)
+    tree.add("base", "lidar", BASE_FROM_LIDAR, None)
+    tree.add("base", "mast", RigidTransform.from_xyz_rpy([0, 0, 1, 0, 0, 0]), None)
+    tree.add("mast", "camera", RigidTransform.from_xyz_rpy([0, 0, -1, 0, 0, 0]) @ BASE_FROM_CAMERA, None)
+    for tick in range(21):
+        tree.add("odom", "base", odom_from_base(tick / 10), START_NS + tick * SECOND_NS // 10)
+    return tree
+
+
+def assert_same(one: RigidTransform, other: RigidTransform) -> None:
+    np.testing.assert_allclose(one.matrix(), other.matrix(), atol=1e-7)
+
+
+def test_chains_up_and_down() -> None:
+    tree = vehicle()
+    camera_from_lidar = BASE_FROM_CAMERA.inverse() @ BASE_FROM_LIDAR
+    assert_same(tree.lookup("camera", "lidar"), camera_from_lidar)
+    assert_same(tree.lookup("lidar", "camera"), camera_from_lidar.inverse())
+    assert_same(tree.lookup("lidar", "lidar"), RigidTransform.identity())
+    assert_same(tree.lookup("base", "/lidar", START_NS + 10**15), BASE_FROM_LIDAR)  # static: at any time
+    assert tree.frames == ["base", "camera", "lidar", "mast", "odom"]
+    assert tree.root("camera") == "odom"
+    assert tree.moves("lidar", "odom")
+    assert not tree.moves("lidar", "base")
+
+
+@given(st.integers(0, 2 * SECOND_NS))
+def test_moving_transforms_are_interpolated(elapsed_ns: int) -> None:
+    expected = odom_from_base(elapsed_ns / SECOND_NS) @ BASE_FROM_LIDAR
+    assert_same(vehicle().lookup("odom", "lidar", START_NS + elapsed_ns), expected)
+
+
+@given(st.integers(0, 2 * SECOND_NS), st.integers(0, 2 * SECOND_NS))
+def test_across_times_is_equation_2(camera_ns: int, lidar_ns: int) -> None:
+    expected = camera_from_lidar_across_times(
+        BASE_FROM_CAMERA.inverse(),
+        odom_from_base(camera_ns / SECOND_NS),
+        odom_from_base(lidar_ns / SECOND_NS),
+        BASE_FROM_LIDAR,
+    )
+    got = vehicle().lookup_across("camera", START_NS + camera_ns, "lidar", START_NS + lidar_ns, "odom")
+    assert_same(got, expected)
+
+
+@given(st.permutations(range(21)))
+def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
+    tree = TransformTree()
+    for tick in [*order, order[0]]:
+        tree.add("odom", "base", odom_from_base(tick / 10), START_NS + tick * SECOND_NS // 10)
+    assert_same(tree.lookup("odom", "base", START_NS + SECOND_NS // 3), odom_from_base(1 / 3))
+
+
+def test_without_a_time_the_newest_common_one_counts() -> None:
+    tree = TransformTree()
+    for tick in range(3):
+        tree.add("odom", "base", odom_from_base(tick), START_NS + tick * SECOND_NS)
+    for tick in range(5):
+        tree.add("base", "turret", RigidTransform.from_xyz_rpy([0, 0, 0, 0, 0, tick]), START_NS + tick * SECOND_NS)
+    expected = odom_from_base(2) @ RigidTransform.from_xyz_rpy([0, 0, 0, 0, 0, 2])
+    assert_same(tree.lookup("odom", "turret"), expected)
+
+
+def test_outside_the_known_times() -> None:
+    with pytest.raises(TransformError, match=r"'base' in 'odom': known from \d+ to \d+ ns, not at \d+ ns, 0.100 s"):
+        vehicle().lookup("odom", "lidar", START_NS - SECOND_NS // 10)
+    tolerant = vehicle(tolerance_ns=SECOND_NS // 10)
+    assert_same(tolerant.lookup("odom", "base", START_NS - SECOND_NS // 10), odom_from_base(0))
+    assert_same(tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10), odom_from_base(2))
+    with pytest.raises(TransformError):
+        tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10 + 1)
+
+
+def test_history_is_bounded_and_starts_anew_after_a_jump_back() -> None:
+    tree = vehicle(history_ns=SECOND_NS)
+    assert_same(tree.lookup("odom", "base", START_NS + SECOND_NS), odom_from_base(1))
+    with pytest.raises(TransformError):
+        tree.lookup("odom", "base", START_NS + SECOND_NS - 1)
+    tree.add("odom", "base", odom_from_base(0), START_NS)  # played again
+    assert_same(tree.lookup("odom", "base"), odom_from_base(0))
+    with pytest.raises(TransformError):
+        tree.lookup("odom", "base", START_NS + SECOND_NS)
+
+
+def test_the_newest_parent_counts() -> None:
+    tree = vehicle()
+    tree.add("map", "base", RigidTransform.identity(), START_NS)
+    assert_same(tree.lookup("map", "lidar", START_NS), BASE_FROM_LIDAR)
+    with pytest.raises(TransformError):
+        tree.lookup("odom", "lidar", START_NS)
+    tree.add("odom", "base", RigidTransform.identity(), None)
+    assert_same(tree.lookup("odom", "lidar"), BASE_FROM_LIDAR)
+
+
+def test_what_is_missing_is_named() -> None:
+    tree = vehicle()
+    with pytest.raises(TransformError, match="no frame 'lidra'; there are base, camera, lidar, mast, odom"):
+        tree.lookup("camera", "lidra")
+    tree.add("arm", "gripper", RigidTransform.identity(), None)
+    with pytest.raises(TransformError, match="'gripper' hangs in 'arm', 'camera' in 'odom', and nothing connects"):
+        tree.lookup("camera", "gripper")
+    with pytest.raises(TransformError, match="there are none"):
+        TransformTree().lookup("a", "b")
+    tree.add("gripper", "arm", RigidTransform.identity(), None)
+    with pytest.raises(TransformError, match="in a circle: gripper in arm in gripper"):
+        tree.lookup("camera", "gripper")
+
+
+@pytest.mark.parametrize(("parent", "child"), [("", "a"), ("a", ""), ("a", "a"), ("/a", "a")])
+def test_frames_that_cannot_be(parent: str, child: str) -> None:
+    with pytest.raises(TransformError, match="needs two frames"):
+        TransformTree().add(parent, child, RigidTransform.identity(), None)
+
+
+def tf_message(w: float) -> SimpleNamespace:
+    entry = SimpleNamespace(
+        header=SimpleNamespace(frame_id="odom", stamp=SimpleNamespace(sec=1, nanosec=5)),
+        child_frame_id="base",
+        transform=SimpleNamespace(
+            rotation=SimpleNamespace(x=0.0, y=0.0, z=1.0, w=w), translation=SimpleNamespace(x=1.0, y=2.0, z=3.0)
+        ),
+    )
+    return SimpleNamespace(transforms=[entry])
+
+
+def test_messages() -> None:
+    expected = RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, math.pi / 2])
+    for static in (True, False):
+        tree = TransformTree()
+        add_transforms(tree, tf_message(1.0), static=static)
+        assert_same(tree.lookup("odom", "base", SECOND_NS + 5), expected)
+        assert tree.moves("base", "odom") is not static
+    with pytest.raises(TransformError, match="'base' in 'odom': a pose is a quaternion"):
+        add_transforms(TransformTree(), tf_message(math.nan), static=True)
