@@ -58,6 +58,8 @@ setup(
         "typer",
     ],
     extras_require={
+        # Bayer and YUV images in bags, and undistorted ones. Beside ROS: apt's python3-opencv and constraints/ros.txt.
+        "bags": ["opencv-python-headless", "rosbags-image>=0.10,<0.11"],
         "dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
         "ros": ROS_WHEELS,
         "train": ["lightning>=2.6", "tensorboard", "torchmetrics>=1.4"],

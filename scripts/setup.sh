@@ -84,9 +84,9 @@ done_already() { [[ -f $venv/stamps/$1 && $(<"$venv/stamps/$1") == "$2" ]]; }
 mark_done() { mkdir -p "$venv/stamps" && printf '%s\n' "$2" >"$venv/stamps/$1"; }
 
 if [[ -n $underlay ]]; then
-  kind="beside the sourced ROS 2" options=--system-site-packages constraints=constraints/ros.txt extras=dev,train
+  kind="beside the sourced ROS 2" options=--system-site-packages constraints=constraints/ros.txt extras=bags,dev,train
 else
-  kind="with ROS 2 from PyPI" options="" constraints=constraints/ci.txt extras=dev,ros,train
+  kind="with ROS 2 from PyPI" options="" constraints=constraints/ci.txt extras=bags,dev,ros,train
 fi
 if ! done_already venv "$venv $python $version $kind"; then
   say "Making the virtual environment .venv: Python $version, $kind"
