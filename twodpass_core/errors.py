@@ -19,6 +19,18 @@ class BagError(TwodpassError):
     """A ROS bag that cannot be read, or that lacks what was asked of it."""
 
 
+class RecordingError(TwodpassError):
+    """A recording that cannot begin or go on; what was written stays readable."""
+
+
+class DiskFullError(RecordingError):
+    """The disk has no room for a recording, or less than was to stay free."""
+
+
+class ImageError(TwodpassError):
+    """An image message that cannot be decoded."""
+
+
 class LabelError(TwodpassError):
     """Labels that do not fit their scan, or that cannot be read."""
 
