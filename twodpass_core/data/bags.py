@@ -51,7 +51,7 @@ class CloudTopic:
         """The topic's messages in the order of recording, read one at a time. Raises `BagError` for a damaged bag."""
         typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
         index = 0
-        with _open(self.path) as reader:
+        with open_bag(self.path) as reader:
             for raw in _serialised(reader, self.topic):
                 message: Any = typestore.deserialize_cdr(raw, POINT_CLOUD)
                 stamp = message.header.stamp
@@ -64,7 +64,7 @@ class CloudTopic:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a ROS 2 bag: a folder that a recorder wrote, or one of its files."""
     if path.is_dir():
-        return (path / "metadata.yaml").exists() or any(_storage_files(path))
+        return (path / "metadata.yaml").exists() or any(storage_files(path))
     return path.suffix in BAG_SUFFIXES
 
 
@@ -73,7 +73,7 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 
     `path` is the bag's folder, or one .mcap or .db3 file. Raises `BagError`, which lists the topics there are.
     """
-    with _open(path) as reader:
+    with open_bag(path) as reader:
         # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
         counts: dict[str, int] = {}
         for connection in reader.connections:
@@ -82,7 +82,7 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
         everything = sorted({f"{c.topic} ({c.msgtype}, {c.msgcount} messages)" for c in reader.connections})
     clouds = ", ".join(sorted(counts))
     if not counts:
-        raise BagError(f"{path}: holds no PointCloud2; it has {_shorten(everything) or 'no topics'}")
+        raise BagError(f"{path}: holds no PointCloud2; it has {shorten(everything) or 'no topics'}")
     if topic is None and len(counts) > 1:
         raise BagError(f"{path}: has several PointCloud2 topics, name one of them with --topic: {clouds}")
     chosen = topic or next(iter(counts))
@@ -92,13 +92,13 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Reader]:
-    """rosbags' reader of a checked bag. Whatever goes wrong inside becomes a `BagError` that names the file."""
+def open_bag(path: Path) -> Iterator[Reader]:
+    """rosbags' reader of a bag, folder or file, that is checked first. Whatever goes wrong inside becomes a `BagError` that names the file."""
     try:
         source = _checked(path)
         with Reader(source) as reader:
             if reader.compression_mode == "file":  # only now there is something to check
-                for storage in _storages(reader):
+                for storage in storages(reader):
                     _check_file(Path(storage.path))
             yield reader
     except BagError:
@@ -109,24 +109,26 @@ def _open(path: Path) -> Iterator[Reader]:
         ) from error
 
 
-def _storages(reader: Reader) -> list[Any]:
+def storages(reader: Reader) -> list[Any]:
     """rosbags' readers of the single files."""
     return reader.storage.storages if isinstance(reader.storage, DirectoryReader) else [reader.storage]
 
 
 def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:
-    """The serialised clouds of a topic. Compressed ones are unpacked here, since rosbags does it without a bound."""
-    for storage in _storages(reader):
+    """The serialised clouds of a topic."""
+    for storage in storages(reader):
         connections = [c for c in storage.connections if c.topic == topic and c.msgtype == POINT_CLOUD]
         for _, _, raw in storage.messages(connections) if connections else ():
-            if reader.compression_mode == "message":
-                decompressor = zstd.ZstdDecompressor()
-                raw = decompressor.decompress(raw, MAX_MESSAGE_BYTES)
-                if not decompressor.eof:
-                    raise ValueError(
-                        f"a compressed message is cut off or unpacks to more than {MAX_MESSAGE_BYTES} bytes"
-                    )
-            yield raw
+            yield unpack(raw) if reader.compression_mode == "message" else raw
+
+
+def unpack(raw: bytes) -> bytes:
+    """A message of a bag that compresses them one by one. Raises ValueError; rosbags does it without a bound."""
+    decompressor = zstd.ZstdDecompressor()
+    message = decompressor.decompress(raw, MAX_MESSAGE_BYTES)
+    if not decompressor.eof:
+        raise ValueError(f"a compressed message is cut off or unpacks to more than {MAX_MESSAGE_BYTES} bytes")
+    return message
 
 
 def _checked(path: Path) -> Path:
@@ -138,7 +140,7 @@ def _checked(path: Path) -> Path:
             raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
         files, source = [path], path
     else:
-        files, source = _storage_files(path), path
+        files, source = storage_files(path), path
         metadata = path / "metadata.yaml"
         if not metadata.exists():
             if len(files) != 1:
@@ -176,9 +178,11 @@ def _check_sqlite(path: Path) -> None:
         raise BagError(f"{path}: ends at byte {path.stat().st_size} of {expected}: the file is cut off")
 
 
-def _storage_files(folder: Path) -> list[Path]:
+def storage_files(folder: Path) -> list[Path]:
+    """The .mcap and .db3 files in a folder."""
     return sorted(file for file in folder.iterdir() if file.suffix in BAG_SUFFIXES)
 
 
-def _shorten(items: list[str]) -> str:
+def shorten(items: list[str]) -> str:
+    """At most 20 of them, for an error message."""
     return ", ".join(items[:20]) + (f" and {len(items) - 20} more" if len(items) > 20 else "")
