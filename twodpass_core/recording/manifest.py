@@ -1,0 +1,108 @@
+"""What a recording holds, in a file beside the bag: sets, drops, calibration, software."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from twodpass_core.errors import BagError
+from twodpass_core.files import replacing
+
+MANIFEST: Final = "manifest.json"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SetEntry(_Entry):
+    """One recorded set."""
+
+    stamp_ns: int  # of the scan
+    offset_ns: dict[str, int] = {}  # camera -> image time less scan time
+    calibration_score: float | None = None
+
+    @field_validator("calibration_score")
+    @classmethod
+    def _none_for_nan(cls, score: float | None) -> float | None:
+        return None if score is None or math.isnan(score) else score
+
+
+class TopicEntry(_Entry):
+    """One recorded topic."""
+
+    name: str
+    type: str
+    messages: int = Field(ge=0)  # in the files, with those repeated at the start of a file
+
+
+class RecordedCamera(_Entry):
+    """A camera as it was calibrated during the recording. The numbers are sensor_msgs/CameraInfo's."""
+
+    image_topic: str
+    info_topic: str
+    frame_id: str
+    width: int
+    height: int
+    distortion_model: str
+    d: tuple[float, ...]
+    k: tuple[float, ...]  # 9, row by row
+    r: tuple[float, ...]  # 9
+    p: tuple[float, ...]  # 12
+    camera_from_lidar: tuple[float, ...] | None  # 16, row by row; None: was not known
+
+
+class Calibration(_Entry):
+    """Of all cameras to the LiDAR."""
+
+    lidar_topic: str
+    lidar_frame: str
+    cameras: dict[str, RecordedCamera]
+
+
+class Manifest(_Entry):
+    """A recording: what came into its files, and what did not."""
+
+    version: Literal[1] = 1
+    software: str
+    start_ns: int | None = None  # of receiving the first message, None if there is none
+    stop_ns: int | None = None  # of receiving the last message
+    topics: tuple[TopicEntry, ...] = ()
+    sets: tuple[SetEntry, ...] = ()
+    dropped: dict[str, int] = {}  # topic -> messages received and not recorded
+    dropped_sets: int = 0
+    calibration: Calibration | None = None
+    complete: bool = False  # the recording was ended; what is said here is final
+    error: str | None = None  # why it ended by itself
+
+    @classmethod
+    def read(cls, bag: Path) -> Manifest:
+        """The manifest of a bag's folder. Raises BagError where it is missing or damaged."""
+        path = bag / MANIFEST
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BagError(f"{path}: cannot be read: {error.strerror}; only recordings of `collect` have one") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BagError(f"{path}: is no manifest of a recording: {where} {first['msg']}") from None
+
+    def write(self, bag: Path) -> None:
+        """Write it to the bag's folder, whole or not at all. Raises OSError."""
+        with replacing(bag / MANIFEST) as partial:
+            partial.write_text(self.model_dump_json(indent=None) + "\n", encoding="utf-8")
+
+
+def software() -> str:
+    """Name and version of this program."""
+    try:
+        return f"twodpass {version('twodpass')}"
+    except PackageNotFoundError:
+        from twodpass_core import __version__
+
+        return f"twodpass {__version__}"

@@ -1,0 +1,144 @@
+"""Chunks into the files of a bag: when a file is full the next begins, and the bag is readable at every moment."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+
+import yaml
+from mcap.records import Channel, Message, Schema
+
+from twodpass_core.errors import ConfigError, DiskFullError
+from twodpass_core.recording.bag_metadata import StoredFile, describe, write_metadata
+from twodpass_core.recording.manifest import software
+from twodpass_core.recording.mcap_chunk import pack
+from twodpass_core.recording.mcap_file import McapFile
+from twodpass_core.recording.topics import RecordedMessage
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """How a bag is written. Raises ConfigError for settings out of range."""
+
+    split_bytes: int = 2**30  # begin another file when one is this large; 0: never
+    split_seconds: float = 0.0  # or when it covers this time; 0: never
+    chunk_bytes: int = 4 * 2**20  # write when this much has come together: a power loss costs the last chunk
+    chunk_seconds: float = 1.0  # or when the oldest message has waited this long
+    queue_bytes: int = 256 * 2**20  # hold at most this in memory; what comes beyond it is dropped and counted
+    min_free_bytes: int = 2**30  # end the recording rather than leave less of the disk
+    compression_level: int = 1  # of Zstandard
+
+    def __post_init__(self) -> None:
+        for name in ("split_bytes", "split_seconds", "min_free_bytes"):
+            self._require(name, getattr(self, name) >= 0 and isfinite(getattr(self, name)), "0 or more")
+        for name in ("chunk_bytes", "chunk_seconds", "queue_bytes"):
+            self._require(name, getattr(self, name) > 0 and isfinite(getattr(self, name)), "more than 0")
+        self._require("compression_level", -5 <= self.compression_level <= 19, "from -5 to 19")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} must be {what}, not {getattr(self, name)}")
+
+
+class SplitRecorder:
+    """Writes the files of one bag, one after the other. Errors of the disk are OSError or DiskFullError.
+
+    metadata.yaml names the files that are finished.
+    """
+
+    def __init__(self, folder: Path, settings: WriterSettings) -> None:
+        self._folder, self._settings = folder, settings
+        self._finished: list[StoredFile] = []
+        self._repeated: dict[str, list[RecordedMessage]] = {}
+        self._schemas: dict[str, int] = {}  # type -> id in the current file
+        self._channels: dict[str, int] = {}  # topic -> id in the current file
+        self._check_space(0)
+        self._file: McapFile | None = self._begin()
+        write_metadata(folder, ())
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """All files, as far as they are written."""
+        current = () if self._file is None else (StoredFile.of(self._file),)
+        return (*self._finished, *current)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the current file has come to its end."""
+        file, settings = self._file, self._settings
+        if file is None or file.first_ns is None or file.last_ns is None:
+            return False
+        return bool(
+            (settings.split_bytes and file.size >= settings.split_bytes)
+            or (settings.split_seconds and file.last_ns - file.first_ns >= settings.split_seconds * 1e9)
+        )
+
+    def append(self, messages: Sequence[RecordedMessage], notes: Mapping[str, Mapping[str, str]]) -> None:
+        """Write messages as one chunk, with notes about it, to the current file or a new one."""
+        self._check_space(sum(len(message.data) for message in messages))
+        if self._file is None:
+            self._file = self._begin()
+        repeated = () if self._file.counts else self._repetition(messages)
+        self._file.append(pack(self._records((*repeated, *messages)), self._settings.compression_level), notes)
+        for message in messages:
+            self._remember(message)
+
+    def finish(self) -> None:
+        """End the current file, if any."""
+        if self._file is None:
+            return
+        stored = StoredFile.of(self._file)
+        # As rosbag2 does it: says of which version the topics' QoS is, where the file is opened without the folder.
+        self._file.note("rosbag2", {"serialized_metadata": yaml.safe_dump(describe([stored]), sort_keys=False)})
+        self._file.finish()
+        self._file = None
+        self._finished.append(stored)
+        write_metadata(self._folder, self._finished)
+
+    def _begin(self) -> McapFile:
+        self._schemas, self._channels = {}, {}
+        return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", software())
+
+    def _check_space(self, wanted: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free - wanted < self._settings.min_free_bytes:
+            raise DiskFullError(
+                f"{self._folder}: the disk has {free / 1e6:.0f} MB left, and {self._settings.min_free_bytes / 1e6:.0f} "
+                "MB are to stay free: make room, or lower min_free_bytes"
+            )
+
+    def _records(self, messages: Sequence[RecordedMessage]) -> Iterator[Schema | Channel | Message]:
+        """Messages; before a topic's first one in the file, what describes it."""
+        for message in messages:
+            topic, time = message.topic, message.log_time_ns
+            if topic.type not in self._schemas:
+                self._schemas[topic.type] = len(self._schemas) + 1
+                yield Schema(self._schemas[topic.type], topic.definition.encode(), "ros2msg", topic.type)
+            if topic.name not in self._channels:
+                self._channels[topic.name] = len(self._channels) + 1
+                qos = {"offered_qos_profiles": topic.qos}
+                yield Channel(self._channels[topic.name], topic.name, "cdr", qos, self._schemas[topic.type])
+            yield Message(self._channels[topic.name], time, message.data, time, 0)
+
+    def _remember(self, message: RecordedMessage) -> None:
+        if not message.topic.is_repeated:
+            return
+        kept = self._repeated.setdefault(message.topic.name, [])
+        if not message.topic.is_static:
+            kept.clear()
+        if all(message.data != other.data for other in kept):
+            kept.append(message)
+
+    def _repetition(self, messages: Sequence[RecordedMessage]) -> Sequence[RecordedMessage]:
+        """What earlier files hold and this one needs too, as of the time of its first message."""
+        start_ns = min(message.log_time_ns for message in messages)
+        present = {message.topic.name for message in messages}
+        return [
+            replace(message, log_time_ns=start_ns)
+            for kept in self._repeated.values()
+            for message in kept
+            if message.topic.is_static or message.topic.name not in present
+        ]
