@@ -17,6 +17,7 @@ from training_data import Blobs, tiny_config
 
 from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
+from twodpass_core.data.mixture import AllFrames
 from twodpass_core.errors import ConfigError, TrainingError, WeightsError
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmenter
@@ -264,7 +265,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def batches(share: Share, seen: int = 0, frames: int = 11) -> list[list[tuple[int, int]]]:
-    return [[tuple(key) for key in batch] for batch in TrainingBatches(frames, 2, 7, share, lambda: seen)]  # type: ignore[misc]
+    return [[tuple(key) for key in batch] for batch in TrainingBatches(AllFrames(frames), 2, 7, share, lambda: seen)]  # type: ignore[misc]
 
 
 def test_no_frame_comes_twice_in_an_epoch() -> None:

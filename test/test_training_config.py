@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twodpass_core.cli import app
+from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.losses import inverse_frequency_weights
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig, dump_config, known_keys, load_config
@@ -72,6 +73,7 @@ def test_overrides() -> None:
     config = load_config(None, overrides)
     assert config.optimiser.learning_rate == 0.1
     assert config.student.scales == (2, 4)
+    assert isinstance(config.data.train, SourceConfig)
     assert config.data.train.root == Path("/data")
     assert config.data.validation is None
     assert config.optimiser.momentum == OptimiserSettings().momentum
@@ -114,7 +116,7 @@ def test_every_setting_is_printed() -> None:
     assert "epochs: 3" in result.output
     assert "devices: 2" in result.output
     missing = [key for key in known_keys() if f"{key.split('.')[-1]}:" not in result.output]
-    assert all(key.startswith("data.validation.") for key in missing)
+    assert all(key.startswith("data.validation.") or key == "data.train.share" for key in missing)
 
 
 def test_the_command_says_what_is_missing() -> None:

@@ -15,6 +15,7 @@ from training_data import Blobs
 from two_processes import FRAMES, VALIDATION_FRAMES, make_config
 
 from twodpass_core.data.batch import TrainingSet, collate
+from twodpass_core.data.mixture import AllFrames
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.loader import Share, TrainingBatches
@@ -68,7 +69,7 @@ def test_the_gradient_is_the_mean_of_the_halves(ranks: Ranks, tmp_path: Path) ->
         seed_everything(config.seed, verbose=False)
         source = Blobs(FRAMES)
         network = TrainingNetwork(config, source.class_map, source.grid)
-        (keys, *_) = TrainingBatches(FRAMES, 1, config.seed, Share(rank, 2), lambda: 0)
+        (keys, *_) = TrainingBatches(AllFrames(FRAMES), 1, config.seed, Share(rank, 2), lambda: 0)
         samples = TrainingSet(source, config.augmentation, config.seed)
         network(collate([samples[key] for key in keys])).total.backward()
         halves.append({f"network.{name}": value.grad for name, value in network.named_parameters()})

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.mixture import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError
 from twodpass_core.evaluation.evaluate import check_classes, evaluate
@@ -26,14 +27,22 @@ from twodpass_core.training.config import load_config
 
 
 def evaluation_source(data: Path, kind: str, split: str) -> FrameSource:
-    """The frames in a folder, or those that a training's settings validate on; never with images."""
+    """The labelled frames in a folder, or those that a training's settings validate on; never with images."""
+    return open_evaluation(_settings(data, kind, split))
+
+
+def submission_source(data: Path, kind: str, split: str) -> FrameSource:
+    """All frames, as `evaluation_source` finds them."""
+    return open_source(_settings(data, kind, split).model_copy(update={"cameras": ()}))
+
+
+def _settings(data: Path, kind: str, split: str) -> SourceConfig:
     if data.suffix in (".yaml", ".yml"):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
-    else:
-        settings = SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
-    return open_source(settings.model_copy(update={"cameras": ()}))
+        return settings
+    return SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
 
 
 def run_evaluation(

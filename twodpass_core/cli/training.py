@@ -139,10 +139,10 @@ def submit(
 
     require_packages("evaluation")
 
-    from twodpass_core.cli.evaluating import evaluation_source, run_submission
+    from twodpass_core.cli.evaluating import run_submission, submission_source
     from twodpass_core.segmenter import Segmenter
 
-    source = evaluation_source(data, kind.value, split)
+    source = submission_source(data, kind.value, split)
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     run_submission(segmenter, source, out, split=split, votes=votes)
 

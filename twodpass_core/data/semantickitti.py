@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from twodpass_core.camera import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
@@ -40,6 +43,7 @@ class SemanticKitti:
         *,
         sequences: Sequence[str] | None = None,
         cameras: Sequence[str] = ("image_2",),
+        partly_labelled: bool = False,
     ) -> None:
         """Find the files, reading no points.
 
@@ -48,6 +52,7 @@ class SemanticKitti:
             split: train, val, trainval or test; test has no labels.
             sequences: these instead of the split's.
             cameras: image folders to use where they are there: image_2, image_3.
+            partly_labelled: labels may be missing for some scans.
 
         Raises:
             ConfigError: unknown split or camera, or sequences chosen where root is one.
@@ -65,13 +70,18 @@ class SemanticKitti:
         else:
             folders = [root / "sequences" / name for name in sequences or SPLITS[split]]
         self.class_map = ClassMap.load("semantickitti")
-        opened = [_open_sequence(folder, split != "test", cameras) for folder in folders]
+        opened = [_open_sequence(folder, split != "test", partly_labelled, cameras) for folder in folders]
         self._scans = [(sequence, stem) for sequence in opened for stem in sequence.stems]
 
     @property
     def ids(self) -> Sequence[str]:
         """NN/NNNNNN: sequence and scan."""
         return [f"{sequence.name}/{stem}" for sequence, stem in self._scans]
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(frames,) which have labels."""
+        return np.array([stem in sequence.labelled for sequence, stem in self._scans])
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -80,7 +90,7 @@ class SemanticKitti:
         sequence, stem = self._scans[index]
         points = read_scan(sequence.folder / "velodyne" / f"{stem}.bin", KITTI_COLUMNS)
         labels, instances = None, None
-        if sequence.labelled:
+        if stem in sequence.labelled:
             path = sequence.folder / "labels" / f"{stem}.label"
             labels, instances = read_labels(path, len(points), self.class_map)
         return Frame(
@@ -98,7 +108,7 @@ class SemanticKitti:
 class _Sequence:
     folder: Path
     stems: tuple[str, ...]
-    labelled: bool
+    labelled: frozenset[str]  # stems
     cameras: Mapping[str, tuple[Floats, RigidTransform]]  # image folder -> K, camera_from_lidar
     camera0_from_lidar: RigidTransform | None
     poses: Floats | None  # (scans, 12), camera 0 of each scan in that of the first
@@ -127,16 +137,18 @@ class _Sequence:
         return None if self.times is None else round(float(self.times[int(stem), 0]) * 1e9)
 
 
-def _open_sequence(folder: Path, labelled: bool, cameras: Sequence[str]) -> _Sequence:
+def _open_sequence(folder: Path, with_labels: bool, partly_labelled: bool, cameras: Sequence[str]) -> _Sequence:
     stems = _stems(folder / "velodyne", ".bin")
     if not stems:
         raise ScanError(f"{folder / 'velodyne'}: no scans (.bin) there; root must hold sequences/NN/velodyne")
-    if labelled:
-        unlabelled = sorted(set(stems) - set(_stems(folder / "labels", ".label")))
-        if unlabelled:
+    labelled: frozenset[str] = frozenset()
+    if with_labels:
+        labelled = frozenset(_stems(folder / "labels", ".label"))
+        unlabelled = sorted(set(stems) - labelled)
+        if unlabelled and not partly_labelled:
             raise ScanError(
                 f"{folder / 'labels' / (unlabelled[0] + '.label')}: is missing, as are labels of {len(unlabelled) - 1} "
-                "other scans; split test does without"
+                "other scans; split test does without, and `unlabelled` set to skip or keep allows it"
             )
     found = [name for name in cameras if (folder / name).is_dir()]
     calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)

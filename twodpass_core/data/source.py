@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
+from twodpass_core.data.labelled import Unlabelled
 from twodpass_core.data.nuscenes import NuScenes
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
@@ -32,6 +33,10 @@ class SourceConfig(BaseModel):
     cameras: tuple[str, ...] | None = Field(
         None, description="these instead of the source's usual ones; []: LiDAR only"
     )
+    unlabelled: Unlabelled = Field(
+        "refuse",
+        description="frames without labels: refuse; skip; or keep, to learn from their images (evaluation skips them)",
+    )
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="simulation: which streets")
 
     @model_validator(mode="after")
@@ -39,6 +44,12 @@ class SourceConfig(BaseModel):
         if self.sequences is not None and self.kind != "semantickitti":
             raise ValueError(f"sequences are for semantickitti, not for {self.kind}")
         return self
+
+
+class MixedSource(SourceConfig):
+    """One of several sources that are trained on together."""
+
+    share: float = Field(1.0, gt=0, allow_inf_nan=False, description="of the frames trained on, against the others'")
 
 
 def open_source(config: SourceConfig) -> FrameSource:
@@ -50,7 +61,13 @@ def open_source(config: SourceConfig) -> FrameSource:
     """
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
     if config.kind == "semantickitti":
-        return SemanticKitti(config.root, config.split, sequences=config.sequences, **cameras)
+        return SemanticKitti(
+            config.root,
+            config.split,
+            sequences=config.sequences,
+            partly_labelled=config.unlabelled != "refuse",
+            **cameras,
+        )
     if config.kind == "nuscenes":
         return NuScenes(config.root, config.split, **cameras)
     if config.kind == "simulation":

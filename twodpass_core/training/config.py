@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, ValidationError
 
 from twodpass_core.data.augment import AugmentationConfig
-from twodpass_core.data.source import SourceConfig
+from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.weights import describe_problems
@@ -23,10 +23,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+ONE, SEVERAL = "(one source)", "(list of sources)"
+TrainingSources = Annotated[
+    Annotated[SourceConfig, Tag(ONE)] | Annotated[tuple[MixedSource, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(lambda given: SEVERAL if isinstance(given, list | tuple) else ONE),
+]
+
+
 class DataSettings(Section):
     """Where frames come from and how they are put together."""
 
-    train: SourceConfig = Field(default_factory=SourceConfig, description="what is learned from")
+    train: TrainingSources = Field(
+        default_factory=SourceConfig, description="what is learned from; a list of sources is mixed by their share"
+    )
     validation: SourceConfig | None = Field(None, description="what is validated on after epochs; null: nothing")
     batch_size: PositiveInt = Field(8, description="scans per optimiser step, over all devices together")
     workers: int = Field(4, ge=0, description="processes that load data, per device; 0: none of its own")
@@ -128,7 +137,8 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingCon
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {describe_problems(error)}") from error
+        problems = describe_problems(error).replace(f".{ONE}", "").replace(f".{SEVERAL}", "")
+        raise ConfigError(f"{origin}: {problems}") from error
 
 
 def dump_config(config: TrainingConfig) -> str:
@@ -164,13 +174,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _put(settings: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    *groups, last = keys
-    for group in groups:
-        inner = settings.get(group)
-        if not isinstance(inner, dict):
-            inner = settings[group] = {}
-        settings = inner
-    settings[last] = value
+    first, *rest = keys
+    if not rest:
+        settings[first] = value
+        return
+    inner = settings.get(first)
+    if isinstance(inner, list) and rest[0].isdecimal():  # data.train.0.share
+        position = int(rest.pop(0))
+        if position >= len(inner) or not rest:
+            raise ConfigError(f"--set {first}.{position}: the list has {len(inner)} entries, set a key of one of them")
+        first, settings, inner = str(position), {str(position): inner[position]}, inner[position]
+    if not isinstance(inner, dict):
+        inner = settings[first] = {}
+    _put(inner, rest, value)
 
 
 def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
@@ -188,5 +204,7 @@ def _keys(settings: Mapping[str, Any], known: set[str], prefix: str = "") -> Ite
     for name, value in settings.items():
         key = f"{prefix}{name}"
         yield key
-        if isinstance(value, dict) and any(other.startswith(f"{key}.") for other in known):
-            yield from _keys(value, known, f"{key}.")
+        if any(other.startswith(f"{key}.") for other in known):
+            for entry in value if isinstance(value, list) else [value]:
+                if isinstance(entry, dict):
+                    yield from _keys(entry, known, f"{key}.")

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from twodpass_core.data.batch import Batch, SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.mixture import EpochOrder, epoch_order
 from twodpass_core.data.sample import TrainingSample
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.config import TrainingConfig
@@ -37,23 +38,23 @@ class TrainingBatches(Sampler[list[SampleKey]]):
     """
 
     def __init__(
-        self, num_frames: int, batch_size: int, seed: int, share: Share, batches_seen: Callable[[], int]
+        self, order: EpochOrder, batch_size: int, seed: int, share: Share, batches_seen: Callable[[], int]
     ) -> None:
         """`batch_size` is this process's; `batches_seen` tells how many this process has seen in the whole training."""
-        if num_frames < share.processes:
-            raise ConfigError(f"{num_frames} frames are too few to train on with {share.processes} processes")
-        self.num_frames, self.batch_size, self.seed = num_frames, batch_size, seed
+        if len(order) < share.processes:
+            raise ConfigError(f"{len(order)} frames are too few to train on with {share.processes} processes")
+        self.order, self.batch_size, self.seed = order, batch_size, seed
         self.share, self.batches_seen = share, batches_seen
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller."""
-        return math.ceil(self.num_frames // self.share.processes / self.batch_size)
+        return math.ceil(len(self.order) // self.share.processes / self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """The rest of the epoch."""
         epoch, first = divmod(self.batches_seen(), len(self))
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_frames)
-        each = self.num_frames // self.share.processes
+        order = self.order.draw(np.random.default_rng([self.seed, epoch]))
+        each = len(order) // self.share.processes
         mine = order[self.share.rank * each :][:each].tolist()
         for begin in range(first * self.batch_size, each, self.batch_size):
             yield [SampleKey(epoch, index) for index in mine[begin : begin + self.batch_size]]
@@ -96,7 +97,8 @@ class TrainingData(LightningDataModule):
                 f"data.batch_size {self.config.data.batch_size} cannot be divided evenly over {share.processes} "
                 f"processes and {accumulate} parts (optimiser.accumulate): choose a multiple of their product"
             )
-        return TrainingBatches(len(self.training), each, self.config.seed, share, self._batches_seen)
+        order = epoch_order(self.training.source)
+        return TrainingBatches(order, each, self.config.seed, share, self._batches_seen)
 
     def _batches_seen(self) -> int:
         """By this process since the training began, runs before a resumption included."""

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
-from twodpass_core.data.source import open_source
+from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.folder import RunFolder
@@ -51,9 +51,9 @@ def train(
         TrainingError: the training diverged.
         SystemExit: a signal stopped it; the run can be resumed.
     """
-    training = training or open_source(config.data.train)
+    training = training or open_training(config.data.train)
     if validation is None and config.data.validation is not None:
-        validation = open_source(config.data.validation.model_copy(update={"cameras": ()}))
+        validation = open_evaluation(config.data.validation)
     folder = RunFolder(config.run)
     if _is_first_process():
         folder.open(config, resume=resume)
@@ -89,7 +89,7 @@ def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSou
         class_map=source.class_map,
         intensity_max=source.intensity_max,
         trained=True,
-        origin=f"trained on {len(source)} frames of {type(source).__name__}, {method}{begun}, run {config.run.name}",
+        origin=f"trained on {describe(source)}, {method}{begun}, run {config.run.name}",
         licence=config.licence,
     )
 

@@ -1,0 +1,275 @@
+"""Partly labelled sources, and several sources trained on together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_training import STATE, Interrupting, assert_same, load
+from training_data import Blobs, tiny_config
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.batch import TrainingSet, collate
+from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.labelled import for_evaluation, for_training, labelled_frames
+from twodpass_core.data.mixture import AllFrames, FramesByShare, Mixture, describe, epoch_order, open_training
+from twodpass_core.data.semantickitti import SemanticKitti
+from twodpass_core.data.source import SourceConfig
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.training.config import dump_config, load_config
+from twodpass_core.training.loader import Share, TrainingBatches
+from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.run import train
+from twodpass_core.weights import read_card
+
+
+class PartlyLabelled(Blobs):
+    """Only some frames have labels."""
+
+    def __init__(self, frames: int, with_labels: Sequence[int], seed: int = 0) -> None:
+        super().__init__(frames, seed)
+        self.with_labels = with_labels
+
+    @property
+    def labelled(self) -> np.ndarray:
+        return np.isin(np.arange(self.frames), self.with_labels)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = super().__getitem__(index)
+        return frame if index in self.with_labels else replace(frame, labels=None)
+
+
+# --- Frames without labels ----------------------------------------------------------------------------------------
+
+
+def test_unlabelled_frames_are_refused_by_default_with_their_number() -> None:
+    source = PartlyLabelled(4, [1, 3])
+    for chosen in (for_training, for_evaluation):
+        with pytest.raises(ConfigError, match=r"2 of the 4 frames .* have no labels, 00/000000 .* skip"):
+            chosen(source, "refuse")
+
+
+def test_skipped_ones_are_not_there() -> None:
+    for chosen in (for_training(PartlyLabelled(4, [1, 3]), "skip"), for_evaluation(PartlyLabelled(4, [1, 3]), "keep")):
+        assert list(chosen.ids) == ["00/000001", "00/000003"]
+        assert [chosen[index].id for index in range(len(chosen))] == chosen.ids
+        assert (chosen.class_map, chosen.grid, chosen.intensity_max) == (Blobs.class_map, Blobs.grid, 1.0)
+
+
+def test_kept_ones_are_ignored_everywhere() -> None:
+    source = PartlyLabelled(3, [1])
+    kept = for_training(source, "keep")
+    assert list(kept.ids) == source.ids
+    labels = [kept[index].labels for index in range(3)]
+    assert all(part is not None and part.dtype == np.uint8 for part in labels)
+    assert [bool(np.any(part)) for part in labels] == [False, True, False]
+    assert np.array_equal(labels[1], source[1].labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unlabelled", ["refuse", "skip", "keep"])
+def test_no_labels_at_all_are_refused(unlabelled: str) -> None:
+    for chosen in (for_training, for_evaluation):
+        with pytest.raises(ConfigError, match="labels"):
+            chosen(PartlyLabelled(2, []), unlabelled)  # type: ignore[arg-type]
+
+
+def test_a_source_that_is_labelled_is_as_it_was() -> None:
+    source = Blobs(2)
+    assert for_training(source, "refuse") is for_training(source, "skip") is for_evaluation(source, "keep") is source
+    assert labelled_frames(source).tolist() == [True, True]
+
+
+def losses(source: FrameSource, kl_weight: float) -> tuple[float, float, torch.Tensor]:
+    """The student's own loss, the whole loss, and a gradient of the student, of one batch."""
+    config = tiny_config(Path("unused"), distillation={"kind": "msfskd", "kl_weight": kl_weight})
+    torch.manual_seed(0)
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    batches = TrainingBatches(AllFrames(len(source)), len(source), 0, Share(), lambda: 0)
+    samples = TrainingSet(source, config.augmentation)
+    terms = network(collate([samples[key] for key in next(iter(batches))]))
+    terms.total.backward()
+    gradient = next(parameter.grad for parameter in network.student.parameters() if parameter.grad is not None)
+    return terms.student.total.item(), terms.total.item(), gradient
+
+
+def test_frames_without_labels_teach_by_their_images_alone() -> None:
+    student, total, gradient = losses(for_training(PartlyLabelled(3, [2]), "keep"), kl_weight=1.0)
+    assert student > 0
+    unlabelled = Mixture([for_training(PartlyLabelled(3, [2]), "keep")], [1])
+    unlabelled.sources[0].source.with_labels = []  # type: ignore[attr-defined]
+    student, total, gradient = losses(unlabelled, kl_weight=1.0)
+    assert student == 0
+    assert total > 0
+    assert bool(gradient.abs().sum() > 0)
+    assert losses(unlabelled, kl_weight=0.0)[1] == 0
+
+
+def test_training_on_partly_labelled_frames(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=2, distillation={"kind": "msfskd"})
+    source = PartlyLabelled(4, [0])
+    weights = train(config, training=for_training(source, "keep"), validation=for_evaluation(source, "skip"))
+    assert all(tensor.isfinite().all() for tensor in load(config.run)["state_dict"].values())
+    assert "4 frames of PartlyLabelled (1 labelled)" in read_card(weights).origin
+
+
+def test_training_on_what_has_no_labels_still_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="has no labels to train on"):
+        train(tiny_config(tmp_path / "run", epochs=1), training=PartlyLabelled(2, [0]))
+
+
+def write_sequence(folder: Path, labelled: Sequence[int], scans: int = 3) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("velodyne", "labels"):
+        (folder / name).mkdir(parents=True)
+    for scan in range(scans):
+        rng.uniform(0, 10, (20, 4)).astype("<f4").tofile(folder / f"velodyne/{scan:06d}.bin")
+        if scan in labelled:
+            np.full(20, 40, "<u4").tofile(folder / f"labels/{scan:06d}.label")
+
+
+def test_a_sequence_in_semantickittis_layout_may_be_partly_labelled(tmp_path: Path) -> None:
+    write_sequence(tmp_path, [1])
+    with pytest.raises(ScanError, match=r"000000\.label: is missing"):
+        SemanticKitti(tmp_path)
+    skipped, kept = (
+        open_training(SourceConfig.model_validate({"root": tmp_path, "unlabelled": unlabelled}))
+        for unlabelled in ("skip", "keep")
+    )
+    assert [frame_id.split("/")[1] for frame_id in skipped.ids] == ["000001"]
+    assert [int(np.sum(kept[index].labels != 0)) for index in range(3)] == [0, 20, 0]
+    with pytest.raises(ConfigError, match="3 of the 3 frames of SemanticKitti have no labels"):
+        open_training(SourceConfig.model_validate({"root": tmp_path, "split": "test"}))
+
+
+# --- Several sources ----------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.floats(0.01, 10)), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_an_epoch_has_each_source_by_its_share_and_no_frame_twice(sources: list[tuple[int, float]], seed: int) -> None:
+    sizes, shares = zip(*sources, strict=True)
+    order = FramesByShare(sizes, shares)
+    drawn = order.draw(np.random.default_rng(seed))
+    assert len(set(drawn.tolist())) == len(drawn) == len(order)
+    bounds = np.cumsum([0, *sizes])
+    counts = np.histogram(drawn, bounds)[0]
+    assert counts.tolist() == list(order.counts)
+    assert any(count == size for count, size in zip(counts, sizes, strict=True))
+    wanted = np.array(shares) / sum(shares) * min(np.array(sizes) * sum(shares) / np.array(shares))
+    assert np.all(np.abs(counts - wanted) <= 1)
+
+
+def test_the_larger_source_gives_another_part_to_each_epoch() -> None:
+    order = FramesByShare([10, 1000], [1, 1])
+    epochs = [set(order.draw(np.random.default_rng(epoch))) for epoch in range(2)]
+    assert all(set(range(10)) <= epoch and len(epoch) == 20 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_one_source_keeps_its_order() -> None:
+    """That of trainings that have begun before there were mixtures."""
+    drawn = epoch_order(Blobs(7)).draw(np.random.default_rng([3, 1]))
+    assert drawn.tolist() == np.random.default_rng([3, 1]).permutation(7).tolist()
+
+
+def test_frames_of_a_mixture_are_those_of_its_sources() -> None:
+    mixture = Mixture([Blobs(2), Blobs(3, seed=5)], [1, 2])
+    assert len(mixture) == len(mixture.ids) == len(set(mixture.ids)) == 5
+    assert mixture.ids[3] == "1/00/000001"
+    assert np.array_equal(mixture[3].points, Blobs(3, seed=5)[1].points)
+    with pytest.raises(IndexError):
+        mixture[5]
+    assert describe(mixture) == "2 frames of Blobs and 3 frames of Blobs"
+
+
+def test_what_does_not_mix_is_refused() -> None:
+    other = Blobs(2)
+    other.intensity_max = 255.0
+    with pytest.raises(ConfigError, match=r"full scales of intensity differ: 1\.0 and 255\.0"):
+        Mixture([Blobs(2), other], [1, 1])
+    foreign = Blobs(2)
+    foreign.class_map = ClassMap.load("nuscenes")
+    with pytest.raises(ConfigError, match=r"sources 0 and 1 .* classes differ"):
+        Mixture([Blobs(2), foreign], [1, 1])
+    with pytest.raises(ConfigError, match=r"source 1 .* has no frames"):
+        Mixture([Blobs(2), Blobs(0)], [1, 1])
+
+
+def test_a_resumed_training_on_a_mixture_is_bitwise_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, parts = (tiny_config(tmp_path / name) for name in ("whole", "parts"))
+
+    def mixed(own: Blobs) -> Mixture:
+        return Mixture([own, Blobs(20, seed=3)], [2, 1])
+
+    train(whole, training=mixed(Blobs(6)))
+    with pytest.raises(SystemExit):
+        train(parts, training=mixed(Interrupting(6, at=8, number=signal.SIGTERM)))
+    assert 1 <= load(parts.run)["global_step"] < 10
+    train(parts, training=mixed(Blobs(6)), resume=True)
+    one, other = load(whole.run), load(parts.run)
+    assert one["global_step"] == 10  # 6 + 3 frames an epoch, batches of 2, 2 epochs
+    assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
+
+
+def test_processes_share_a_mixture() -> None:
+    order = FramesByShare([6, 20], [2, 1])
+    shares = [TrainingBatches(order, 2, 7, Share(rank, 2), lambda: 0) for rank in range(2)]
+    seen = [key.frame for share in shares for batch in share for key in batch]
+    assert len(set(seen)) == len(seen) == 8
+
+
+# --- Settings -----------------------------------------------------------------------------------------------------
+
+MIXED = """
+data:
+  train:
+    - {root: own, unlabelled: keep, share: 0.7}
+    - {kind: simulation, share: 0.3}
+"""
+
+
+def test_a_list_of_sources_is_read_overridden_and_written(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.yaml"
+    path.write_text(MIXED)
+    config = load_config(path, ["data.train.1.simulation.streets=3", "data.train.0.share=2"])
+    assert isinstance(config.data.train, tuple)
+    own, old = config.data.train
+    assert (own.root, own.unlabelled, own.share) == (Path("own"), "keep", 2)
+    assert (old.kind, old.simulation.streets, old.share) == ("simulation", 3, 0.3)
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_settings_of_one_source_are_those_of_before() -> None:
+    """A run that was begun by an earlier version goes on."""
+    section = load_config(None, ["data.train.root=x"]).data.train
+    assert isinstance(section, SourceConfig)
+    assert (section.root, section.unlabelled) == (Path("x"), "refuse")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.train.0.shrae=1", r"unknown key data\.train\.shrae: did you mean data\.train\.share\?"),
+        ("data.train.0.share=0", r"settings: data\.train\.0\.share: Input should be greater than 0"),
+        ("data.train.0.share=.inf", r"data\.train\.0\.share: Input should be a finite number"),
+        ("data.train.2.share=1", r"--set train\.2: the list has 2 entries"),
+        ("data.train=[]", r"data\.train: Tuple should have at least 1 item"),
+        ("data.train={share: 1}", r"data\.train\.share: Extra inputs are not permitted"),
+        ("data.train={kind: none}", r"data\.train\.kind: Input should be"),
+    ],
+)
+def test_refusals(override: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings"
+    path.write_text(MIXED)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, [override])

@@ -1,0 +1,109 @@
+"""Sources of which only some frames have labels: what training and evaluation make of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.errors import ConfigError
+from twodpass_core.sparse.grid import VoxelGrid
+
+Unlabelled = Literal["refuse", "skip", "keep"]
+"""Frames without labels: refuse says so at once; skip leaves them out; keep trains on them, with every point ignored by
+the losses that need labels, so that only the divergence from the image network teaches (eq. 7).
+"""
+
+
+def labelled_frames(source: FrameSource) -> npt.NDArray[np.bool_]:
+    """(frames,) which have labels, known without reading them. A source without `labelled` has them all."""
+    labelled: Any = getattr(source, "labelled", None)
+    return np.ones(len(source), bool) if labelled is None else np.asarray(labelled, bool)
+
+
+def for_training(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
+    """The frames to train on. Raises ConfigError where there are none, or unlabelled ones that are refused."""
+    labelled = labelled_frames(source)
+    if unlabelled == "keep":
+        if not labelled.any():
+            raise ConfigError(f"none of the {len(source)} frames of {type(source).__name__} has labels to learn from")
+        return UnlabelledIgnored(source)
+    return _labelled_only(source, labelled, unlabelled)
+
+
+def for_evaluation(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
+    """The frames to measure on: only labelled ones. Raises ConfigError as `for_training` does."""
+    return _labelled_only(source, labelled_frames(source), unlabelled)
+
+
+def _labelled_only(source: FrameSource, labelled: npt.NDArray[np.bool_], unlabelled: Unlabelled) -> FrameSource:
+    missing = int((~labelled).sum())
+    if not missing:
+        return source
+    first = source.ids[int(np.argmin(labelled))]
+    found = f"{missing} of the {len(source)} frames of {type(source).__name__} have no labels, {first} among them"
+    if unlabelled == "refuse":
+        raise ConfigError(f"{found}: label them, or set `unlabelled` of this source to skip, or in training to keep")
+    if not labelled.any():
+        raise ConfigError(f"{found}: label some")
+    return LabelledOnly(source, np.flatnonzero(labelled))
+
+
+@dataclass(frozen=True, eq=False)
+class _Within:
+    """Frames of another source, of its classes, volume and unit."""
+
+    source: FrameSource
+
+    @property
+    def class_map(self) -> ClassMap:
+        return self.source.class_map
+
+    @property
+    def grid(self) -> VoxelGrid:
+        return self.source.grid
+
+    @property
+    def intensity_max(self) -> float:
+        return self.source.intensity_max
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledOnly(_Within):
+    """The frames `indices` (M,) of a source."""
+
+    indices: npt.NDArray[np.int64]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        ids = self.source.ids
+        return [ids[index] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.source[int(self.indices[index])]
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledIgnored(_Within):
+    """All frames of a source, those without labels with the ignored class everywhere."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.source.ids
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.source[index]
+        if frame.labels is not None:
+            return frame
+        return replace(frame, labels=np.full(len(frame.points), self.class_map.ignore_id, np.uint8))
