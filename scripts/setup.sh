@@ -124,15 +124,22 @@ elif ! command -v colcon >/dev/null; then
   exit 1
 fi
 
+# PyPI lacks tf2_msgs, the type of /tf: a package of that name with this one message takes its place.
+sources=("$repository" "$repository/scripts/tf2_msgs")
+IFS=: read -ra prefixes <<<"${underlay:-$venv}"
+for prefix in "${prefixes[@]}"; do
+  [[ ! -d $prefix/share/tf2_msgs ]] || sources=("$repository")
+done
+
 # Python files are linked, not copied: the build depends on which there are, not on what they say.
 wanted=$(
-  printf '%s\n' "$underlay"
-  sha256sum CMakeLists.txt package.xml msg/* scripts/nodes/*
+  printf '%s\n' "$underlay" "${sources[@]}"
+  sha256sum CMakeLists.txt cmake/* package.xml msg/* scripts/nodes/* scripts/tf2_msgs/*.* scripts/tf2_msgs/msg/*
   find twodpass_ros twodpass_core launch config -type f ! -name '*.pyc' | sort
 )
 if ! done_already build "$wanted"; then
   run "Building the messages and nodes" colcon --log-base "$venv/ros2/log" build --symlink-install --merge-install \
-    --base-paths "$repository" --build-base "$venv/ros2/build" --install-base "$venv/ros2/install"
+    --base-paths "${sources[@]}" --build-base "$venv/ros2/build" --install-base "$venv/ros2/install"
   mark_done build "$wanted"
 fi
 

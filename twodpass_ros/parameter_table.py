@@ -1,0 +1,93 @@
+"""Parameters of a node as one table, a dataclass: from it they are declared, described, checked and read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+Table = TypeVar("Table")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a parameter means and which values it takes."""
+
+    description: str
+    constraint: str = ""
+    """For people: which values are accepted, where type and range do not say it."""
+    accepts: Callable[[Any], bool] = lambda _: True
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    read_only: bool = False
+    fixed_at_work: bool = False
+    """Read when the node's work begins: a change would silently do nothing until it begins again."""
+
+
+def parameter(default: Any, description: str, **rule: Any) -> Any:
+    """A field of a table: its default and its Rule."""
+    return dataclasses.field(default=default, metadata={"rule": Rule(description, **rule)})
+
+
+def one_of(*choices: str) -> dict[str, Any]:
+    """The part of a rule that takes these values only."""
+    return {"constraint": "one of " + ", ".join(choices), "accepts": choices.__contains__}
+
+
+def rules_of(table: type[Any]) -> dict[str, Rule]:
+    """The rules of a table's fields."""
+    return {field.name: field.metadata["rule"] for field in dataclasses.fields(table)}
+
+
+def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> None:
+    """Declares every field of a table as a parameter and has each change checked.
+
+    `at_work` says why those cannot be changed now that are `fixed_at_work`, and what to do first; "": they can.
+    Raises rclpy's ParameterException when a value given at start is refused.
+    """
+    rules = rules_of(table)
+
+    def check(parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
+        reasons = [reason for parameter in parameters if (reason := _refusal(parameter, rules, at_work()))]
+        return SetParametersResult(successful=not reasons, reason="; ".join(reasons))
+
+    node.add_on_set_parameters_callback(check)
+    for field in dataclasses.fields(table):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        node.declare_parameter(field.name, default, _descriptor(rules[field.name]))
+
+
+def read_table(node: Node, table: type[Table]) -> Table:
+    """The values as they are now."""
+    values = {name: node.get_parameter(name).value for name in rules_of(table)}
+    for name, value in values.items():
+        if not isinstance(value, str | int | float):  # an array
+            values[name] = tuple(value)
+    return table(**values)
+
+
+def _refusal(parameter: Parameter[Any], rules: dict[str, Rule], at_work: str) -> str | None:
+    """Why a value is not taken. Types, ranges and read-only ones are rclpy's to check, from the descriptor."""
+    rule = rules.get(parameter.name)
+    if rule is None or parameter.type_ == Parameter.Type.NOT_SET:
+        return None
+    if not rule.accepts(parameter.value):
+        return f"{parameter.name} must be {rule.constraint}, not {parameter.value!r}"
+    if rule.fixed_at_work and at_work:
+        return f"{parameter.name} {at_work}"
+    return None
+
+
+def _descriptor(rule: Rule) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=rule.description, additional_constraints=rule.constraint, read_only=rule.read_only
+    )
+    if isinstance(rule.minimum, int) and isinstance(rule.maximum, int):
+        descriptor.integer_range = [IntegerRange(from_value=rule.minimum, to_value=rule.maximum, step=1)]
+    elif rule.minimum is not None and rule.maximum is not None:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=rule.minimum, to_value=rule.maximum)]
+    return descriptor
