@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twodpass_core.errors import TransformError
+from twodpass_core.errors import TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.trajectory import camera_from_lidar_across_times
 from twodpass_core.transform_tree import TransformTree, add_transforms
@@ -48,7 +48,7 @@ def test_chains_up_and_down() -> None:
     assert_same(tree.lookup("lidar", "lidar"), RigidTransform.identity())
     assert_same(tree.lookup("base", "/lidar", START_NS + 10**15), BASE_FROM_LIDAR)  # static: at any time
     assert tree.frames == ["base", "camera", "lidar", "mast", "odom"]
-    assert tree.root("camera") == "odom"
+    assert tree.ancestry("/camera") == ["camera", "mast", "base", "odom"]
     assert tree.moves("lidar", "odom")
     assert not tree.moves("lidar", "base")
 
@@ -90,13 +90,23 @@ def test_without_a_time_the_newest_common_one_counts() -> None:
 
 
 def test_outside_the_known_times() -> None:
-    with pytest.raises(TransformError, match=r"'base' in 'odom': known from \d+ to \d+ ns, not at \d+ ns, 0.100 s"):
+    with pytest.raises(TransformTimeError, match=r"'base' in 'odom': known from \d+ to \d+ ns, not at \d+ ns, 0.100 s"):
         vehicle().lookup("odom", "lidar", START_NS - SECOND_NS // 10)
     tolerant = vehicle(tolerance_ns=SECOND_NS // 10)
     assert_same(tolerant.lookup("odom", "base", START_NS - SECOND_NS // 10), odom_from_base(0))
     assert_same(tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10), odom_from_base(2))
     with pytest.raises(TransformError):
         tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10 + 1)
+
+
+def test_recorded_transforms_are_as_those_added_one_by_one() -> None:
+    tree = TransformTree()
+    poses = [odom_from_base(tick / 10) for tick in range(21)]
+    stamps = START_NS + np.arange(21) * SECOND_NS // 10
+    numbers = np.array([[*pose.quaternion(), *pose.translation] for pose in poses])
+    tree.add_recorded("odom", "/base", stamps, numbers)
+    moment = START_NS + SECOND_NS // 7
+    assert_same(tree.lookup("odom", "base", moment), vehicle().lookup("odom", "base", moment))
 
 
 def test_history_is_bounded_and_starts_anew_after_a_jump_back() -> None:

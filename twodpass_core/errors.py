@@ -51,6 +51,10 @@ class TransformError(TwodpassError):
     """A transform between frames that is not known, or not at the time asked for: the message lists the frames."""
 
 
+class TransformTimeError(TransformError):
+    """A moving transform that is not known at the time asked for."""
+
+
 class TrainingError(TwodpassError):
     """A training that cannot go on."""
 

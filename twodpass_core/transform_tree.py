@@ -7,7 +7,10 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from twodpass_core.errors import ConfigError, TransformError
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.errors import ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.trajectory import interpolate
 
@@ -55,14 +58,26 @@ class TransformTree:
             self._static.pop(child, None)
             self._moving.setdefault(child, _Poses()).add(stamp_ns, parent_from_child, self.history_ns)
 
+    def add_recorded(
+        self, parent: str, child: str, stamps_ns: npt.NDArray[np.int64], poses: npt.NDArray[np.float64]
+    ) -> None:
+        """Put all there is of a moving transform: (M,) increasing times and (M, 7) parent_from_child, M > 0.
+
+        A pose is a quaternion w, x, y, z and a translation. Raises TransformError as `add`.
+        """
+        first = RigidTransform.from_quaternion(poses[0, :4], poses[0, 4:])
+        self.add(parent, child, first, int(stamps_ns[0]))
+        self._moving[_name(child)] = _Poses(array("q", stamps_ns.tolist()), array("d", poses.ravel().tolist()))
+
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> RigidTransform:
         """target_from_source at a time; None: the last one at which all transforms between the two are known.
 
         Raises:
-            TransformError: an unknown frame, no connection, or no transform at that time; it lists what there is.
+            TransformError: an unknown frame, or no connection; it lists what there is.
+            TransformTimeError: a transform between the two is not known at that time.
         """
         target, source = _name(target), _name(source)
-        up, down = self._ancestry(target), self._ancestry(source)
+        up, down = self.ancestry(target), self.ancestry(source)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise TransformError(
@@ -80,22 +95,19 @@ class TransformTree:
         """Eq. 2: target_from_source where each is at its own time, and what is between stands still in `fixed`.
 
         Raises:
-            TransformError: as `lookup`.
+            TransformError, TransformTimeError: as `lookup`.
         """
         return self.lookup(target, fixed, target_ns) @ self.lookup(fixed, source, source_ns)
 
     def moves(self, frame: str, ancestor: str) -> bool:
         """Whether a moving transform lies between a frame and one that it hangs in, directly or not."""
-        chain = self._ancestry(_name(frame))
+        chain = self.ancestry(frame)
         ancestor = _name(ancestor)
         return ancestor in chain and any(link in self._moving for link in chain[: chain.index(ancestor)])
 
-    def root(self, frame: str) -> str:
-        """The frame that all others around `frame` hang in. Raises TransformError for an unknown one."""
-        return self._ancestry(_name(frame))[-1]
-
-    def _ancestry(self, frame: str) -> list[str]:
-        """The frame, its parent, and so on to the root."""
+    def ancestry(self, frame: str) -> list[str]:
+        """The frame, its parent, and so on to the root. Raises TransformError for an unknown one, or a circle."""
+        frame = _name(frame)
         if frame not in self._parents and frame not in self._parents.values():
             raise TransformError(f"there is no frame '{frame}'; there are {_listed(self.frames)}")
         chain = [frame]
@@ -115,7 +127,7 @@ class TransformTree:
                 try:
                     step = self._moving[frame].at(stamp_ns, self.tolerance_ns)
                 except ConfigError as error:
-                    raise TransformError(f"'{frame}' in '{self._parents[frame]}': {error}") from None
+                    raise TransformTimeError(f"'{frame}' in '{self._parents[frame]}': {error}") from None
             result = step @ result
         return result
 

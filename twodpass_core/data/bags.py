@@ -93,7 +93,7 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Reader]:
-    """rosbags' reader of a bag, folder or file, that is checked first. Whatever goes wrong inside becomes a `BagError` that names the file."""
+    """rosbags' reader of a bag, checked before. Whatever goes wrong inside becomes a `BagError` that names the file."""
     try:
         source = _checked(path)
         with Reader(source) as reader:

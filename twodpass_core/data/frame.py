@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from twodpass_core.errors import ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import VoxelGrid
 
+ImageLoader: TypeAlias = Callable[[], npt.NDArray[np.uint8]]
+
 
 @dataclass(frozen=True, eq=False)
 class CameraView:
@@ -25,10 +27,15 @@ class CameraView:
     name: str
     camera: CameraModel
     camera_from_lidar: RigidTransform
-    image: Path | npt.NDArray[np.uint8]  # a file, or (H, W, 3) RGB
+    image: Path | npt.NDArray[np.uint8] | ImageLoader  # a file, (H, W, 3) RGB, or what gives that
 
     def load_image(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) RGB. Raises ScanError naming a file that cannot be read, or an image not of the camera's size."""
+        """(H, W, 3) RGB.
+
+        Raises:
+            ScanError: a file that cannot be read, or an image not of the camera's size.
+            BagError, ImageError: an image in a bag that cannot be read.
+        """
         if isinstance(self.image, Path):
             try:
                 with Image.open(self.image) as file:
@@ -36,7 +43,7 @@ class CameraView:
             except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
                 raise ScanError(f"{self.image}: cannot be read as an image: {error}") from error
         else:
-            image = self.image
+            image = self.image if isinstance(self.image, np.ndarray) else self.image()
         if image.shape != (self.camera.height, self.camera.width, 3):
             raise ScanError(
                 f"{self._described()}: is of shape {image.shape}, but its camera is calibrated for "
@@ -45,7 +52,7 @@ class CameraView:
         return image
 
     def _described(self) -> str:
-        return str(self.image) if isinstance(self.image, Path) else f"image of {self.name}"
+        return f"image of {self.name}" if isinstance(self.image, np.ndarray) else str(self.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +85,7 @@ class Frame:
 class FrameSource(Protocol):
     """A sequence of frames of one data set, read one at a time.
 
-    `__getitem__` raises ScanError naming a file that is missing, short or damaged. An image that is not there is no
+    `__getitem__` raises ScanError (bags also BagError) naming what is missing, short or damaged. An image that is not there is no
     error: the frame then lacks that view and is used LiDAR-only, as the paper does where views do not overlap.
     """
 

@@ -1,0 +1,128 @@
+"""Bag indices kept in files beside the bags, so that each bag is read through only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from zipfile import BadZipFile
+
+import numpy as np
+
+from twodpass_core.data.bag_index import BagIndex, RecordedCalibration, RecordedTransforms, TopicIndex
+from twodpass_core.data.bag_scan import scan_bag
+from twodpass_core.data.bags import storage_files
+from twodpass_core.errors import BagError
+from twodpass_core.files import replacing
+
+logger = logging.getLogger(__name__)
+
+FORM: Final = 1  # of the kept file; another one is not read
+ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
+
+
+def open_index(path: Path) -> BagIndex:
+    """The index of a bag, kept from before if the bag's files have not changed since, else made and kept.
+
+    It lies beside the bag as .NAME.twodpass.npz, or in the user's cache folder where that cannot be written to.
+
+    Raises:
+        BagError: the bag is missing, damaged, or stored in a way in which single messages cannot be found again.
+    """
+    if not path.exists():
+        raise BagError(f"{path}: does not exist")
+    state = _state(path)
+    for place in _places(path):
+        if (index := _load(place, path, state)) is not None:
+            return index
+    index = scan_bag(path)
+    for place in _places(path):
+        try:
+            _save(place, index, state)
+            break
+        except OSError as error:
+            logger.debug("%s: cannot be written: %s", place, error)
+    else:
+        logger.warning("%s: its index can be kept nowhere, so the bag is read through every time", path)
+    return index
+
+
+def _places(path: Path) -> Iterator[Path]:
+    whole = path.resolve()
+    yield whole.parent / f".{whole.name}.twodpass.npz"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    yield cache / "twodpass" / f"{hashlib.sha256(str(whole).encode()).hexdigest()[:32]}.npz"
+
+
+def _state(path: Path) -> list[list[str | int]]:
+    """Name, size and time of change of the bag's files."""
+    files = [*storage_files(path), *path.glob("metadata.yaml")] if path.is_dir() else [path]
+    return [[file.name, (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+
+
+def _save(place: Path, index: BagIndex, state: list[list[str | int]]) -> None:
+    head: dict[str, Any] = {"form": FORM, "state": state, "files": index.files, "is_compressed": index.is_compressed}
+    head |= {"everything": index.everything, "topics": [], "calibrations": [], "transforms": []}
+    arrays: dict[str, Any] = {}
+    for number, topic in enumerate(index.topics.values()):
+        entry = asdict(topic)
+        arrays |= {f"topic{number}_{name}": entry.pop(name) for name in ARRAYS}
+        head["topics"].append(entry)
+    for number, (name, calibration) in enumerate(index.calibrations.items()):
+        head["calibrations"].append([name, calibration.frame_id, [len(raw) for raw in calibration.messages]])
+        arrays[f"calibration{number}_stamps_ns"] = calibration.stamps_ns
+        arrays[f"calibration{number}_messages"] = np.frombuffer(b"".join(calibration.messages), np.uint8)
+    for number, moved in enumerate(index.transforms):
+        head["transforms"].append([moved.topic, moved.parent, moved.child, moved.is_static])
+        arrays |= {f"transform{number}_stamps_ns": moved.stamps_ns, f"transform{number}_poses": moved.poses}
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(place) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | None:
+    """None where there is none, or none for the bag as it is now."""
+    try:
+        with np.load(place, allow_pickle=False) as kept:
+            head = json.loads(kept["head"].tobytes())
+            if head["form"] != FORM or head["state"] != state:
+                return None
+            return BagIndex(
+                path=path,
+                files=tuple(head["files"]),
+                is_compressed=head["is_compressed"],
+                topics={entry["topic"]: _topic(kept, number, entry) for number, entry in enumerate(head["topics"])},
+                calibrations={
+                    entry[0]: _calibration(kept, number, *entry[1:])
+                    for number, entry in enumerate(head["calibrations"])
+                },
+                transforms=tuple(_transforms(kept, number, *entry) for number, entry in enumerate(head["transforms"])),
+                everything=tuple(head["everything"]),
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        logger.warning("%s: is damaged and made anew: %s", place, error)
+        return None
+
+
+def _topic(kept: Any, number: int, entry: dict[str, Any]) -> TopicIndex:
+    entry["fields"] = tuple(entry["fields"])
+    return TopicIndex(**entry, **{name: kept[f"topic{number}_{name}"] for name in ARRAYS})
+
+
+def _calibration(kept: Any, number: int, frame_id: str, lengths: list[int]) -> RecordedCalibration:
+    blob, ends = kept[f"calibration{number}_messages"].tobytes(), np.cumsum(lengths)
+    messages = tuple(blob[end - length : end] for end, length in zip(ends, lengths, strict=True))
+    return RecordedCalibration(frame_id, kept[f"calibration{number}_stamps_ns"], messages)
+
+
+def _transforms(kept: Any, number: int, topic: str, parent: str, child: str, is_static: bool) -> RecordedTransforms:
+    stamps_ns, poses = kept[f"transform{number}_stamps_ns"], kept[f"transform{number}_poses"]
+    return RecordedTransforms(topic, parent, child, is_static, stamps_ns, poses)

@@ -1,0 +1,84 @@
+"""What is in a bag: where each cloud and image lies, the calibration of the cameras, and the transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
+IMAGE: Final = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE: Final = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
+TF_MESSAGE: Final = "tf2_msgs/msg/TFMessage"
+ODOMETRY: Final = "nav_msgs/msg/Odometry"
+
+
+@dataclass(frozen=True, eq=False)
+class TopicIndex:
+    """The messages of one topic with clouds or images, in the order of recording."""
+
+    topic: str
+    type: str
+    frame_id: str  # of the first message
+    fields: tuple[str, ...]  # of the first cloud; of images none
+    is_picture: bool  # the first image is a picture, and not depths or the like
+    stamps_ns: Integers  # (M,) of the headers
+    log_ns: Integers  # (M,) when they were recorded
+    file: Integers  # (M,) which of the bag's files they are in
+    nth: Integers  # (M,) of the topic's messages in that file with the same time of recording
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedCalibration:
+    """The CameraInfo messages of one topic that differ from the one before, serialised."""
+
+    frame_id: str
+    stamps_ns: Integers  # (M,)
+    messages: tuple[bytes, ...]  # (M,)
+
+    def at(self, stamp_ns: int) -> bytes:
+        """The one that holds at a time: the last before it, else the first."""
+        return self.messages[max(int(np.searchsorted(self.stamps_ns, stamp_ns, side="right")) - 1, 0)]
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedTransforms:
+    """How one frame stood in another: of /tf_static once, of /tf or of an odometry topic over time."""
+
+    topic: str
+    parent: str
+    child: str
+    is_static: bool
+    stamps_ns: Integers  # (M,)
+    poses: npt.NDArray[np.float64]  # (M, 7) parent_from_child: quaternion w, x, y, z, translation
+
+
+@dataclass(frozen=True, eq=False)
+class BagIndex:
+    """Found by reading a bag once."""
+
+    path: Path
+    files: tuple[str, ...]  # names of the files with the messages
+    is_compressed: bool  # message by message
+    topics: Mapping[str, TopicIndex]
+    calibrations: Mapping[str, RecordedCalibration]
+    transforms: tuple[RecordedTransforms, ...]
+    everything: tuple[str, ...] = field(default=())  # all topics with type and number of messages, for error messages
+
+    def file_paths(self) -> tuple[Path, ...]:
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return tuple(folder / name for name in self.files)
+
+    def of_type(self, *types: str) -> list[TopicIndex]:
+        """The topics of these types that have messages, by name."""
+        return [entry for _, entry in sorted(self.topics.items()) if entry.type in types and len(entry)]

@@ -1,0 +1,72 @@
+"""Single messages of a bag, in any order."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from itertools import islice
+from typing import Any, Final
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from twodpass_core.data.bag_index import BagIndex, TopicIndex
+from twodpass_core.data.bags import unpack
+from twodpass_core.errors import BagError
+
+MAX_OPEN_FILES: Final = 4
+
+
+class BagReader:
+    """Reads messages of an indexed bag. Files are opened when first needed, and in every process anew."""
+
+    def __init__(self, index: BagIndex) -> None:
+        self.path, self._files, self._is_compressed = index.path, index.file_paths(), index.is_compressed
+        self._forget()
+
+    def read(self, topic: TopicIndex, position: int) -> Any:
+        """The deserialised message at a position of a topic. Raises BagError."""
+        file = self._files[int(topic.file[position])]
+        log_ns, nth = int(topic.log_ns[position]), int(topic.nth[position])
+        try:
+            storage = self._open(int(topic.file[position])).storage
+            connections = [c for c in storage.connections if (c.topic, c.msgtype) == (topic.topic, topic.type)]
+            raw = next(islice(storage.messages(connections, log_ns, log_ns + 1), nth, None))[2]
+            return self.deserialise(unpack(raw) if self._is_compressed else raw, topic.type)
+        except StopIteration:
+            raise BagError(f"{file}: has no message of {topic.topic} at {log_ns} ns: it has changed since") from None
+        except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
+            raise BagError(
+                f"{file}: message {position} of {topic.topic} cannot be read: {error or type(error).__name__}"
+            ) from error
+
+    def deserialise(self, raw: bytes, kind: str) -> Any:
+        return self._typestore.deserialize_cdr(raw, kind)
+
+    def close(self) -> None:
+        while self._open_files:
+            self._open_files.popitem()[1].close()
+
+    def _open(self, file: int) -> Reader:
+        if self._process != os.getpid():  # forked: positions in open files are shared with the parent
+            self._forget()
+        if file not in self._open_files:
+            if len(self._open_files) == MAX_OPEN_FILES:
+                self._open_files.popitem(last=False)[1].close()
+            reader = Reader(self._files[file])
+            reader.open()
+            self._open_files[file] = reader
+        self._open_files.move_to_end(file)
+        return self._open_files[file]
+
+    def _forget(self) -> None:
+        self._process = os.getpid()
+        self._open_files: OrderedDict[int, Reader] = OrderedDict()
+        self._typestore = get_typestore(Stores.LATEST)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_files": self._files, "_is_compressed": self._is_compressed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()

@@ -1,0 +1,206 @@
+"""Reads a bag once, from beginning to end, to learn what is in it."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+
+from twodpass_core.data.bag_index import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    ODOMETRY,
+    POINT_CLOUD,
+    TF_MESSAGE,
+    BagIndex,
+    RecordedCalibration,
+    RecordedTransforms,
+    TopicIndex,
+)
+from twodpass_core.data.bags import open_bag, shorten, storages, unpack
+from twodpass_core.data.image_messages import is_picture
+from twodpass_core.errors import BagError
+
+logger = logging.getLogger(__name__)
+
+READ: Final = (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TF_MESSAGE, ODOMETRY)
+MAX_UNCHUNKED_BYTES: Final = 2**28
+TF_STATIC: Final = "tf_static"
+
+
+def scan_bag(path: Path) -> BagIndex:
+    """The index of a bag: a folder, or a single .mcap or .db3 file.
+
+    Raises:
+        BagError: the bag is damaged, or stored in a way in which single messages cannot be found again.
+    """
+    with open_bag(path) as reader:
+        if reader.compression_mode == "file":
+            raise BagError(
+                f"{path}: its files are compressed as a whole, so no single message can be read: unpack them by "
+                "`ros2 bag convert`, or choose compression of the storage (MCAP) or of messages when recording"
+            )
+        logger.info("indexing %s", path)
+        is_compressed = reader.compression_mode == "message"
+        scan = _Scan()
+        counts: Counter[tuple[str, str]] = Counter()
+        for number, storage in enumerate(storages(reader)):
+            _refuse_unchunked(storage, Path(storage.path))
+            for connection in storage.connections:
+                counts[connection.topic, connection.msgtype] += connection.msgcount
+            wanted = [connection for connection in storage.connections if connection.msgtype in READ]
+            for connection, log_ns, raw in storage.messages(wanted) if wanted else ():
+                message = unpack(raw) if is_compressed else raw
+                scan.add(connection.topic, connection.msgtype, number, log_ns, message)
+        return BagIndex(
+            path=path,
+            files=tuple(Path(storage.path).name for storage in storages(reader)),
+            is_compressed=is_compressed,
+            topics={topic: messages.finish() for topic, messages in scan.topics.items()},
+            calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
+            transforms=tuple(poses.finish() for poses in scan.transforms.values()),
+            everything=tuple(f"{topic} ({kind}, {count} messages)" for (topic, kind), count in sorted(counts.items())),
+        )
+
+
+def describe(index: BagIndex) -> str:
+    """All topics of a bag, for an error message."""
+    return shorten(list(index.everything)) or "no topics"
+
+
+def _refuse_unchunked(storage: Any, path: Path) -> None:
+    """A reader would go through all of such a file for each message."""
+    if path.suffix == ".mcap" and not storage.chunks and path.stat().st_size > MAX_UNCHUNKED_BYTES:
+        raise BagError(
+            f"{path}: has no chunks to find messages by: rewrite it by `mcap sort`, or record with a storage preset "
+            "other than fastwrite"
+        )
+
+
+class _Scan:
+    """What has been found so far."""
+
+    def __init__(self) -> None:
+        self.typestore = get_typestore(Stores.LATEST)  # the types read here are the same in every release of ROS 2
+        self.topics: dict[str, _Messages] = {}
+        self.calibrations: dict[str, _Calibrations] = {}
+        self.transforms: dict[tuple[str, str, str], _Poses] = {}
+
+    def add(self, topic: str, kind: str, file: int, log_ns: int, raw: bytes) -> None:
+        if kind in (TF_MESSAGE, ODOMETRY):
+            self._add_transforms(topic, kind, self.typestore.deserialize_cdr(raw, kind))
+            return
+        stamp_ns, frame_id, end = _read_header(raw)
+        if kind == CAMERA_INFO:
+            self.calibrations.setdefault(topic, _Calibrations(frame_id)).add(stamp_ns, raw, end)
+            return
+        if topic not in self.topics:
+            first: Any = self.typestore.deserialize_cdr(raw, kind)
+            fields = tuple(entry.name for entry in first.fields) if kind == POINT_CLOUD else ()
+            self.topics[topic] = _Messages(topic, kind, frame_id, fields, kind != POINT_CLOUD and is_picture(first))
+        elif self.topics[topic].type != kind:
+            raise BagError(f"{topic} is of two types, {self.topics[topic].type} and {kind}")
+        self.topics[topic].add(stamp_ns, log_ns, file)
+
+    def _add_transforms(self, topic: str, kind: str, message: Any) -> None:
+        if kind == ODOMETRY:
+            pose = message.pose.pose
+            entries = [(message.header, message.child_frame_id, pose.orientation, pose.position)]
+        else:
+            entries = [
+                (entry.header, entry.child_frame_id, entry.transform.rotation, entry.transform.translation)
+                for entry in message.transforms
+            ]
+        for header, child, q, t in entries:
+            key = topic, header.frame_id, child
+            if key not in self.transforms:
+                self.transforms[key] = _Poses(*key, kind == TF_MESSAGE and topic.endswith(TF_STATIC))
+            stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
+            self.transforms[key].add(stamp_ns, (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
+
+
+@dataclass
+class _Messages:
+    topic: str
+    type: str
+    frame_id: str
+    fields: tuple[str, ...]
+    is_picture: bool
+    stamps_ns: array[int] = field(default_factory=lambda: array("q"))
+    log_ns: array[int] = field(default_factory=lambda: array("q"))
+    file: array[int] = field(default_factory=lambda: array("q"))
+    nth: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, stamp_ns: int, log_ns: int, file: int) -> None:
+        repeated = bool(self.log_ns) and self.log_ns[-1] == log_ns and self.file[-1] == file
+        self.nth.append(self.nth[-1] + 1 if repeated else 0)
+        self.stamps_ns.append(stamp_ns)
+        self.log_ns.append(log_ns)
+        self.file.append(file)
+
+    def finish(self) -> TopicIndex:
+        arrays = (np.array(values, np.int64) for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
+        return TopicIndex(self.topic, self.type, self.frame_id, self.fields, self.is_picture, *arrays)
+
+
+@dataclass
+class _Calibrations:
+    frame_id: str
+    stamps_ns: list[int] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    last: bytes = b""  # without its header
+
+    def add(self, stamp_ns: int, raw: bytes, header_end: int) -> None:
+        if raw[header_end:] != self.last:
+            self.last = raw[header_end:]
+            self.stamps_ns.append(stamp_ns)
+            self.messages.append(bytes(raw))
+
+    def finish(self) -> RecordedCalibration:
+        order = np.argsort(np.array(self.stamps_ns, np.int64), kind="stable")
+        stamps_ns = np.array(self.stamps_ns, np.int64)[order]
+        return RecordedCalibration(self.frame_id, stamps_ns, tuple(self.messages[at] for at in order))
+
+
+@dataclass
+class _Poses:
+    topic: str
+    parent: str
+    child: str
+    is_static: bool
+    stamps_ns: array[int] = field(default_factory=lambda: array("q"))
+    numbers: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, stamp_ns: int, pose: tuple[float, ...]) -> None:
+        if self.is_static:  # latched: repeated for each file of a bag
+            del self.stamps_ns[:], self.numbers[:]
+        self.stamps_ns.append(stamp_ns)
+        self.numbers.extend(pose)
+
+    def finish(self) -> RecordedTransforms:
+        """By time, each once; what is no pose is left out."""
+        stamps_ns, poses = np.array(self.stamps_ns, np.int64), np.array(self.numbers).reshape(-1, 7)
+        sound = np.isfinite(poses).all(axis=1) & poses[:, :4].any(axis=1)
+        if not sound.all():
+            logger.warning(
+                "%s: %d of %d transforms from '%s' to '%s' are no poses and left out",
+                self.topic, (~sound).sum(), len(sound), self.child, self.parent,
+            )  # fmt: skip
+        stamps_ns, first = np.unique(stamps_ns[sound], return_index=True)
+        return RecordedTransforms(self.topic, self.parent, self.child, self.is_static, stamps_ns, poses[sound][first])
+
+
+def _read_header(raw: bytes) -> tuple[int, str, int]:
+    """Stamp, frame, and where the header ends, of a serialised message that begins with a std_msgs/Header (CDR)."""
+    order = "<" if raw[1] & 1 else ">"
+    seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", raw, 4)
+    end = 16 + length
+    return seconds * 10**9 + nanoseconds, bytes(raw[16 : end - 1]).decode(), end
