@@ -9,8 +9,14 @@ from twodpass_core.camera import CameraModel
 from twodpass_core.errors import ScanError
 
 
-def check_fit(points: npt.NDArray[np.floating], image: npt.NDArray[np.uint8], camera: CameraModel) -> None:
-    """Raise ScanError unless points are (N, >=3) and the image is (H, W, 3) uint8 of the camera's size."""
+def checked_points(
+    points: npt.NDArray[np.floating], image: npt.NDArray[np.uint8], camera: CameraModel
+) -> npt.NDArray[np.float64]:
+    """Those points that are finite, (M, 3).
+
+    Raises:
+        ScanError: points are not (N, >=3), or the image is not (H, W, 3) uint8 of the camera's size.
+    """
     if points.ndim != 2 or points.shape[1] < 3:
         raise ScanError(f"points must be (N, >=3), not {points.shape}")
     if image.shape != (camera.height, camera.width, 3) or image.dtype != np.uint8:
@@ -18,3 +24,5 @@ def check_fit(points: npt.NDArray[np.floating], image: npt.NDArray[np.uint8], ca
             f"the image is {image.shape} {image.dtype}, but its camera is calibrated for "
             f"{camera.width} x {camera.height} pixels, (H, W, 3) uint8"
         )
+    xyz = np.asarray(points[:, :3], np.float64)
+    return xyz[np.isfinite(xyz).all(axis=1)]

@@ -39,17 +39,14 @@ class DepthEdges:
         return DepthEdges(self.xyz[which], self.upright[which])
 
 
-def depth_edges(points: npt.NDArray[np.floating]) -> DepthEdges:
-    """Edges of points (N, >=3), x, y, z in metres from the LiDAR, z along its axis. Not-finite points are left out.
+def depth_edges(xyz: Floats) -> DepthEdges:
+    """Edges of finite points (N, 3), metres from the LiDAR, z along its axis.
 
     Points go into a grid of directions, the nearest in each cell, and each is compared with its neighbour to the left,
     to the right and above. An edge lies halfway between the two directions, at the nearer one's distance.
     """
-    xyz = np.asarray(points[:, :3], np.float64)
-    xyz = xyz[np.isfinite(xyz).all(axis=1)]
     distance = np.linalg.norm(xyz, axis=1)
-    seen = (distance > NEAREST) & (distance < np.inf)
-    xyz, distance = xyz[seen], distance[seen]
+    xyz, distance = xyz[distance > NEAREST], distance[distance > NEAREST]
     grid = _nearest_by_direction(xyz, distance)
     directions = xyz / distance[:, None]
     rows, columns = np.nonzero(grid >= 0)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.calibration.checks import check_fit
+from twodpass_core.calibration.checks import checked_points
 from twodpass_core.camera import CameraModel
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.geometry import RigidTransform
@@ -30,8 +30,7 @@ def draw_overlay(
         ScanError: arrays of other shapes, or an image not of the camera's size.
         MissingDependencyError: without matplotlib.
     """
-    check_fit(points, image, camera)
-    in_camera = camera_from_lidar.apply(np.asarray(points[:, :3], np.float64))
+    in_camera = camera_from_lidar.apply(checked_points(points, image, camera))
     uv, visible = camera.project(in_camera)
     depth = in_camera[visible, 2]
     farthest_first = np.argsort(-depth)
@@ -53,5 +52,6 @@ def _colours(depth: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         from matplotlib import colormaps
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
+    # Turbo's ends are nearly black: they are left out.
     share = np.log(np.clip(depth, NEAR, FAR) / NEAR) / math.log(FAR / NEAR)
-    return np.asarray(colormaps["turbo_r"](share, bytes=True)[:, :3])
+    return np.asarray(colormaps["turbo_r"](0.05 + 0.9 * share, bytes=True)[:, :3])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.calibration.checks import check_fit
+from twodpass_core.calibration.checks import checked_points
 from twodpass_core.calibration.edges import DepthEdges, ImageEdges, depth_edges, image_edges
 from twodpass_core.camera import CameraModel
 from twodpass_core.geometry import RigidTransform
@@ -53,8 +53,7 @@ def calibration_score(
     Raises:
         ScanError: arrays of other shapes, or an image not of the camera's size.
     """
-    check_fit(points, image, camera)
-    edges = _in_view(points, camera, camera_from_lidar)
+    edges = _in_view(checked_points(points, image, camera), camera, camera_from_lidar)
     targets = image_edges(image)
     if len(edges) < MIN_EDGES or targets.clear < MIN_CLEAR:
         return CalibrationScore(math.nan, len(edges))
@@ -70,11 +69,10 @@ def nearby_transforms() -> list[RigidTransform]:
     return [RigidTransform.from_xyz_rpy([SHIFT * s for s in six[:3]] + [ANGLE * s for s in six[3:]]) for six in signs]
 
 
-def _in_view(points: npt.NDArray[np.floating], camera: CameraModel, camera_from_lidar: RigidTransform) -> DepthEdges:
+def _in_view(xyz: npt.NDArray[np.float64], camera: CameraModel, camera_from_lidar: RigidTransform) -> DepthEdges:
     """Edges of the scan in the image, evenly thinned out."""
     # Edges need neighbours, which may be outside the image; behind the camera they are not needed.
-    in_front = points[camera_from_lidar.apply(points[:, :3])[:, 2] > 0]
-    edges = depth_edges(in_front)
+    edges = depth_edges(xyz[camera_from_lidar.apply(xyz)[:, 2] > 0])
     _, visible = camera.project(camera_from_lidar.apply(edges.xyz))
     edges = edges[visible]
     if len(edges) > MAX_EDGES:
