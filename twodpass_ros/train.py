@@ -1,0 +1,26 @@
+"""`ros2 run twodpass_ros train CONFIG ...`: the command `twodpass train`, where ROS 2 looks for it. It makes no node."""
+
+from __future__ import annotations
+
+import sys
+
+from rclpy.utilities import remove_ros_args
+
+from twodpass_core.process import tune_process
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run `twodpass train` with the arguments (those of the process by default) less those that are ROS's.
+
+    Raises:
+        SystemExit: always, with the command's exit code.
+    """
+    tune_process()  # before torch is imported
+    from twodpass_core.cli import app
+
+    _, *own = remove_ros_args(args or sys.argv)
+    app(["train", *own], prog_name="twodpass")
+
+
+if __name__ == "__main__":
+    main()
