@@ -28,7 +28,7 @@ from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
 from twodpass_ros.parameters import declare_parameters, read_parameters
 from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
-from twodpass_ros.worker import NewestFirstWorker
+from twodpass_ros.worker import NewestFirstWorker, run_in_own_thread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
@@ -104,9 +104,13 @@ class SegmentNode(LifecycleNode):
                 "the 2DPASS authors' checkpoint by `twodpass import-weights CHECKPOINT OUT.safetensors`"
             )
         self.get_logger().info(f"Loading {path}")
-        segmenter = self._load_segmenter(path, parameters.device, parameters.precision, parameters.backend)
-        segmenter.warm_up()
-        self._segmenter = segmenter
+
+        def load_and_warm_up() -> Segmenter:
+            segmenter = self._load_segmenter(path, parameters.device, parameters.precision, parameters.backend)
+            segmenter.warm_up()
+            return segmenter
+
+        segmenter = self._segmenter = run_in_own_thread(load_and_warm_up, name="load")
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:

@@ -1,12 +1,35 @@
-"""A thread for the heavy work, so that the executor's callbacks never wait for it."""
+"""Threads for the heavy work: one beside the executor's callbacks, which never wait for it, one to wait for."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_in_own_thread(work: Callable[[], Result], name: str) -> Result:
+    """Does `work` in a thread that ends with it; waits, and returns or raises what it does. Signals still interrupt.
+
+    A thread that has computed with OpenMP keeps the threads that helped it. GNU OpenMP counts them, and as soon as
+    there are more than processors all of them sleep where they would spin, which slows each parallel loop. So the
+    thread that warms up must not live on beside the one that labels scans.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    thread.join()
+    return outcome.result()
 
 
 class NewestFirstWorker(Generic[Item]):

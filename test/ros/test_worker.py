@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from twodpass_ros.transport import SequenceGaps
-from twodpass_ros.worker import NewestFirstWorker
+from twodpass_ros.worker import NewestFirstWorker, run_in_own_thread
 
 HANG = 30.0
 
@@ -65,3 +67,14 @@ def test_without_numbers_no_gap_is_made_up() -> None:
     assert gaps.before({"publication_sequence_number": None, "publisher_gid": None}) == 0
     assert gaps.before({"publication_sequence_number": 4}) == 0
     assert not gaps.numbered
+
+
+def test_work_in_its_own_thread_gives_its_result_and_the_thread_is_gone() -> None:
+    used = run_in_own_thread(threading.current_thread, name="test")
+    assert used is not threading.current_thread()
+    assert not used.is_alive()
+
+
+def test_an_error_in_its_own_thread_reaches_the_one_that_waits() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_in_own_thread(lambda: 1 // 0, name="test")
