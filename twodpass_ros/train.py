@@ -1,4 +1,4 @@
-"""`ros2 run twodpass_ros train CONFIG ...`: the command `twodpass train`, where ROS 2 looks for it. It makes no node."""
+"""`ros2 run twodpass_ros train CONFIG ...`: the command `twodpass train` where ROS 2 looks for it. It makes no node."""
 
 from __future__ import annotations
 
