@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError
+from twodpass_core.evaluation.compare import compare
+from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
 from twodpass_core.evaluation.evaluate import check_classes, evaluate
 from twodpass_core.evaluation.metrics import Definition
 from twodpass_core.evaluation.report import class_table, write_report
@@ -45,6 +47,14 @@ def _settings(data: Path, kind: str, split: str) -> SourceConfig:
     return SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
 
 
+def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:
+    """Where the report on each set of data goes: into `out`, or with several sets into folders of their names there."""
+    if out is None or len(data) == 1:
+        return [out] * len(data)
+    names = [path.resolve().stem if path.is_file() else path.resolve().name for path in data]
+    return [out / (name if names.count(name) == 1 else f"{number}_{name}") for number, name in enumerate(names)]
+
+
 def run_evaluation(
     segmenter: Segmenter, source: FrameSource, *, votes: int, definition: Definition, out: Path | None
 ) -> None:
@@ -55,6 +65,30 @@ def run_evaluation(
     output.print(class_table(evaluation))
     if out is not None:
         write_report(evaluation, out)
+        output.print(f"written to {out}", markup=False)
+
+
+def run_comparison(
+    before: Segmenter,
+    after: Segmenter,
+    source: FrameSource,
+    *,
+    names: tuple[str, str],
+    votes: int,
+    definition: Definition,
+    out: Path | None,
+) -> None:
+    """Evaluate both, print what changed, and write the reports if there is a folder for them."""
+    for segmenter in (before, after):
+        check_classes(segmenter.class_map, source.class_map)
+    comparison = compare(before, after, _frames(source), votes=votes, definition=definition)
+    output = Console()
+    output.print(comparison_table(comparison))
+    output.print(summary(comparison), markup=False, soft_wrap=True)
+    if out is not None:
+        write_report(comparison.after, out)
+        write_report(comparison.before, out / "before")
+        write_comparison(comparison, out, before=names[0], after=names[1])
         output.print(f"written to {out}", markup=False)
 
 

@@ -93,7 +93,13 @@ def train(
 
 def evaluate(
     weights: Weights,
-    data: Data,
+    data: Annotated[
+        list[Path], typer.Argument(help="Folders of data, or trainings' YAML files, whose data.validation is taken.")
+    ],
+    before: Annotated[
+        Path | None,
+        typer.Option("--before", help="Other weights, such as those before fine-tuning: tells what changed by class."),
+    ] = None,
     kind: KindOption = Kind.semantickitti,
     split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "val",
     votes: Votes = 1,
@@ -115,12 +121,22 @@ def evaluate(
 
     require_packages("evaluation")
 
-    from twodpass_core.cli.evaluating import evaluation_source, run_evaluation
+    from twodpass_core.cli.evaluating import evaluation_source, report_folders, run_comparison, run_evaluation
     from twodpass_core.segmenter import Segmenter
 
-    source = evaluation_source(data, kind.value, split)
+    sources = [evaluation_source(path, kind.value, split) for path in data]
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
-    run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=out)
+    earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
+    for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
+        if len(data) > 1:
+            typer.echo(f"\n{path}")
+        if earlier is None:
+            run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=folder)
+        else:
+            names = str(before), str(weights)
+            run_comparison(
+                earlier, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder
+            )
 
 
 def submit(

@@ -66,11 +66,16 @@ def count_frame(
     counts: SegmentationCounts, segmenter: Segmenter, frame: Frame, votes: int = 1, definition: Definition = "benchmark"
 ) -> None:
     """Add one frame to the counts. Validation in training and evaluation afterwards both come here."""
+    labels = labels_of(frame)
+    class_id = predict(segmenter, frame.points, votes, definition)
+    counts.update(*(torch.from_numpy(array).to(counts.device) for array in (frame.points, labels, class_id)))
+
+
+def labels_of(frame: Frame) -> npt.NDArray[np.uint8]:
+    """(N,) training ids. Raises ScanError where the frame has none."""
     if frame.labels is None:
         raise ScanError(f"{frame.id}: has no labels to evaluate against")
-    class_id = torch.from_numpy(predict(segmenter, frame.points, votes, definition))
-    points, labels = torch.from_numpy(frame.points), torch.from_numpy(frame.labels)
-    counts.update(*(tensor.to(counts.device) for tensor in (points, labels, class_id)))
+    return frame.labels
 
 
 def predict(
