@@ -17,7 +17,7 @@ MAGIC: Final = b"\x89MCAP0\r\n"
 FOOTER, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x06, 0x08, 0x09
 MAX_RECORD_BYTES: Final = 64 * 2**20  # a chunk holds about 1 to 4 MB by default, a cloud of 4 million points fits
 _FOOTER_BYTES: Final = 9 + 20 + 8  # the record and the closing magic
-_CUT_OFF: Final = "the file is cut off or damaged. `mcap recover` saves what is complete"
+_CUT_OFF: Final = "the file is cut off or damaged. `twodpass recover` saves what is whole"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,24 @@
-"""metadata.yaml of a rosbag2 bag, in version 5: what Humble writes, and every later release reads."""
+"""metadata.yaml of a rosbag2 bag: version 5, which Humble and every later release read.
+
+Files of newer recorders, whose QoS is written with names, get version 9 instead.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from mcap.records import Channel, Schema
 
 from twodpass_core.files import replacing
 from twodpass_core.recording.mcap_file import McapFile, sync_folder
 
 METADATA: Final = "metadata.yaml"
+NOTE: Final = "rosbag2"  # the metadata record in a file
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class StoredTopic:
     name: str
     type: str
     qos: str
+    type_hash: str
     encoding: str
     count: int
 
@@ -37,19 +43,28 @@ class StoredFile:
     topics: tuple[StoredTopic, ...]
 
     @classmethod
-    def of(cls, file: McapFile) -> StoredFile:
-        """A file as far as it is written."""
+    def of(
+        cls,
+        name: str,
+        first_ns: int | None,
+        last_ns: int | None,
+        schemas: Mapping[int, Schema],
+        channels: Mapping[int, Channel],
+        counts: Mapping[int, int],
+    ) -> StoredFile:
+        """From what MCAP calls schemas and channels, with the messages of each channel."""
         topics = tuple(
             StoredTopic(
                 channel.topic,
-                file.schemas[channel.schema_id].name if channel.schema_id in file.schemas else "",
+                schemas[channel.schema_id].name if channel.schema_id in schemas else "",
                 channel.metadata.get("offered_qos_profiles", ""),
+                channel.metadata.get("topic_type_hash", ""),
                 channel.message_encoding,
-                file.counts[channel.id],
+                counts.get(channel.id, 0),
             )
-            for channel in file.channels.values()
+            for channel in channels.values()
         )
-        return cls(file.path.name, file.first_ns, file.last_ns, topics)
+        return cls(name, first_ns, last_ns, topics)
 
     @property
     def count(self) -> int:
@@ -61,38 +76,65 @@ def describe(files: Sequence[StoredFile]) -> dict[str, Any]:
     topics: dict[str, StoredTopic] = {}
     for topic in (topic for file in files for topic in file.topics):
         before = topics[topic.name].count if topic.name in topics else 0
-        topics[topic.name] = StoredTopic(topic.name, topic.type, topic.qos, topic.encoding, before + topic.count)
+        topics[topic.name] = replace(topic, count=before + topic.count)
+    newest = any(_names_policies(topic.qos) for topic in topics.values())
     return {
-        "version": 5,
+        "version": 9 if newest else 5,
         "storage_identifier": "mcap",
         **_span(files),
         "message_count": sum(file.count for file in files),
         "topics_with_message_count": [
-            {
-                "topic_metadata": {
-                    "name": topic.name,
-                    "type": topic.type,
-                    "serialization_format": topic.encoding,
-                    "offered_qos_profiles": topic.qos,
-                },
-                "message_count": topic.count,
-            }
+            {"topic_metadata": _describe_topic(topic, newest), "message_count": topic.count}
             for topic in topics.values()
         ],
         "compression_format": "",
         "compression_mode": "",
         "relative_file_paths": [file.name for file in files],
         "files": [{"path": file.name, **_span([file]), "message_count": file.count} for file in files],
+        **({"custom_data": {}, "ros_distro": ""} if newest else {}),
     }
 
 
-def write_metadata(bag: Path, files: Sequence[StoredFile]) -> None:
-    """Write metadata.yaml of a bag's folder, whole or not at all. Raises OSError."""
+def stored_file(file: McapFile, name: str) -> StoredFile:
+    """A file as far as it is written, under the name that it has in its bag."""
+    return StoredFile.of(name, file.first_ns, file.last_ns, file.schemas, file.channels, file.counts)
+
+
+def end_file(file: McapFile, name: str) -> StoredFile:
+    """Finish a file, with what rosbag2 puts there to know its version where the folder is not at hand."""
+    stored = stored_file(file, name)
+    file.note(NOTE, {"serialized_metadata": yaml.safe_dump(describe([stored]), sort_keys=False)})
+    file.finish()
+    return stored
+
+
+def write_metadata(bag: Path, files: Sequence[StoredFile], kept: Mapping[str, Any] | None = None) -> None:
+    """Write metadata.yaml of a bag's folder, whole or not at all, with the entries in `kept` as given. Raises OSError."""
+    information = {**describe(files), **(kept or {})}
     with replacing(bag / METADATA) as partial:
-        partial.write_text(yaml.safe_dump({"rosbag2_bagfile_information": describe(files)}, sort_keys=False), "utf-8")
+        partial.write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False), "utf-8")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
     sync_folder(bag)
+
+
+def _describe_topic(topic: StoredTopic, newest: bool) -> dict[str, Any]:
+    described = {"name": topic.name, "type": topic.type, "serialization_format": topic.encoding}
+    if not newest:
+        return {**described, "offered_qos_profiles": topic.qos}
+    profiles = yaml.safe_load(topic.qos) if topic.qos else []
+    return {**described, "offered_qos_profiles": profiles, "type_description_hash": topic.type_hash}
+
+
+def _names_policies(qos: str) -> bool:
+    """Whether QoS is written with names, as since version 9, not with numbers."""
+    try:
+        profiles = yaml.safe_load(qos) if qos else None
+    except yaml.YAMLError:
+        return False
+    return isinstance(profiles, list) and any(
+        isinstance(profile, dict) and isinstance(profile.get("reliability"), str) for profile in profiles
+    )
 
 
 def _span(files: Sequence[StoredFile]) -> dict[str, Any]:

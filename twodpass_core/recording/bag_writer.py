@@ -1,4 +1,4 @@
-"""Recording messages and sets into a rosbag2 bag, in a thread: a slow disk costs sets, not memory or the node's time."""
+"""Recording messages and sets into a rosbag2 bag, in a thread: a slow disk costs sets, neither memory nor waiting."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Final
 
 from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
-from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, TopicEntry, software
+from twodpass_core.recording.journal import Journal
+from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, describe_recording, software
 from twodpass_core.recording.mcap_chunk import MAX_CHUNK_BYTES
 from twodpass_core.recording.mcap_file import sync_folder
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 
-JOURNAL: Final = "sets.journal"  # what was accepted, while recording: so that recovery can tell what is missing
 RESERVE: Final = ".reserve"  # room for the index of a file where the disk is full to the last byte
 SETS_NOTE: Final = "twodpass.sets"  # metadata record before a chunk: the sets in it
 _RESERVE_BYTES: Final = 4 * 2**20
@@ -57,6 +57,7 @@ class BagWriter:
         self._dropped: Counter[str] = Counter()
         self._dropped_sets = 0
         self._calibration: Calibration | None = None
+        self._manifest_is_stale = False
         self._queue: deque[_Unit] = deque()
         self._queued_bytes = 0
         self._closing = False
@@ -72,7 +73,7 @@ class BagWriter:
             raise RecordingError(f"{folder}: cannot be made: {error.strerror}") from error
         try:
             self._recorder = SplitRecorder(folder, self._settings)
-            self._journal = (folder / JOURNAL).open("ab", buffering=0)
+            self._journal = Journal(folder)
             _write_reserve(folder / RESERVE)
             self._manifest().write(folder)
         except OSError as error:
@@ -121,7 +122,9 @@ class BagWriter:
 
     def record_calibration(self, calibration: Calibration) -> None:
         """Put the cameras' calibration into the manifest; the last one counts."""
-        self._calibration = calibration
+        with self._changed:
+            self._calibration = calibration
+            self._manifest_is_stale = True
 
     def count_dropped(self, topic: str, count: int = 1) -> None:
         """Count messages that were lost before they came here, for the manifest."""
@@ -190,7 +193,7 @@ class BagWriter:
 
     def _note_accepted(self, entry: SetEntry) -> None:
         try:
-            self._journal.write(entry.model_dump_json().encode() + b"\n")
+            self._journal.add(entry)
         except OSError as error:
             self._fail(error)
             self._check_going_on()
@@ -235,6 +238,9 @@ class BagWriter:
         try:
             if self._recorder.is_full:
                 self._recorder.finish()
+                self._manifest_is_stale = True
+            if self._manifest_is_stale:
+                self._manifest_is_stale = False
                 self._manifest().write(self._folder)
             self._recorder.append([message for unit in units for message in unit.messages], notes)
         except Exception:
@@ -260,27 +266,19 @@ class BagWriter:
             self._recorder.finish()
             final = self._manifest(complete=True)
             final.write(self._folder)
-            self._journal.close()
-            (self._folder / JOURNAL).unlink()
+            self._journal.remove()
             sync_folder(self._folder)
             self._final = final
         except Exception as error:
             with self._changed:
                 self._fail(error)
+            self._journal.close()
 
     def _manifest(self, complete: bool = False) -> Manifest:
-        files = self._recorder.files
-        counts: Counter[str] = Counter()
-        types: dict[str, str] = {}
-        for topic in (topic for file in files for topic in file.topics):
-            counts[topic.name] += topic.count
-            types[topic.name] = topic.type
         with self._changed:
             return Manifest(
                 software=software(),
-                start_ns=min((file.first_ns for file in files if file.first_ns is not None), default=None),
-                stop_ns=max((file.last_ns for file in files if file.last_ns is not None), default=None),
-                topics=tuple(TopicEntry(name=name, type=types[name], messages=counts[name]) for name in counts),
+                **describe_recording(self._recorder.files),
                 sets=tuple(self._sets),
                 dropped=dict(self._dropped),
                 dropped_sets=self._dropped_sets,

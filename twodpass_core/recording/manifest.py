@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from twodpass_core.errors import BagError
 from twodpass_core.files import replacing
+from twodpass_core.recording.bag_metadata import StoredFile
 
 MANIFEST: Final = "manifest.json"
 
@@ -74,7 +77,8 @@ class Manifest(_Entry):
     topics: tuple[TopicEntry, ...] = ()
     sets: tuple[SetEntry, ...] = ()
     dropped: dict[str, int] = {}  # topic -> messages received and not recorded
-    dropped_sets: int = 0
+    dropped_sets: int = 0  # received and not recorded
+    lost_sets: int = 0  # recorded, and lost to a crash
     calibration: Calibration | None = None
     complete: bool = False  # the recording was ended; what is said here is final
     error: str | None = None  # why it ended by itself
@@ -96,6 +100,20 @@ class Manifest(_Entry):
         """Write it to the bag's folder, whole or not at all. Raises OSError."""
         with replacing(bag / MANIFEST) as partial:
             partial.write_text(self.model_dump_json(indent=None) + "\n", encoding="utf-8")
+
+
+def describe_recording(files: Sequence[StoredFile]) -> dict[str, Any]:
+    """The manifest's start_ns, stop_ns and topics, of these files."""
+    counts: Counter[str] = Counter()
+    types: dict[str, str] = {}
+    for topic in (topic for file in files for topic in file.topics):
+        counts[topic.name] += topic.count
+        types[topic.name] = topic.type
+    return {
+        "start_ns": min((file.first_ns for file in files if file.first_ns is not None), default=None),
+        "stop_ns": max((file.last_ns for file in files if file.last_ns is not None), default=None),
+        "topics": tuple(TopicEntry(name=name, type=types[name], messages=counts[name]) for name in counts),
+    }
 
 
 def software() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Message, MessageIndex, Schema
 
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
+MESSAGE_HEADER_BYTES: Final = 22
 
 
 @dataclass(frozen=True)
@@ -32,33 +34,37 @@ class PackedChunk:
 
 def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChunk:
     """Records into a chunk compressed by Zstandard. At least one has to be a message."""
-    builder = RecordBuilder()
-    contents = _Contents()
+    builder, contents = RecordBuilder(), _Contents()
     for record in records:
-        contents.add(record, builder.count)
+        if isinstance(record, Message):
+            contents.add_message(record.channel_id, record.log_time, builder.count)
+        else:
+            contents.add_definition(record)
         record.write(builder)
     unpacked = builder.end()
     data = zstandard.ZstdCompressor(level=level).compress(unpacked)
     times = [time for index in contents.indexes.values() for time, _ in index.records]
-    chunk = Chunk("zstd", data, max(times), min(times), zlib.crc32(unpacked), len(unpacked))
-    return contents.packed(chunk)
+    return contents.packed(Chunk("zstd", data, max(times), min(times), zlib.crc32(unpacked), len(unpacked)))
 
 
 def index_chunk(chunk: Chunk, unpacked: bytes) -> PackedChunk:
-    """What is in a chunk of another writer. Raises mcap's errors, struct.error or ValueError where it is damaged."""
-    stream, contents = ReadDataStream(BytesIO(unpacked)), _Contents()
-    while (offset := stream.count) < len(unpacked):
-        opcode, length = stream.read1(), stream.read8()
-        end = stream.count + length
+    """What is in a chunk that was read. Raises mcap's errors, struct.error or ValueError where it is damaged."""
+    contents, offset = _Contents(), 0
+    while offset < len(unpacked):
+        opcode, length = struct.unpack_from("<BQ", unpacked, offset)
+        start, end = offset + 9, offset + 9 + length
         if end > len(unpacked):
-            raise ValueError("a record in a chunk ends beyond it")
-        if opcode == Opcode.SCHEMA:
-            contents.add(Schema.read(stream), offset)
+            raise ValueError("a record in it ends beyond it")
+        if opcode == Opcode.MESSAGE:
+            if length < MESSAGE_HEADER_BYTES:
+                raise ValueError("a message in it is cut off")
+            channel, _, log_time = struct.unpack_from("<HIQ", unpacked, start)
+            contents.add_message(channel, log_time, offset)
+        elif opcode == Opcode.SCHEMA:
+            contents.add_definition(Schema.read(ReadDataStream(BytesIO(unpacked[start:end]))))
         elif opcode == Opcode.CHANNEL:
-            contents.add(Channel.read(stream), offset)
-        elif opcode == Opcode.MESSAGE:
-            contents.add(Message.read(stream, length), offset)
-        stream.read(end - stream.count)
+            contents.add_definition(Channel.read(ReadDataStream(BytesIO(unpacked[start:end]))))
+        offset = end
     return contents.packed(chunk)
 
 
@@ -68,14 +74,14 @@ class _Contents:
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
 
-    def add(self, record: Schema | Channel | Message, offset: int) -> None:
+    def add_definition(self, record: Schema | Channel) -> None:
         if isinstance(record, Schema):
             self._schemas[record.id] = record
-        elif isinstance(record, Channel):
-            self._channels[record.id] = record
         else:
-            index = self.indexes.setdefault(record.channel_id, MessageIndex(record.channel_id, []))
-            index.records.append((record.log_time, offset))
+            self._channels[record.id] = record
+
+    def add_message(self, channel: int, log_time: int, offset: int) -> None:
+        self.indexes.setdefault(channel, MessageIndex(channel, [])).records.append((log_time, offset))
 
     def packed(self, chunk: Chunk) -> PackedChunk:
         return PackedChunk(chunk, tuple(self.indexes.values()), self._schemas, self._channels)

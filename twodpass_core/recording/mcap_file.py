@@ -43,13 +43,13 @@ class McapFile:
     After an error the file is as it was before the call, and may be ended by `finish`.
     """
 
-    def __init__(self, path: Path, library: str) -> None:
+    def __init__(self, path: Path, library: str, profile: str = "ros2") -> None:
         self.path = path
         self.size = 0
         self.counts: Counter[int] = Counter()  # messages by channel
         self.first_ns: int | None = None
         self.last_ns: int | None = None
-        self.schemas: dict[int, Schema] = {}
+        self.schemas: dict[int, Schema] = {}  # by id; also what only the index shall tell may be put here
         self.channels: dict[int, Channel] = {}
         self._chunks: list[ChunkIndex] = []
         self._attachments: list[AttachmentIndex] = []
@@ -57,7 +57,7 @@ class McapFile:
         self._file = path.open("xb", buffering=0)
         header = RecordBuilder()
         header.write(MAGIC)
-        Header("ros2", library).write(header)
+        Header(profile, library).write(header)
         self._commit(header.end())
         sync_folder(path.parent)
 

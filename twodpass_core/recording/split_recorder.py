@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
-import yaml
 from mcap.records import Channel, Message, Schema
 
 from twodpass_core.errors import ConfigError, DiskFullError
-from twodpass_core.recording.bag_metadata import StoredFile, describe, write_metadata
+from twodpass_core.recording.bag_metadata import StoredFile, end_file, stored_file, write_metadata
 from twodpass_core.recording.manifest import software
 from twodpass_core.recording.mcap_chunk import pack
 from twodpass_core.recording.mcap_file import McapFile
@@ -62,7 +61,7 @@ class SplitRecorder:
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """All files, as far as they are written."""
-        current = () if self._file is None else (StoredFile.of(self._file),)
+        current = () if self._file is None else (stored_file(self._file, self._file.path.name),)
         return (*self._finished, *current)
 
     @property
@@ -90,12 +89,8 @@ class SplitRecorder:
         """End the current file, if any."""
         if self._file is None:
             return
-        stored = StoredFile.of(self._file)
-        # As rosbag2 does it: says of which version the topics' QoS is, where the file is opened without the folder.
-        self._file.note("rosbag2", {"serialized_metadata": yaml.safe_dump(describe([stored]), sort_keys=False)})
-        self._file.finish()
+        self._finished.append(end_file(self._file, self._file.path.name))
         self._file = None
-        self._finished.append(stored)
         write_metadata(self._folder, self._finished)
 
     def _begin(self) -> McapFile:

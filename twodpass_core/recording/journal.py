@@ -1,0 +1,72 @@
+"""The journal of a recording: a file beside the bag's, while it is recorded, that says which sets were accepted.
+
+It survives a kill, so that recovery can tell what is missing in the bag; its lock tells that the bag is being recorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from twodpass_core.errors import BagError
+from twodpass_core.recording.manifest import SetEntry
+
+JOURNAL: Final = "sets.journal"
+
+
+class Journal:
+    """Of a bag that is being recorded. Raises OSError."""
+
+    def __init__(self, bag: Path) -> None:
+        self._path = bag / JOURNAL
+        self._file = FileIO(self._path, "xb")
+        with suppress(OSError):  # not every file system can lock
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def add(self, entry: SetEntry) -> None:
+        """Write down a set."""
+        self._file.write(entry.model_dump_json().encode() + b"\n")
+
+    def remove(self) -> None:
+        """The recording is complete."""
+        self._path.unlink()
+        self._file.close()
+
+    def close(self) -> None:
+        """Leave it for recovery."""
+        self._file.close()
+
+
+def read_journal(bag: Path) -> tuple[SetEntry, ...] | None:
+    """The sets that were accepted, of a recording that was cut off; None of one that was not."""
+    path = bag / JOURNAL
+    if not path.exists():
+        return None
+    entries = []
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(ValidationError):  # the last line may be cut off
+            entries.append(SetEntry.model_validate_json(line))
+    return tuple(entries)
+
+
+@contextmanager
+def not_recording(bag: Path) -> Iterator[None]:
+    """Raise BagError while a Journal of the bag is open."""
+    path = bag / JOURNAL
+    if not path.exists():
+        yield
+        return
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BagError(f"{bag}: is being recorded just now; recover it when that has ended") from None
+        except OSError:  # not every file system can lock
+            pass
+        yield

@@ -1,0 +1,221 @@
+"""Bags made readable after a kill, a loss of power or damage, by what is whole in their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from mcap.records import Attachment, Metadata
+
+from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.errors import BagError
+from twodpass_core.files import replacing
+from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
+from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
+from twodpass_core.recording.journal import JOURNAL, not_recording, read_journal
+from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
+from twodpass_core.recording.mcap_chunk import PackedChunk
+from twodpass_core.recording.mcap_file import McapFile, sync_folder
+from twodpass_core.recording.salvage import Damage, Salvage
+
+DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
+CUT_OFF: Final = "the recording was cut off, by a kill or a loss of power, and recovered"
+_KEPT: Final = ("compression_format", "compression_mode", "custom_data", "ros_distro")  # of metadata.yaml
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file."""
+
+    path: Path
+    messages: int  # readable now
+    damage: tuple[Damage, ...]
+    original: Path | None  # the file as it was, where it was mended
+
+    @property
+    def lost_bytes(self) -> int:
+        return sum(damage.size for damage in self.damage)
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What became of a bag."""
+
+    files: tuple[FileReport, ...]
+    sets: int | None  # readable now; None where nobody counted them
+    lost_sets: int | None  # received, but not in the files; None where nobody counted them
+
+    @property
+    def mended(self) -> tuple[FileReport, ...]:
+        return tuple(file for file in self.files if file.original is not None)
+
+    @property
+    def messages(self) -> int:
+        return sum(file.messages for file in self.files)
+
+    @property
+    def lost_bytes(self) -> int:
+        return sum(file.lost_bytes for file in self.files)
+
+
+def recover(bag: Path) -> RecoveryReport:
+    """Make a bag readable: a folder, or one .mcap file, of any recorder.
+
+    Every file is checked to its last byte. One that is not sound is replaced by a copy of what is whole in it and kept
+    as NAME.mcap.damaged; metadata.yaml and the manifest are made to tell what is there.
+
+    Raises:
+        BagError: no MCAP file there, or it is being recorded just now.
+        OSError: a file cannot be read or written; nothing is lost by that.
+    """
+    if bag.is_file():
+        mended = _mend(bag)
+        return RecoveryReport((mended.report,), None, None)
+    with not_recording(bag):
+        (bag / RESERVE).unlink(missing_ok=True)
+        files = [_mend(path) for path in _files(bag)]
+        _update_metadata(bag, files)
+        manifest = _update_manifest(bag, files)
+        reports = tuple(file.report for file in files)
+        if manifest is None:
+            return RecoveryReport(reports, None, None)
+        return RecoveryReport(reports, len(manifest.sets), manifest.lost_sets)
+
+
+@dataclass(frozen=True)
+class _Mended:
+    report: FileReport
+    stored: StoredFile
+    sets: tuple[SetEntry, ...]
+
+
+def _files(bag: Path) -> list[Path]:
+    """The MCAP files of a bag, in the order of recording."""
+    if not bag.is_dir():
+        raise BagError(f"{bag}: does not exist")
+    for kept in bag.glob(f"*.mcap{DAMAGED}"):
+        if not kept.with_suffix("").exists():  # an earlier recovery ended between its two renamings
+            kept.rename(kept.with_suffix(""))
+    files = sorted(bag.glob("*.mcap"), key=lambda path: (len(path.name), path.name))
+    if not files:
+        raise BagError(f"{bag}: holds no .mcap file, which is what can be recovered")
+    return files
+
+
+def _mend(path: Path) -> _Mended:
+    """Replace a file by what is whole in it, unless all of it is."""
+    if path.suffix != ".mcap":
+        raise BagError(f"{path}: is no .mcap file, which is what can be recovered")
+    salvage = Salvage(path)
+    stored, sets = _inventory(salvage)
+    damage = tuple(salvage.damage)
+    if salvage.is_sound and _is_indexed(path):
+        return _Mended(FileReport(path, stored.count, damage, None), stored, sets)
+    original = path.with_name(path.name + DAMAGED)
+    if original.exists():
+        raise BagError(f"{original} exists, from an earlier recovery: move it away, then recover again")
+    with replacing(path) as partial:
+        file = McapFile(partial, software(), salvage.profile)
+        for piece, sets_note in _pieces(salvage):
+            if isinstance(piece, PackedChunk):
+                file.append(piece, {} if sets_note is None else {SETS_NOTE: sets_note.metadata})
+            elif isinstance(piece, Attachment):
+                file.attach(piece)
+            elif piece.name != NOTE:
+                file.note(piece.name, piece.metadata)
+        file.schemas.update(salvage.schemas)
+        file.channels.update(salvage.channels)
+        end_file(file, path.name)
+        path.rename(original)
+    sync_folder(path.parent)
+    return _Mended(FileReport(path, stored.count, damage, original), stored, sets)
+
+
+def _inventory(salvage: Salvage) -> tuple[StoredFile, tuple[SetEntry, ...]]:
+    """What is whole in a file."""
+    counts: Counter[int] = Counter()
+    times: list[int] = []
+    sets: list[SetEntry] = []
+    for piece, sets_note in _pieces(salvage):
+        if isinstance(piece, PackedChunk) and piece.messages:
+            counts.update({index.channel_id: len(index.records) for index in piece.indexes})
+            times += [piece.record.message_start_time, piece.record.message_end_time]
+            sets += [] if sets_note is None else _entries(sets_note)
+    first, last = min(times, default=None), max(times, default=None)
+    return StoredFile.of(salvage.path.name, first, last, salvage.schemas, salvage.channels, counts), tuple(sets)
+
+
+def _pieces(salvage: Salvage) -> Iterator[tuple[PackedChunk | Attachment | Metadata, Metadata | None]]:
+    """What is whole in a file. With a chunk comes the note before it of the sets in it."""
+    note, damage = None, 0
+    for piece in salvage:
+        if isinstance(piece, Metadata) and piece.name == SETS_NOTE:
+            note, damage = piece, len(salvage.damage)
+            continue
+        is_chunk = isinstance(piece, PackedChunk)
+        yield piece, note if is_chunk and damage == len(salvage.damage) else None
+        if is_chunk:
+            note = None
+
+
+def _entries(note: Metadata) -> list[SetEntry]:
+    with suppress(ValueError, KeyError, TypeError):  # pydantic's and json's errors are ValueErrors
+        return [SetEntry.model_validate(entry) for entry in json.loads(note.metadata["sets"])]
+    return []
+
+
+def _is_indexed(path: Path) -> bool:
+    try:
+        check_mcap(path)
+    except BagError:
+        return False
+    return True
+
+
+def _update_metadata(bag: Path, files: list[_Mended]) -> None:
+    """Write metadata.yaml, unless the one that is there says the same of the files."""
+    path, stored = bag / METADATA, [file.stored for file in files]
+    known: dict[str, Any] = {}
+    if path.exists():
+        with suppress(yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+            known = dict(yaml.safe_load(path.read_text("utf-8"))["rosbag2_bagfile_information"])
+        told = describe(stored)
+        if all(known.get(key) == told[key] for key in ("relative_file_paths", "message_count", "files")):
+            return
+        shutil.copyfile(path, path.with_name(METADATA + DAMAGED))
+    write_metadata(bag, stored, {key: known[key] for key in _KEPT if key in known})
+
+
+def _update_manifest(bag: Path, files: list[_Mended]) -> Manifest | None:
+    """Make the manifest tell what is in the files. None: the bag has none, nor a journal to make it from."""
+    journal = read_journal(bag)
+    try:
+        manifest = Manifest.read(bag)
+    except BagError:
+        if journal is None:
+            return None
+        manifest = Manifest(software=software())
+    accepted = manifest.sets if journal is None else journal
+    kept = tuple(entry for file in files for entry in file.sets)
+    missing = Counter(entry.stamp_ns for entry in accepted) - Counter(entry.stamp_ns for entry in kept)
+    stored = [file.stored for file in files]
+    recovered = manifest.model_copy(
+        update={
+            **describe_recording(stored),
+            "sets": kept,
+            "lost_sets": manifest.lost_sets + missing.total(),
+            "complete": True,
+            "error": manifest.error or (None if journal is None else CUT_OFF),
+        }
+    )
+    if recovered != manifest:
+        recovered.write(bag)
+    (bag / JOURNAL).unlink(missing_ok=True)
+    return recovered

@@ -1,0 +1,219 @@
+"""What is whole in an MCAP file that was cut off or damaged. Works on files of any recorder, in bounded memory."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import lz4.frame
+import zstandard
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message, Metadata, Schema
+
+from twodpass_core.data.mcap_check import MAGIC, MAX_RECORD_BYTES
+from twodpass_core.errors import BagError
+from twodpass_core.recording.mcap_chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack
+
+_LOOSE_BYTES: Final = 4 * 2**20  # messages without a chunk are gathered up to this
+_FOOTER_BYTES: Final = 9 + 20 + 8  # the record and the closing magic
+_DERIVED: Final = (  # written anew from what is whole
+    Opcode.MESSAGE_INDEX,
+    Opcode.CHUNK_INDEX,
+    Opcode.ATTACHMENT_INDEX,
+    Opcode.METADATA_INDEX,
+    Opcode.STATISTICS,
+    Opcode.SUMMARY_OFFSET,
+    Opcode.DATA_END,
+)
+_DAMAGE: Final = (McapError, struct.error, ValueError, EOFError, RuntimeError, zstandard.ZstdError)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A part of a file that cannot be read."""
+
+    offset: int
+    size: int
+    reason: str
+
+
+class Salvage:
+    """Iterates over the chunks, attachments and metadata records of a file that are whole, in their order.
+
+    Once exhausted it knows the damage. Raises BagError for a file that is no MCAP file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.profile = "ros2"
+        self.damage: list[Damage] = []
+        self.is_ended = False  # by a footer
+        self.schemas: dict[int, Schema] = {}
+        self.channels: dict[int, Channel] = {}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is missing."""
+        return self.is_ended and not self.damage
+
+    @property
+    def lost_bytes(self) -> int:
+        return sum(damage.size for damage in self.damage)
+
+    def __iter__(self) -> Iterator[PackedChunk | Attachment | Metadata]:
+        self.damage, self.is_ended, self.schemas, self.channels = [], False, {}, {}
+        with self.path.open("rb") as file:
+            size = self.path.stat().st_size
+            magic = file.read(len(MAGIC))
+            if not MAGIC.startswith(magic):
+                raise BagError(f"{self.path}: this is no MCAP file")
+            self._learn_from_summary(file, size)
+            loose = _Loose()
+            for offset, opcode, body in self._records(file, size):
+                try:
+                    record = _parse(opcode, body)
+                    piece = self._unpack(record) if isinstance(record, Chunk) else record
+                except _DAMAGE as error:
+                    self._lose(offset, len(body) + 9, f"{_name(opcode)} is damaged: {error}")
+                    continue
+                if isinstance(piece, Schema | Channel | Message):
+                    self._learn(piece)
+                    if isinstance(piece, Message) and piece.channel_id not in self.channels:
+                        self._lose(offset, len(body) + 9, "a message is of a topic whose description is lost")
+                        continue
+                    yield from loose.add(piece)
+                elif isinstance(piece, PackedChunk | Attachment | Metadata):
+                    yield from loose.packed()
+                    yield piece
+            yield from loose.packed()
+
+    def _records(self, file: BinaryIO, size: int) -> Iterator[tuple[int, int, bytes]]:
+        """Offset, opcode and content of every record that is to be kept."""
+        end = len(MAGIC)
+        for offset, opcode, length in _walk(file, end, size):
+            end = offset + 9 + length
+            if opcode == Opcode.FOOTER:
+                self.is_ended = file.read(size)[length:] == MAGIC
+                break
+            if length > MAX_RECORD_BYTES:
+                self._lose(offset, 9 + length, f"a record of {length} bytes is larger than any that can be read here")
+            elif opcode not in _DERIVED:
+                yield offset, opcode, file.read(length)
+        if not self.is_ended:
+            self._lose(end, size - end, "the file is cut off here")
+
+    def _unpack(self, chunk: Chunk) -> PackedChunk:
+        unpacked = _unpacked(chunk)
+        if chunk.uncompressed_crc and zlib.crc32(unpacked) != chunk.uncompressed_crc:
+            raise ValueError("its content does not match its checksum")
+        packed = index_chunk(chunk, unpacked)
+        for record in (*packed.schemas.values(), *packed.channels.values()):
+            self._learn(record)
+        if any(index.channel_id not in self.channels for index in packed.indexes):
+            raise ValueError("the description of a topic in it is lost")
+        return packed
+
+    def _learn(self, record: McapRecord | None) -> None:
+        if isinstance(record, Schema):
+            self.schemas[record.id] = record
+        elif isinstance(record, Channel):
+            self.channels[record.id] = record
+
+    def _learn_from_summary(self, file: BinaryIO, size: int) -> None:
+        """Descriptions of topics are in the index too, where the file has one."""
+        file.seek(max(size - _FOOTER_BYTES, 0))
+        footer = file.read()
+        if len(footer) != _FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-8:] != MAGIC:
+            return
+        for _, opcode, length in _walk(file, struct.unpack_from("<Q", footer, 9)[0] or size, size):
+            if opcode in (Opcode.SCHEMA, Opcode.CHANNEL) and length <= MAX_RECORD_BYTES:
+                with suppress(*_DAMAGE):
+                    self._learn(_parse(opcode, file.read(length)))
+
+    def _lose(self, offset: int, size: int, reason: str) -> None:
+        self.damage.append(Damage(offset, size, reason))
+
+
+class _Loose:
+    """Gathers records outside of chunks into chunks: without them there is no index."""
+
+    def __init__(self) -> None:
+        self._records: list[Schema | Channel | Message] = []
+        self._size = 0
+
+    def add(self, record: Schema | Channel | Message) -> Iterator[PackedChunk]:
+        self._records.append(record)
+        self._size += len(record.data) if isinstance(record, Message) else 0
+        if self._size >= _LOOSE_BYTES:
+            yield from self.packed()
+
+    def packed(self) -> Iterator[PackedChunk]:
+        if any(isinstance(record, Message) for record in self._records):
+            yield pack(self._records, level=1)
+            self._records, self._size = [], 0
+
+
+def _walk(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Offset, opcode and length of the records from there on; the file then stands at the record's content."""
+    while offset < size:
+        file.seek(offset)
+        head = file.read(9)
+        if len(head) < 9:
+            return
+        opcode, length = struct.unpack("<BQ", head)
+        if opcode == 0 or offset + 9 + length > size:
+            return
+        yield offset, opcode, length
+        offset += 9 + length
+
+
+def _parse(opcode: int, body: bytes) -> McapRecord | None:
+    stream = ReadDataStream(BytesIO(body))
+    if opcode == Opcode.MESSAGE:
+        if len(body) < MESSAGE_HEADER_BYTES:
+            raise ValueError("it is cut off")
+        return Message.read(stream, len(body))
+    readers: dict[int, Callable[[ReadDataStream], McapRecord]] = {
+        Opcode.HEADER: Header.read,
+        Opcode.SCHEMA: Schema.read,
+        Opcode.CHANNEL: Channel.read,
+        Opcode.CHUNK: Chunk.read,
+        Opcode.ATTACHMENT: Attachment.read,
+        Opcode.METADATA: Metadata.read,
+    }
+    if opcode not in readers:
+        return None  # of a later version of the format, or private
+    return readers[opcode](stream)
+
+
+def _unpacked(chunk: Chunk) -> bytes:
+    """The content of a chunk, which is never more than it says, nor than can be read here."""
+    size = chunk.uncompressed_size
+    if size > MAX_RECORD_BYTES:
+        raise ValueError(f"it says that it unpacks to {size} bytes")
+    if chunk.compression == "zstd":
+        reader = zstandard.ZstdDecompressor(max_window_size=MAX_RECORD_BYTES).stream_reader(
+            BytesIO(chunk.data), read_across_frames=True
+        )
+        unpacked = reader.read(size + 1)
+    elif chunk.compression == "lz4":
+        unpacked = lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=size + 1)
+    elif chunk.compression == "":
+        unpacked = chunk.data
+    else:
+        raise ValueError(f"its compression {chunk.compression!r} is unknown")
+    if len(unpacked) != size:
+        raise ValueError("it does not unpack to the size that it says")
+    return bytes(unpacked)
+
+
+def _name(opcode: int) -> str:
+    return f"a {Opcode(opcode).name.lower().replace('_', ' ')}" if opcode in Opcode._value2member_map_ else "a record"
