@@ -12,11 +12,11 @@ import torch
 from training_data import CLASS_MAP, GRID, Blobs
 from typer.testing import CliRunner
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.classes import ClassMap, check_classes
 from twodpass_core.cli import app
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.evaluation.evaluate import check_classes, evaluate
+from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.report import write_report
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from twodpass_core.errors import ClassMapError
+from twodpass_core.errors import ClassMapError, ConfigError
 
 UNLABELLED = 255
 """The class id of points without a class: no return, or outside the volume the network sees."""
@@ -175,6 +175,15 @@ class ClassMap(BaseModel):
         table = np.full(256, self.classes[self.ignore_id].raw_id, np.uint32)
         table[: self.num_classes] = [entry.raw_id for entry in self.classes]
         return table
+
+
+def check_classes(weights: ClassMap, data: ClassMap) -> None:
+    """Raise ConfigError unless both mean the same by every class id."""
+    if weights.names != data.names:
+        raise ConfigError(
+            f"the weights know the classes of {weights.name} ({', '.join(weights.names)}), "
+            f"the data those of {data.name} ({', '.join(data.names)}): use weights trained for these classes"
+        )
 
 
 def _describe(entry: SemanticClass) -> str:

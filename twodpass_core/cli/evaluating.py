@@ -9,13 +9,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from twodpass_core.classes import check_classes
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError
 from twodpass_core.evaluation.compare import compare
 from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
-from twodpass_core.evaluation.evaluate import check_classes, evaluate
+from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.metrics import Definition
 from twodpass_core.evaluation.report import class_table, write_report
 from twodpass_core.evaluation.submissions import (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import Frame
-from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.errors import ScanError
 from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, SegmentationCounts
 from twodpass_core.segmenter import Segmenter
 
@@ -88,12 +88,3 @@ def predict(
     assert scores is not None
     class_id: npt.NDArray[np.integer] = scores.argmax(axis=1)
     return class_id
-
-
-def check_classes(weights: ClassMap, data: ClassMap) -> None:
-    """Raise ConfigError unless both mean the same by every class id."""
-    if weights.names != data.names:
-        raise ConfigError(
-            f"the weights know the classes of {weights.name} ({', '.join(weights.names)}), "
-            f"the data those of {data.name} ({', '.join(data.names)}): use weights trained for these classes"
-        )
