@@ -1,0 +1,124 @@
+"""A camera as the recorder sees it: its images, its CameraInfo, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo
+
+from twodpass_core.camera import CameraModel
+from twodpass_core.camera_info import camera_from_info
+from twodpass_core.data.image_messages import decode_image, image_size
+from twodpass_core.errors import ConfigError, ImageError, TransformError
+from twodpass_core.recording import RecordedCamera
+from twodpass_core.transform_tree import TransformTree
+from twodpass_ros.collect_input import Input, Message
+
+COMPRESSED = "/compressed"  # image_transport's topic below that of the image
+INFO = "camera_info"  # image_transport's topic beside that of the image
+
+
+class Camera:
+    """One camera's two topics."""
+
+    def __init__(self, name: str, image: Input, info: Input) -> None:
+        self.name = name
+        self.image = image
+        self.info = info
+
+    def model(self) -> CameraModel:
+        """By its newest CameraInfo. Raises ConfigError where there is none, or none of use."""
+        if self.info.newest is None:
+            raise ConfigError(f"no CameraInfo: {self.info.describe_absence()}")
+        return camera_from_info(self.info.newest.content(CameraInfo))
+
+    def content(self, image: Message) -> Any:
+        """An image of this camera, deserialised."""
+        assert self.image.type is not None
+        return image.content(self.image.type)
+
+    def problems(self, scans: Input, tree: TransformTree, max_clock_difference: float) -> Iterator[str]:
+        """What makes its images useless for training. Without a scan or an image yet, only that can be told."""
+        if self.image.newest is None:
+            yield self.image.describe_absence()
+        try:
+            model = self.model()
+        except ConfigError as error:
+            yield f"{self.info.name}: {error}" if self.info.newest else str(error)
+        else:
+            if self.image.newest is not None:
+                yield from self._problems_of_image(self.image.newest, model)
+        if self.image.newest is not None and scans.newest is not None:
+            yield from self._problems_with_scan(self.image.newest, scans.newest, tree, max_clock_difference)
+
+    def recorded(self, lidar_frame: str, tree: TransformTree) -> RecordedCamera | None:
+        """For the manifest; None without images or CameraInfo."""
+        if self.info.newest is None or self.image.newest is None:
+            return None
+        info = self.info.newest.content(CameraInfo)
+        try:
+            matrix = tree.lookup(self.image.newest.frame_id, lidar_frame).matrix()
+        except TransformError:
+            matrix = None
+        return RecordedCamera(
+            image_topic=self.image.name,
+            info_topic=self.info.name,
+            frame_id=self.image.newest.frame_id,
+            width=info.width,
+            height=info.height,
+            distortion_model=info.distortion_model,
+            d=tuple(info.d),
+            k=tuple(info.k),
+            r=tuple(info.r),
+            p=tuple(info.p),
+            camera_from_lidar=None if matrix is None else tuple(matrix.ravel().tolist()),
+        )
+
+    def _problems_of_image(self, image: Message, model: CameraModel) -> Iterator[str]:
+        try:
+            content = self.content(image)
+            size = image_size(content)
+            if size != (model.width, model.height):
+                yield (
+                    f"{self.image.name} is {size[0]} x {size[1]} pixels, but {self.info.name} is of "
+                    f"{model.width} x {model.height}: set both to the same resolution, or calibrate this one"
+                )
+            else:
+                decode_image(content)
+        except ImageError as error:
+            yield f"{self.image.name}: {error}"
+
+    def _problems_with_scan(
+        self, image: Message, scan: Message, tree: TransformTree, max_clock_difference: float
+    ) -> Iterator[str]:
+        try:
+            tree.lookup(image.frame_id, scan.frame_id)
+        except TransformError as error:
+            yield f"{self.name}: {error}. Publish the camera's mounting on /tf_static"
+        ages = [1e-9 * (message.received_ns - message.stamp_ns) for message in (image, scan)]
+        if abs(ages[0] - ages[1]) > max_clock_difference:
+            yield (
+                f"the clocks differ: on arrival stamps of {self.image.name} are {ages[0]:.3f} s old, of the scans "
+                f"{ages[1]:.3f} s: synchronise them (PTP, or stamps of the same host)"
+            )
+
+
+def camera_names(topics: Sequence[str]) -> list[str]:
+    """A name for each image topic: the last part of its namespace, or all of it where that is not enough.
+
+    /front/image_raw is front, /cameras/left/image_raw/compressed is left.
+    """
+    namespaces = [topic.removesuffix(COMPRESSED).rpartition("/")[0].strip("/") for topic in topics]
+    short = [namespace.rpartition("/")[2] for namespace in namespaces]
+    if all(short) and len(set(short)) == len(short):
+        return short
+    whole = [namespace.replace("/", "_") for namespace in namespaces]
+    if all(whole) and len(set(whole)) == len(whole):
+        return whole
+    return [topic.strip("/").replace("/", "_") for topic in topics]
+
+
+def info_topic(image_topic: str) -> str:
+    """Where image_transport and camera drivers publish the CameraInfo of an image topic."""
+    return image_topic.removesuffix(COMPRESSED).rpartition("/")[0] + "/" + INFO

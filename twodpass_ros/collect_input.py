@@ -1,0 +1,191 @@
+"""A topic as it is recorded: found by its publishers, read as they offer it, each message as serialised bytes."""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+
+from twodpass_core.errors import MissingDependencyError
+from twodpass_core.recording import RecordedTopic, definition_of, offered_qos
+from twodpass_ros.diagnostics import Streak
+from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks
+
+try:
+    import message_filters
+except ImportError as error:
+    raise MissingDependencyError(
+        "message_filters", "collect", "sudo apt install ros-$ROS_DISTRO-message-filters (PyPI does not have it)"
+    ) from error
+
+HEADER_START = 4
+"""Bytes before the content of a serialised message; the second of them says the byte order (CDR)."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as it was received."""
+
+    topic: RecordedTopic
+    data: bytes
+    received_ns: int  # ROS time
+    stamp_ns: int  # of its header; of messages that have none, when it was received
+    frame_id: str = ""
+
+    def content(self, message_type: type[Any]) -> Any:
+        """Deserialised."""
+        return deserialize_message(self.data, message_type)
+
+
+def read_header(data: bytes) -> tuple[int, str]:
+    """Stamp in nanoseconds and frame_id of a serialised message that begins with a Header. Raises struct.error."""
+    order = "<" if data[1:2] == b"\x01" else ">"
+    seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", data, HEADER_START)
+    (frame_id,) = struct.unpack_from(f"{max(length - 1, 0)}s", data, HEADER_START + 12)
+    return seconds * 10**9 + nanoseconds, frame_id.decode(errors="replace")
+
+
+class Input:
+    """Reads one topic. `on_message` may raise: that message is dropped and counted, the next one is read.
+
+    What is asked of the publishers is what all of them offer: reliable where all are, latched where all are. So nothing
+    is lost on a poor network that need not be, and nobody goes unheard.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        types: Sequence[type[Any]],
+        on_message: Callable[[Message], None],
+        depth: int,
+        has_header: bool = True,
+    ) -> None:
+        self.name: str = node.resolve_topic_name(topic)
+        self.received = 0
+        self.lost = 0
+        """By the middleware, or by an exception while it was looked at."""
+        self.newest: Message | None = None
+        self.newest_at = -math.inf
+        """When that was received, by time.monotonic(): ROS time may stand still or jump."""
+        self.type: type[Any] | None = None
+        self.failures = Streak()
+        self._types: Mapping[str, type[Any]] = {_name(message_type): message_type for message_type in types}
+        self._node = node
+        self._on_message = on_message
+        self._depth = depth
+        self._has_header = has_header
+        self._qos: QoSProfile | None = None
+        self._recorded: RecordedTopic | None = None
+        self._subscriber: Any = None
+
+    def connect(self) -> None:
+        """Subscribes when there are publishers, and anew when others change what all of them offer."""
+        publishers = self._node.get_publishers_info_by_topic(self.name)
+        fitting = [info for info in publishers if info.topic_type in self._types]
+        if not fitting:
+            return
+        type_name = self._type_of(fitting)
+        qos = _offered_by_all([info.qos_profile for info in fitting if info.topic_type == type_name], self._depth)
+        if self._qos is not None and (qos.reliability, qos.durability) == (self._qos.reliability, self._qos.durability):
+            return
+        self.close()
+        self._qos = qos
+        self.type = self._types[type_name]
+        self._recorded = RecordedTopic(
+            self.name,
+            type_name,
+            definition_of(type_name),
+            offered_qos(
+                reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
+                latched=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+                depth=self._depth,
+            ),
+        )
+        gaps = SequenceGaps()
+        self._subscriber = _Subscriber(
+            self._node,
+            self.type,
+            self.name,
+            qos_profile=qos,
+            raw=True,
+            event_callbacks=SubscriptionEventCallbacks(message_lost=lambda event: self._lose(event, gaps)),
+        )
+        self._subscriber.gaps = gaps
+        self._subscriber.registerCallback(self._take)
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        if self._subscriber is not None:
+            self._node.destroy_subscription(self._subscriber.sub)
+            self._subscriber = None
+
+    def describe_absence(self) -> str:
+        """Why nothing comes."""
+        others = {info.topic_type for info in self._node.get_publishers_info_by_topic(self.name)} - self._types.keys()
+        if others and self._qos is None:
+            return f"{self.name} is {', '.join(sorted(others))}, not {' or '.join(self._types)}"
+        return f"nothing comes on {self.name}" + ("" if self._qos else ", nobody publishes it")
+
+    def _type_of(self, publishers: Sequence[Any]) -> str:
+        """A topic stays of the type it had first."""
+        known = self._recorded.type if self._recorded else None
+        names = [str(info.topic_type) for info in publishers]
+        return known if known in names else names[0]
+
+    def _take(self, data: bytes, missing: int = 0) -> None:
+        self.received += 1 + missing
+        self.lost += missing
+        try:
+            assert self._recorded is not None
+            now = self._node.get_clock().now().nanoseconds
+            stamp_ns, frame_id = read_header(data) if self._has_header else (now, "")
+            self.newest = Message(self._recorded, data, now, stamp_ns, frame_id)
+            self.newest_at = time.monotonic()
+            self._on_message(self.newest)
+            self.failures.good()
+        except Exception as error:
+            self.lost += 1
+            self.failures.bad(f"a message of {self.name} was dropped: {error}")
+
+    def _lose(self, event: Any, gaps: SequenceGaps) -> None:
+        if not gaps.numbered:  # numbers tell of these losses, too
+            self.received += event.total_count_change
+            self.lost += event.total_count_change
+
+
+class _Subscriber(message_filters.Subscriber):
+    """Also passes on how many messages are missing before each."""
+
+    gaps: SequenceGaps
+
+    def _callback_with_info(self, message: bytes, info: Mapping[str, Any]) -> None:
+        self.signalMessage(message, self.gaps.before(info))
+
+    if hasattr(Subscription, "CallbackType"):  # Humble's callbacks hear nothing of a message's origin
+        callback = _callback_with_info
+
+
+def _name(message_type: type[Any]) -> str:
+    """As in sensor_msgs/msg/Image."""
+    package = message_type.__module__.split(".")[0]
+    return f"{package}/msg/{message_type.__name__}"
+
+
+def _offered_by_all(profiles: Sequence[QoSProfile], depth: int) -> QoSProfile:
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles)
+    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,93 @@
+"""One recording: a bag that is being written, its gate, and its counts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from twodpass_core.errors import RecordingError
+from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings
+from twodpass_ros.collect_input import Message
+from twodpass_ros.collect_sets import FormedSet
+
+RATE_WINDOW = 5.0  # seconds over which sets are counted for their rate
+
+
+class Recording:
+    """Writes messages and sets into a new bag. Where the disk is full or fails, `failure` says so and no call raises.
+
+    Raises:
+        RecordingError: the bag cannot be made. DiskFullError, which is one: there is no room for it.
+    """
+
+    def __init__(self, folder: Path, writer: WriterSettings, gate: GateSettings) -> None:
+        self._writer = BagWriter(_new_folder(folder), writer)
+        self._gate = Gate(gate)
+        self._written: deque[float] = deque()
+        self._started = time.monotonic()
+        self._told: Counter[str] = Counter()
+
+    @property
+    def bag(self) -> Path:
+        return self._writer.folder
+
+    @property
+    def failure(self) -> RecordingError | None:
+        return self._writer.failure
+
+    @property
+    def sets(self) -> int:
+        return self._writer.sets
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Topic -> messages that found no room, as the disk was too slow."""
+        return Counter(self._writer.dropped) - self._told
+
+    def write(self, message: Message, received_ns: int | None = None) -> None:
+        """A message that belongs to no set; `received_ns` if it shall count as received at another time."""
+        if received_ns is not None:
+            message = replace(message, received_ns=received_ns)
+        with suppress(RecordingError):  # which is `failure`
+            self._writer.write(message.topic, message.received_ns, message.data)
+
+    def write_set(self, formed: FormedSet, scores: Mapping[str, float]) -> None:
+        """A set, if the gate admits it."""
+        if not self._gate.admits(formed.paired.stamp_ns, formed.world_from_vehicle):
+            return
+        with suppress(RecordingError):
+            if self._writer.write_set(formed.recorded(scores)):
+                self._written.append(time.monotonic())
+
+    def sets_per_second(self) -> float:
+        now = time.monotonic()
+        while self._written and self._written[0] < now - RATE_WINDOW:
+            self._written.popleft()
+        return len(self._written) / min(RATE_WINDOW, max(now - self._started, 1.0))
+
+    def tell_calibration(self, calibration: Calibration) -> None:
+        """For the manifest."""
+        self._writer.record_calibration(calibration)
+
+    def tell_lost(self, lost: Mapping[str, int]) -> None:
+        """Topic -> messages lost since the recording began, before they came here; for the manifest."""
+        for topic, count in lost.items():
+            if (more := count - self._told[topic]) > 0:
+                self._told[topic] = count
+                self._writer.count_dropped(topic, more)
+
+    def close(self) -> None:
+        """Writes what is queued and ends the bag."""
+        with suppress(RecordingError):
+            self._writer.close()
+
+
+def _new_folder(folder: Path) -> Path:
+    """Named by the time; by a number, too, where two recordings begin within a second."""
+    name = time.strftime("collect_%Y-%m-%d_%H-%M-%S")
+    candidates = (folder / (name + (f"_{number}" if number else "")) for number in range(1000))
+    return next(candidate for candidate in candidates if not candidate.exists())

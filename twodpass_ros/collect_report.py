@@ -1,0 +1,113 @@
+"""What `collect` says of itself: numbers on ~/status, what is wrong on /diagnostics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect_sensors import Sensors
+from twodpass_ros.collect_sets import CalibrationWatch
+from twodpass_ros.diagnostics import ERROR, WARN, Streak
+from twodpass_ros.msg import CollectionStatus
+
+POOR_SCORE = 0.7
+"""Mean calibration score below which something is wrong: right ones have over 0.75, wrong ones about 0.6."""
+
+
+@dataclass
+class RecordingState:
+    """Where the recording stands."""
+
+    wanted: bool = False
+    bag: str = ""
+    """Of this recording, or of the last one."""
+    recording: bool = False
+    sets: int = 0
+    sets_per_second: float = 0.0
+    free_bytes: int = 0
+    failure: str = ""
+    """Why the last one ended by itself, or could not begin."""
+
+
+def status_message(
+    state: RecordingState, sensors: Sensors, watch: CalibrationWatch, dropped: Counter[str]
+) -> CollectionStatus:
+    """All but the stamp."""
+    unpaired, inputs, cameras = sensors.unpaired(), sensors.inputs, list(sensors.cameras)
+    status = CollectionStatus(
+        recording=state.recording,
+        bag=state.bag,
+        sets=state.sets,
+        sets_per_second=state.sets_per_second,
+        disk_free_bytes=state.free_bytes,
+        cameras=cameras,
+        offset_ms=[1e-6 * sensors.offsets_ns.get(camera, math.nan) for camera in cameras],
+        calibration_score=[watch.mean(camera) for camera in cameras],
+        topics=[topic.name for topic in inputs],
+        received=[topic.received for topic in inputs],
+        dropped=[dropped[topic.name] for topic in inputs],
+        unpaired=[unpaired[topic.name] for topic in inputs],
+    )
+    status.header.frame_id = sensors.scans.newest.frame_id if sensors.scans.newest else ""
+    return status
+
+
+@dataclass
+class Health:
+    """Finds out what is wrong, or was since the last look."""
+
+    _dropped: Counter[str] = field(default_factory=Counter)
+    _missing: Counter[str] = field(default_factory=Counter)
+
+    def troubles(
+        self,
+        state: RecordingState,
+        problems: list[str],
+        sensors: Sensors,
+        watch: CalibrationWatch,
+        failures: Streak,
+        dropped: Counter[str],
+        parameters: CollectParameters,
+    ) -> list[tuple[bytes, str]]:
+        """(level, message), the worst first; empty if all is well."""
+        found = []
+        if state.failure:
+            found.append((ERROR, state.failure))
+        found += [(ERROR, text) for text in self._silences(sensors, parameters.input_timeout)]
+        refused = state.wanted and not state.recording and parameters.on_problem == "refuse"
+        found += [(ERROR if refused else WARN, f"not recording: {text}" if refused else text) for text in problems]
+        for streak in (failures, *(topic.failures for topic in sensors.inputs)):
+            if (level := streak.look()) >= WARN:
+                found.append((level, streak.reason))
+        found += [(WARN, text) for text in self._losses(sensors, dropped)]
+        found += [(WARN, text) for text in _doubts(watch, sensors)]
+        return sorted(found, key=lambda trouble: trouble[0], reverse=True)
+
+    def _silences(self, sensors: Sensors, timeout: float) -> Iterator[str]:
+        """Streams that were there; of those that never came, the problems tell."""
+        for topic in (sensors.scans, *(camera.image for camera in sensors.cameras.values())):
+            if topic.newest is not None and (silence := time.monotonic() - topic.newest_at) > timeout:
+                yield f"nothing on {topic.name} for {silence:.1f} s"
+
+    def _losses(self, sensors: Sensors, dropped: Counter[str]) -> Iterator[str]:
+        for topic, count in (dropped - self._dropped).items():
+            yield f"{count} messages of {topic} dropped"
+        missing = sensors.missing()
+        for camera, count in (missing - self._missing).items():
+            yield f"{count} scans without an image of {camera} within the slop"
+        self._dropped, self._missing = dropped, missing
+
+
+def _doubts(watch: CalibrationWatch, sensors: Sensors) -> Iterator[str]:
+    if watch.trouble:
+        yield watch.trouble
+    for camera in sensors.cameras:
+        if watch.is_telling(camera) and (score := watch.mean(camera)) < POOR_SCORE:
+            yield (
+                f"{camera} does not seem to stand where its calibration says (score {score:.2f}, right ones have "
+                "over 0.75): look at ~/overlay"
+            )

@@ -1,0 +1,188 @@
+"""What `collect` listens to: scans, cameras, transforms and odometry; and the sets that are formed of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from nav_msgs.msg import Odometry
+from rclpy.exceptions import InvalidParameterValueException
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
+from twodpass_core.errors import ConfigError, TransformError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.recording import Calibration
+from twodpass_core.transform_tree import TransformTree, add_transforms
+from twodpass_ros.collect_camera import Camera, camera_names, info_topic
+from twodpass_ros.collect_input import Input, Message
+from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect_sets import CalibratedCamera, FormedSet
+
+SENSOR_DEPTH, TRANSFORM_DEPTH = 10, 100
+"""Messages that the middleware holds for the node."""
+HISTORY_NS = 10 * 10**9
+TOLERANCE_NS = 200 * 10**6  # /tf may come a little later than what it is asked for
+
+
+class Sensors:
+    """Reads all topics in the executor's thread, hands on what is to be recorded, and forms sets."""
+
+    def __init__(
+        self,
+        node: Node,
+        parameters: CollectParameters,
+        on_message: Callable[[Message], None],
+        on_set: Callable[[FormedSet], None],
+    ) -> None:
+        self._on_message = on_message
+        self._on_set = on_set
+        self._tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
+        self._latched: dict[object, Message] = {}
+        self.fixed_frame = parameters.fixed_frame
+        self.offsets_ns: dict[str, int] = {}
+        """Camera -> image's stamp less scan's stamp, of the newest set."""
+        self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
+        self.cameras = self._make_cameras(node, parameters)
+        self._others = [
+            Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False),
+            Input(node, "/tf_static", [TFMessage], self._on_static_transforms, TRANSFORM_DEPTH, has_header=False),
+        ]
+        self._odometry: Input | None = None
+        if parameters.odometry:
+            self._odometry = Input(node, parameters.odometry, [Odometry], on_message, TRANSFORM_DEPTH)
+            self._others.append(self._odometry)
+        self._pairer: SetPairer[Message] = SetPairer(
+            list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
+        )
+
+    def _make_cameras(self, node: Node, parameters: CollectParameters) -> dict[str, Camera]:
+        images = [node.resolve_topic_name(topic) for topic in parameters.images if topic]
+        infos = [topic for topic in parameters.camera_infos if topic] or [info_topic(topic) for topic in images]
+        if len(infos) != len(images):
+            raise InvalidParameterValueException(
+                "camera_infos", infos, f"there must be one for each of the {len(images)} topics in images, or none"
+            )
+        cameras = {}
+        for name, image, info in zip(camera_names(images), images, infos, strict=True):
+            cameras[name] = Camera(
+                name,
+                Input(node, image, [Image, CompressedImage], partial(self._on_image, name), SENSOR_DEPTH),
+                Input(node, info, [CameraInfo], partial(self._on_info, name), SENSOR_DEPTH),
+            )
+        return cameras
+
+    @property
+    def inputs(self) -> list[Input]:
+        cameras = [member for camera in self.cameras.values() for member in (camera.image, camera.info)]
+        return [self.scans, *cameras, *self._others]
+
+    @property
+    def latched(self) -> Iterable[Message]:
+        """Static transforms and the newest CameraInfo of each camera: what a recording begins with."""
+        return self._latched.values()
+
+    def connect(self) -> None:
+        """Looks for publishers."""
+        for topic in self.inputs:
+            topic.connect()
+
+    def problems(self, max_clock_difference: float) -> list[str]:
+        """What stands against recording sets that can be trained on."""
+        found = [] if self.scans.newest else [self.scans.describe_absence()]
+        for camera in self.cameras.values():
+            found += camera.problems(self.scans, self._tree, max_clock_difference)
+        return found
+
+    def lost(self) -> Counter[str]:
+        """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
+        lost = Counter({topic.name: topic.lost for topic in self.inputs})
+        for stream, count in self._pairer.dropped.items():
+            lost[self._topic_of(stream)] += count
+        return lost
+
+    def unpaired(self) -> Counter[str]:
+        """Topic -> scans that lacked an image, images that no scan wanted."""
+        return Counter({self._topic_of(stream): counts.unpaired for stream, counts in self._pairer.counts.items()})
+
+    def missing(self) -> Counter[str]:
+        """Camera -> scans for which it had no image."""
+        return Counter({camera: self._pairer.counts[camera].missing for camera in self.cameras})
+
+    def topics_of(self, formed: FormedSet) -> list[str]:
+        """The topics of a set's messages."""
+        return [self.scans.name, *(self._topic_of(camera) for camera in formed.paired.images)]
+
+    def calibration(self) -> Calibration | None:
+        """As it is known now; None before the first scan."""
+        if self.scans.newest is None:
+            return None
+        frame = self.scans.newest.frame_id
+        cameras = {name: camera.recorded(frame, self._tree) for name, camera in self.cameras.items()}
+        known = {name: camera for name, camera in cameras.items() if camera is not None}
+        return Calibration(lidar_topic=self.scans.name, lidar_frame=frame, cameras=known)
+
+    def flush(self) -> None:
+        """Forms sets of all that waits."""
+        for paired in self._pairer.flush():
+            self._form(paired)
+
+    def _topic_of(self, stream: str) -> str:
+        return self.scans.name if stream == SCANS else self.cameras[stream].image.name
+
+    def _on_scan(self, message: Message) -> None:
+        for paired in self._pairer.add_scan(message.stamp_ns, message):
+            self._form(paired)
+
+    def _on_image(self, camera: str, message: Message) -> None:
+        for paired in self._pairer.add_image(camera, message.stamp_ns, message):
+            self._form(paired)
+
+    def _on_info(self, camera: str, message: Message) -> None:
+        self._latched[camera] = message
+        self._on_message(message)
+
+    def _on_transforms(self, message: Message) -> None:
+        self._on_message(message)
+        add_transforms(self._tree, message.content(TFMessage), static=False)
+
+    def _on_static_transforms(self, message: Message) -> None:
+        self._on_message(message)
+        content = message.content(TFMessage)
+        self._latched[tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)] = message
+        add_transforms(self._tree, content, static=True)
+
+    def _form(self, paired: PairedSet[Message]) -> None:
+        self.offsets_ns = {camera: image.offset_ns for camera, image in paired.images.items()}
+        self._on_set(FormedSet(paired, self._pose(paired), self._calibrated(paired)))
+
+    def _pose(self, paired: PairedSet[Message]) -> RigidTransform | None:
+        """Where the vehicle was, as far as anybody says."""
+        try:
+            if self._odometry is None:
+                return self._tree.lookup(self.fixed_frame, paired.scan.frame_id, paired.stamp_ns)
+            if self._odometry.newest is None:
+                return None
+            pose = self._odometry.newest.content(Odometry).pose.pose
+            q, t = pose.orientation, pose.position
+            return RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
+        except (TransformError, ConfigError):
+            return None
+
+    def _calibrated(self, paired: PairedSet[Message]) -> dict[str, CalibratedCamera]:
+        """The cameras of which calibration and transform are known; of the others `problems` tells."""
+        calibrated = {}
+        fixed = self.fixed_frame if self.fixed_frame in self._tree.frames else paired.scan.frame_id
+        for name, image in paired.images.items():
+            try:
+                camera_from_lidar = self._tree.lookup_across(
+                    image.item.frame_id, image.item.stamp_ns, paired.scan.frame_id, paired.stamp_ns, fixed
+                )
+                model = self.cameras[name].model()
+            except (ConfigError, TransformError):
+                continue
+            calibrated[name] = CalibratedCamera(self.cameras[name], model, camera_from_lidar)
+        return calibrated
