@@ -109,7 +109,7 @@ def end_file(file: McapFile, name: str) -> StoredFile:
 
 
 def write_metadata(bag: Path, files: Sequence[StoredFile], kept: Mapping[str, Any] | None = None) -> None:
-    """Write metadata.yaml of a bag's folder, whole or not at all, with the entries in `kept` as given. Raises OSError."""
+    """Write metadata.yaml of a bag, whole or not at all; what is in `kept` stays as it was. Raises OSError."""
     information = {**describe(files), **(kept or {})}
     with replacing(bag / METADATA) as partial:
         partial.write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False), "utf-8")

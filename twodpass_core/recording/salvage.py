@@ -84,7 +84,9 @@ class Salvage:
                 except _DAMAGE as error:
                     self._lose(offset, len(body) + 9, f"{_name(opcode)} is damaged: {error}")
                     continue
-                if isinstance(piece, Schema | Channel | Message):
+                if isinstance(piece, Header):
+                    self.profile = piece.profile
+                elif isinstance(piece, Schema | Channel | Message):
                     self._learn(piece)
                     if isinstance(piece, Message) and piece.channel_id not in self.channels:
                         self._lose(offset, len(body) + 9, "a message is of a topic whose description is lost")
@@ -191,7 +193,8 @@ def _parse(opcode: int, body: bytes) -> McapRecord | None:
     }
     if opcode not in readers:
         return None  # of a later version of the format, or private
-    return readers[opcode](stream)
+    record: McapRecord = readers[opcode](stream)
+    return record
 
 
 def _unpacked(chunk: Chunk) -> bytes:

@@ -27,7 +27,7 @@ class WriterSettings:
     chunk_bytes: int = 4 * 2**20  # write when this much has come together: a power loss costs the last chunk
     chunk_seconds: float = 1.0  # or when the oldest message has waited this long
     queue_bytes: int = 256 * 2**20  # hold at most this in memory; what comes beyond it is dropped and counted
-    min_free_bytes: int = 2**30  # end the recording rather than leave less of the disk
+    min_free_bytes: int = 2**30  # end the recording rather than leave less of the disk; 0: fill it
     compression_level: int = 1  # of Zstandard
 
     def __post_init__(self) -> None:
@@ -98,6 +98,8 @@ class SplitRecorder:
         return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", software())
 
     def _check_space(self, wanted: int) -> None:
+        if self._settings.min_free_bytes == 0:
+            return
         free = shutil.disk_usage(self._folder).free
         if free - wanted < self._settings.min_free_bytes:
             raise DiskFullError(

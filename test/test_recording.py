@@ -1,0 +1,494 @@
+"""Recording: bags that every reader opens, at every moment; drops, full disks and errors that are told."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recording_data as data
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from mcap.reader import make_reader
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+
+from twodpass_core.cloud import read_points
+from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.errors import BagError, ConfigError, DiskFullError, RecordingError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.recording import (
+    BagWriter,
+    Calibration,
+    Gate,
+    GateSettings,
+    Manifest,
+    RecordedCamera,
+    RecordedMessage,
+    RecordedSet,
+    RecordedTopic,
+    WriterSettings,
+    definition_of,
+    offered_qos,
+)
+
+CAMERA = RecordedCamera(
+    image_topic="/front/image",
+    info_topic="/front/camera_info",
+    frame_id="camera",
+    width=64,
+    height=32,
+    distortion_model="plumb_bob",
+    d=(0.0,) * 5,
+    k=(50.0, 0.0, 32.0, 0.0, 50.0, 16.0, 0.0, 0.0, 1.0),
+    r=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    p=(50.0, 0.0, 32.0, 0.0, 0.0, 50.0, 16.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    camera_from_lidar=tuple(np.eye(4).ravel().tolist()),
+)
+
+
+def settings(**changes: Any) -> WriterSettings:
+    return WriterSettings(**{**data.NO_LIMIT, **changes})
+
+
+def files_of(bag: Path) -> list[Path]:
+    return sorted(bag.glob("*.mcap"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_a_recording_is_a_bag_that_every_reader_opens(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings()) as writer:
+        assert writer.write(data.STATIC, data.START_NS, data.static_transform("lidar"))
+        for index in range(5):
+            assert writer.write_set(data.make_set(index))
+    assert sorted(path.name for path in bag.iterdir()) == ["drive_0.mcap", "manifest.json", "metadata.yaml"]
+
+    expected = [m for index in range(5) for m in data.make_set(index).messages]
+    stored = data.read_mcap(bag / "drive_0.mcap")
+    assert stored[0] == ("/tf_static", data.START_NS, data.static_transform("lidar"))
+    assert stored[1:] == [(m.topic.name, m.log_time_ns, m.data) for m in expected]  # as received, to the byte
+    check_mcap(bag / "drive_0.mcap")
+
+    with AnyReader([bag]) as reader:  # by the definitions that are in the file
+        images: list[Any] = [
+            reader.deserialize(raw, connection.msgtype)
+            for connection, _, raw in reader.messages()
+            if connection.topic == "/front/image"
+        ]
+    assert [(m.header.frame_id, m.encoding, m.width) for m in images] == [("camera", "rgb8", 64)] * 5
+    clouds = list(open_clouds(bag))
+    assert [cloud.stamp_ns for cloud in clouds] == [data.stamp(index) for index in range(5)]
+    np.testing.assert_array_equal(read_points(clouds[3].message), data.scan_points(data.stamp(3)))
+
+
+def test_the_qos_of_the_publishers_is_kept(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive", settings()) as writer:
+        writer.write(data.STATIC, 5, data.static_transform("lidar"))
+        writer.write(data.POINTS, 6, data.scan(6))
+    with Reader(tmp_path / "drive") as reader:
+        found = {c.topic: c.ext.offered_qos_profiles[0] for c in reader.connections}  # type: ignore[union-attr]
+    static, points = found["/tf_static"], found["/points"]
+    assert (static.durability.name, static.reliability.name) == ("TRANSIENT_LOCAL", "RELIABLE")
+    assert (points.durability.name, points.reliability.name, points.depth) == ("VOLATILE", "BEST_EFFORT", 5)
+
+
+def test_the_manifest_tells_what_was_recorded(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    writer = BagWriter(bag, settings())
+    calibration = Calibration(lidar_topic="/points", lidar_frame="lidar", cameras={"front": CAMERA})
+    writer.record_calibration(calibration)
+    writer.write_set(data.make_set(0))
+    writer.write_set(RecordedSet(7, data.make_set(1).messages, {"front": -4}, math.nan))
+    writer.count_dropped("/front/image", 3)
+    manifest = writer.close()
+    assert manifest == Manifest.read(bag) == writer.close()
+    assert manifest.complete
+    assert manifest.error is None
+    assert [(s.stamp_ns, s.offset_ns, s.calibration_score) for s in manifest.sets] == [
+        (data.START_NS, {"front": 3_000_000}, 0.5),
+        (7, {"front": -4}, None),
+    ]
+    assert manifest.dropped == {"/front/image": 3}
+    assert {topic.name: topic.messages for topic in manifest.topics} == {"/points": 2, "/front/image": 2}
+    assert (manifest.start_ns, manifest.stop_ns) == (data.stamp(0) + 10**6, data.stamp(1) + 4 * 10**6)
+    assert manifest.calibration == calibration
+    assert manifest.software.startswith("twodpass ")
+    with pytest.raises(RecordingError, match="the recording is closed"):
+        writer.write_set(data.make_set(2))
+
+
+def test_a_bag_without_messages(tmp_path: Path) -> None:
+    manifest = BagWriter(tmp_path / "drive", settings()).close()
+    assert (manifest.complete, manifest.sets, manifest.start_ns) == (True, (), None)
+    check_mcap(tmp_path / "drive/drive_0.mcap")
+    with Reader(tmp_path / "drive") as reader:
+        assert reader.message_count == 0
+
+
+@pytest.mark.parametrize("limit", [{"split_bytes": 50_000}, {"split_seconds": 0.35}])
+def test_each_file_of_a_split_recording_stands_alone(tmp_path: Path, limit: dict[str, float]) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=1, **limit)) as writer:
+        writer.write(data.STATIC, data.START_NS, data.static_transform("lidar"))
+        writer.write(data.STATIC, data.START_NS + 1, data.static_transform("camera"))
+        writer.write(data.INFO, data.START_NS + 2, b"earlier")
+        writer.write(data.INFO, data.START_NS + 3, b"the last one")
+        for index in range(20):
+            writer.write_set(data.make_set(index))
+    files = files_of(bag)
+    assert len(files) >= 4
+    scans = []
+    for number, path in enumerate(files):
+        check_mcap(path)
+        messages = data.read_mcap(path)
+        scans += [raw for topic, _, raw in messages if topic == "/points"]
+        static = [raw for topic, _, raw in messages if topic == "/tf_static"]
+        assert static == [data.static_transform("lidar"), data.static_transform("camera")]
+        infos = [raw for topic, _, raw in messages if topic == "/front/camera_info"]
+        assert infos == ([b"earlier", b"the last one"] if number == 0 else [b"the last one"])
+        assert messages[0][0] in ("/tf_static", "/front/camera_info")  # before what needs it
+    assert scans == [data.scan(data.stamp(index)) for index in range(20)]  # once each, in order
+    information = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert information["relative_file_paths"] == [path.name for path in files]
+    assert information["message_count"] == sum(len(data.read_mcap(path)) for path in files)
+    with Reader(bag) as reader:
+        assert sum(1 for _ in reader.messages()) == reader.message_count
+    assert len(list(open_clouds(bag))) == 20
+
+
+def test_camera_infos_of_a_set_are_not_repeated_beside_it(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
+        for index in range(3):
+            info = RecordedMessage(data.INFO, data.stamp(index), b"info %d" % index)
+            writer.write_set(RecordedSet(index, (*data.make_set(index).messages, info)))
+    infos = [raw for path in files_of(bag) for topic, _, raw in data.read_mcap(path) if topic == data.INFO.name]
+    assert infos == [b"info 0", b"info 1", b"info 2"]
+
+
+def test_the_bag_is_readable_while_it_is_recorded(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
+        with Reader(bag) as reader:
+            assert reader.message_count == 0
+        for index in range(4):
+            writer.write_set(data.make_set(index))
+            wait_for(lambda: writer.sets == index + 1)  # noqa: B023
+            with Reader(bag) as reader:
+                assert sum(1 for _ in reader.messages()) == 2 * index  # those of the finished files
+            assert not Manifest.read(bag).complete
+
+
+def test_a_set_is_in_one_chunk_and_chunks_are_of_the_size_asked_for(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    size = data.make_set(0).size
+    with BagWriter(bag, settings(chunk_bytes=3 * size - 10)) as writer:
+        for index in range(12):
+            writer.write_set(data.make_set(index))
+    with (bag / "drive_0.mcap").open("rb") as file:
+        summary = make_reader(file).get_summary()
+    assert summary is not None
+    assert len(summary.chunk_indexes) == 4
+    for number, chunk in enumerate(summary.chunk_indexes):
+        assert chunk.compression == "zstd"
+        assert chunk.message_start_time == data.stamp(3 * number) + 10**6
+        assert chunk.message_end_time == data.stamp(3 * number + 2) + 4 * 10**6
+
+
+def test_a_small_message_does_not_wait_for_others(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive", settings(chunk_seconds=0.05)) as writer:
+        writer.write_set(data.make_set(0))
+        wait_for(lambda: writer.sets == 1)
+
+
+def test_many_threads_record(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=20_000)) as writer:
+
+        def record(first: int) -> None:
+            for index in range(first, 40, 4):
+                writer.write_set(data.make_set(index))
+                writer.write(data.MOVING, data.stamp(index), b"%d" % index)
+
+        threads = [threading.Thread(target=record, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    messages = data.read_mcap(bag / "drive_0.mcap")
+    assert sorted(int(raw) for topic, _, raw in messages if topic == "/tf") == list(range(40))
+    assert sorted(s.stamp_ns for s in Manifest.read(bag).sets) == [data.stamp(index) for index in range(40)]
+
+
+class SlowDisk:
+    """Holds every write until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free = threading.Event()
+        fsync = os.fsync
+
+        def waiting(handle: int) -> None:
+            assert self.free.wait(30)
+            fsync(handle)
+
+        monkeypatch.setattr("twodpass_core.recording.mcap_file.os.fsync", waiting)
+
+
+def test_a_disk_that_is_too_slow_costs_whole_sets_that_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, size = tmp_path / "drive", data.make_set(0).size
+    writer = BagWriter(bag, settings(chunk_bytes=1, queue_bytes=4 * size + 10))
+    disk = SlowDisk(monkeypatch)
+    accepted = [index for index in range(30) if writer.write_set(data.make_set(index))]
+    assert 4 <= len(accepted) <= 5  # four in the queue, and one that is being written
+    assert writer.write(data.STATIC, data.START_NS, data.static_transform("late"))  # is needed, and small
+    assert not writer.write(data.MOVING, data.START_NS, b"x" * 100)
+    disk.free.set()
+    manifest = writer.close()
+    assert [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in accepted]
+    lost = 30 - len(accepted)
+    assert manifest.dropped_sets == lost
+    assert manifest.dropped == {"/points": lost, "/front/image": lost, "/tf": 1} == writer.dropped
+    assert len(data.read_mcap(bag / "drive_0.mcap")) == 2 * len(accepted) + 1
+
+
+def failing_fsync(monkeypatch: pytest.MonkeyPatch, number: int, after: int, *, once: bool) -> None:
+    """Let fsync of the bag's files fail after some calls."""
+    fsync, calls = os.fsync, iter(range(10**6))
+
+    def failing(handle: int) -> None:
+        call = next(calls)
+        if call == after or (call > after and not once):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr("twodpass_core.recording.mcap_file.os.fsync", failing)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EIO, RecordingError)]
+)
+def test_an_error_of_the_disk_ends_the_recording_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[RecordingError]
+) -> None:
+    bag = tmp_path / "drive"
+    writer = BagWriter(bag, settings(chunk_bytes=1))
+    failing_fsync(monkeypatch, number, after=5, once=True)
+    with pytest.raises(error, match="drive: ") as caught:  # noqa: PT012 it is raised by one of the calls
+        for index in range(1000):
+            writer.write_set(data.make_set(index))
+            time.sleep(0.002)
+    assert type(caught.value) is error
+    assert writer.failure is caught.value
+    manifest = writer.close()  # says it once only
+    assert manifest.complete
+    assert manifest.error == str(caught.value)
+    assert [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in range(5)]
+    assert manifest.dropped_sets >= 1
+    assert len(list(open_clouds(bag))) == 5
+    assert sorted(path.name for path in bag.iterdir()) == ["drive_0.mcap", "manifest.json", "metadata.yaml"]
+
+
+def test_close_tells_an_error_that_no_call_has_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = BagWriter(tmp_path / "drive", settings(chunk_bytes=1))
+    failing_fsync(monkeypatch, errno.ENOSPC, after=0, once=True)
+    writer.write_set(data.make_set(0))
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        writer.close()
+    assert writer.close().dropped_sets == 1
+
+
+def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DiskFullError, match="MB are to stay free: make room, or lower min_free_bytes"):
+        BagWriter(tmp_path / "none", WriterSettings(min_free_bytes=2**60))
+    usage = shutil.disk_usage(tmp_path)
+    left = iter([10**7, 10**6, 10**5, 100, *[10] * 50])
+    writer = BagWriter(tmp_path / "drive", WriterSettings(min_free_bytes=1000, chunk_bytes=1))
+
+    def shrinking(path: Path) -> Any:
+        return usage._replace(free=next(left))
+
+    monkeypatch.setattr("twodpass_core.recording.split_recorder.shutil.disk_usage", shrinking)
+    for index in range(3):
+        writer.write_set(data.make_set(index))
+    wait_for(lambda: writer.sets == 3)
+    writer.write_set(data.make_set(3))
+    with pytest.raises(DiskFullError, match="the disk has 0 MB left"):
+        writer.close()
+    assert len(list(open_clouds(tmp_path / "drive"))) == 3
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB; skips where none may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("may not mount a file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("free", "reason"), [(0, "the disk is full"), (2_000_000, "the disk has . MB left")])
+def test_a_disk_that_is_really_full(tiny_disk: Path, free: int, reason: str) -> None:
+    bag = tiny_disk / "drive"
+    writer = BagWriter(bag, settings(split_bytes=3_000_000, chunk_bytes=300_000, min_free_bytes=free))
+    with pytest.raises(DiskFullError, match=f"drive: {reason}"):  # noqa: PT012 raised by one of the calls
+        for index in range(10_000):
+            writer.write_set(data.make_set(index, count=5000))
+            time.sleep(0.001)
+    manifest = writer.close()
+    assert manifest.complete
+    assert len(manifest.sets) > 20
+    clouds = [cloud.stamp_ns for cloud in open_clouds(bag)]
+    assert clouds == [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in range(len(clouds))]
+    for path in files_of(bag):
+        check_mcap(path)
+        data.read_mcap(path)
+
+
+def test_what_cannot_be_recorded_is_refused_and_costs_nothing(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings()) as writer:
+        writer.write(data.POINTS, 1, data.scan(1))
+        with pytest.raises(ConfigError, match="/points: is recorded as sensor_msgs/msg/PointCloud2 and cannot be"):
+            writer.write(RecordedTopic.of_type("/points", data.IMAGE.type), 2, b"")
+        with pytest.raises(ConfigError, match="record compressed images"):
+            writer.write(data.IMAGE, 3, bytes(41 * 2**20))
+        with pytest.raises(ConfigError, match="a set needs messages"):
+            writer.write_set(RecordedSet(4, ()))
+    assert len(data.read_mcap(bag / "drive_0.mcap")) == 1
+    with pytest.raises(RecordingError, match="drive exists: a recording begins in a new folder"):
+        BagWriter(bag, settings())
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordingError, match="cannot be made: Not a directory"):
+        BagWriter(tmp_path / "file/drive", settings())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("points", "sensor_msgs/msg/Image", ""), "needs its full name, as in /points"),
+        (("/points", "sensor_msgs/Image", ""), "is no message type"),
+        (("/points", "sensor_msgs/msg/Image", "", "a: ["), "is no YAML"),
+        (("/points", "sensor_msgs/msg/Image", "", "- reliability: reliable"), "as offered_qos"),
+    ],
+)
+def test_topics_that_rosbag2_would_not_read(arguments: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        RecordedTopic(*arguments)
+
+
+def test_definitions() -> None:
+    definition = definition_of("sensor_msgs/msg/Image")
+    assert "uint32 height" in definition
+    assert "MSG: std_msgs/Header" in definition
+    with pytest.raises(ConfigError, match="own_msgs/msg/Thing is not among"):
+        definition_of("own_msgs/msg/Thing")
+    assert yaml.safe_load(offered_qos(latched=True))[0]["durability"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"split_bytes": -1},
+        {"split_seconds": math.nan},
+        {"chunk_bytes": 0},
+        {"chunk_seconds": -1.0},
+        {"queue_bytes": 0},
+        {"min_free_bytes": -5},
+        {"compression_level": 100},
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        WriterSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_folder_without_a_manifest_or_with_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r"manifest.json: cannot be read: No such file"):
+        Manifest.read(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"version": 1, "software": "x", "sets": [{"stamp_ns": "soon"}]}')
+    with pytest.raises(BagError, match=r"is no manifest of a recording: sets\.0\.stamp_ns"):
+        Manifest.read(tmp_path)
+
+
+# --- The gate ---
+
+
+def at(x: float) -> RigidTransform:
+    return RigidTransform(np.eye(3), np.array([x, 0.0, 0.0]))
+
+
+def test_gate_by_distance() -> None:
+    gate = Gate(GateSettings(min_distance=1.0))
+    assert [gate.admits(k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
+    assert gate.admits(8, None)  # not known to be near
+
+
+def test_gate_by_time() -> None:
+    gate = Gate(GateSettings(min_interval=0.25))
+    assert [gate.admits(k * 10**8, None) for k in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_gate_by_number() -> None:
+    gate = Gate(GateSettings(every_nth=3))
+    assert [gate.admits(k, None) for k in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_gate_after_time_jumped_back() -> None:
+    gate = Gate(GateSettings(min_distance=1.0, min_interval=10.0))
+    assert [gate.admits(t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
+
+
+@given(
+    st.floats(0, 5),
+    st.floats(0, 2),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 10**9), st.floats(-3, 3)), max_size=40),
+)
+def test_admitted_sets_keep_their_distance(
+    distance: float, interval: float, nth: int, steps: list[tuple[int, float]]
+) -> None:
+    gate = Gate(GateSettings(distance, interval, nth))
+    stamp, x, admitted = 0, 0.0, []
+    for number, (wait, move) in enumerate(steps):
+        stamp, x = stamp + wait, x + move
+        if gate.admits(stamp, at(x)):
+            admitted.append((number, stamp, x))
+    assert not steps or admitted[0][0] == 0
+    for (number_a, stamp_a, x_a), (number_b, stamp_b, x_b) in pairwise(admitted):
+        assert number_b % nth == number_a % nth == 0
+        assert stamp_b - stamp_a >= round(interval * 1e9)
+        assert abs(x_b - x_a) >= distance
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_distance": -1.0}, {"min_interval": math.inf}, {"min_distance": math.nan}, {"every_nth": 0}]
+)
+def test_gate_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        GateSettings(**wrong)  # type: ignore[arg-type]
