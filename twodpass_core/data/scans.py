@@ -112,7 +112,7 @@ def open_scans(
     if not inputs:
         raise ScanError("no input was given: name scan files, folders of scans or ROS 2 bags")
     paths = [path for entry in inputs for path in _find(Path(entry))]
-    names = _unique_names(paths)
+    names = unique_names(paths)
     sources: list[_ScanFile | _BagScans] = []
     for path, name in zip(paths, names, strict=True):
         if is_bag(path):
@@ -148,6 +148,8 @@ def _find(path: Path) -> list[Path]:
         raise ScanError(f"{path}: does not exist")
     if is_bag(path):
         return [path]
+    if path.is_dir() and (bags := sorted(entry for entry in path.iterdir() if is_bag(entry))):
+        return bags
     if path.is_file():
         if not _suffix(path):
             raise ScanError(f"{path}: is no scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)")
@@ -198,7 +200,7 @@ def _read_npy(path: Path) -> npt.NDArray[np.float32]:
         return np.array(array[:, :4], np.float32, order="C")
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """A file stem for each path: its own, with as many of the folders around it in front as make all of them differ."""
     parts = []
     for path in paths:

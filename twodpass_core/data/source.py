@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.labelled import Unlabelled
@@ -20,23 +22,24 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["semantickitti", "nuscenes", "kitti_raw", "simulation"] = Field(
+    kind: Literal["semantickitti", "nuscenes", "kitti_raw", "bag", "simulation"] = Field(
         "semantickitti", description="form of the data"
     )
     root: Path = Field(
         Path("data/semantickitti"),
         description="semantickitti: the folder with sequences/, or one sequence; nuscenes: that with v1.0-*; "
-        "kitti_raw: a drive; simulation: none",
+        "kitti_raw: a drive; bag: a ROS 2 bag, or a folder of them; simulation: none",
     )
     split: str = Field("train", description="train, val, trainval, test; nuscenes also mini_train, mini_val")
     sequences: tuple[str, ...] | None = Field(None, description="semantickitti: these instead of the split's")
     cameras: tuple[str, ...] | None = Field(
-        None, description="these instead of the source's usual ones; []: LiDAR only"
+        None, description="these instead of the source's usual ones; []: LiDAR only; bag: image topics"
     )
     unlabelled: Unlabelled = Field(
         "refuse",
         description="frames without labels: refuse; skip; or keep, to learn from their images (evaluation skips them)",
     )
+    bag: BagConfig = Field(default_factory=BagConfig, description="bag: how it is read")
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="simulation: which streets")
 
     @model_validator(mode="after")
@@ -57,7 +60,8 @@ def open_source(config: SourceConfig) -> FrameSource:
 
     Raises:
         ConfigError: unknown split or camera, or sequences chosen where root is one.
-        ScanError: files are missing or damaged.
+        ScanError, BagError: files are missing or damaged.
+        TransformError: a bag does not tell where a camera stands.
     """
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
     if config.kind == "semantickitti":
@@ -70,6 +74,8 @@ def open_source(config: SourceConfig) -> FrameSource:
         )
     if config.kind == "nuscenes":
         return NuScenes(config.root, config.split, **cameras)
+    if config.kind == "bag":
+        return BagFrames(config.bag.bags or (config.root,), config.bag, config.split, **cameras)
     if config.kind == "simulation":
         return SimulatedStreets(config.split, config.simulation, **cameras)
     return KittiRaw(config.root, **cameras)

@@ -1,0 +1,185 @@
+"""The cameras of a bag: which image topics, with which calibration, and where they stand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twodpass_core.camera import CameraModel
+from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
+from twodpass_core.data.bag_config import BagConfig, FileCamera
+from twodpass_core.data.bag_index import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    BagIndex,
+    Integers,
+    RecordedCalibration,
+    TopicIndex,
+)
+from twodpass_core.data.bag_reader import BagReader
+from twodpass_core.data.image_messages import Picture, decode_image, image_size
+from twodpass_core.data.pairing import nearest_within
+from twodpass_core.errors import BagError, ConfigError, ImageError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.transform_tree import TransformTree
+
+logger = logging.getLogger(__name__)
+
+INFO = "camera_info"
+COMPRESSED = "compressed"
+
+
+@dataclass(frozen=True, eq=False)
+class BagImage:
+    """An image in a bag, decoded when called."""
+
+    reader: BagReader
+    topic: TopicIndex
+    position: int
+
+    def __call__(self) -> Picture:
+        """(H, W, 3) RGB. Raises BagError, ImageError, MissingDependencyError."""
+        try:
+            return decode_image(self.reader.read(self.topic, self.position))
+        except ImageError as error:
+            raise ImageError(f"{self}: {error}") from error
+
+    def __str__(self) -> str:
+        return f"{self.reader.path}: image {self.position} of {self.topic.topic}"
+
+
+@dataclass(frozen=True, eq=False)
+class BagCamera:
+    """One image topic, with CameraInfo or an entry of a calibration file, or both: then that counts first."""
+
+    images: TopicIndex
+    frame: str
+    is_rectified: bool
+    recorded: RecordedCalibration | None
+    given: FileCamera | None
+
+    @property
+    def name(self) -> str:
+        return self.images.topic
+
+    def pair(self, stamps_ns: Integers, max_offset: float) -> Integers:
+        """(N,) which image is nearest to each time, -1 where none is within `max_offset` seconds."""
+        return nearest_within(stamps_ns, self.images.stamps_ns, round(max_offset * 1e9))
+
+    def model(self, reader: BagReader, stamp_ns: int) -> tuple[CameraModel, RigidTransform]:
+        """The camera at a time, and image_from_camera: how its image's frame is turned. Raises ConfigError."""
+        if self.given is not None and (camera := self.given.camera()) is not None:
+            return camera, RigidTransform.identity()
+        assert self.recorded is not None
+        info = reader.deserialise(self.recorded.at(stamp_ns), CAMERA_INFO)
+        if self.is_rectified:
+            return rectified_camera_from_info(info)
+        return camera_from_info(info), RigidTransform.identity()
+
+    def from_lidar(
+        self, tree: TransformTree, lidar: str, lidar_ns: int, camera_ns: int, fixed: str | None
+    ) -> RigidTransform:
+        """camera_from_lidar; with a fixed frame, across the two times (eq. 2). Raises TransformError."""
+        if self.given is not None:
+            still = self.given.transform()
+            return still if fixed is None else still @ tree.lookup_across(lidar, camera_ns, lidar, lidar_ns, fixed)
+        if fixed is None:
+            return tree.lookup(self.frame, lidar, lidar_ns)
+        return tree.lookup_across(self.frame, camera_ns, lidar, lidar_ns, fixed)
+
+    def check(self, reader: BagReader, position: int) -> None:
+        """Compare an image with the calibration. Raises BagError, ConfigError, ImageError saying what does not fit."""
+        camera, _ = self.model(reader, int(self.images.stamps_ns[position]))
+        size = image_size(reader.read(self.images, position))
+        if size != (camera.width, camera.height):
+            raise ConfigError(
+                f"{reader.path}: images of {self.name} have {size[0]} x {size[1]} pixels, but the camera is calibrated "
+                f"for {camera.width} x {camera.height}: name the right CameraInfo by camera_info, or give a calibration"
+            )
+        BagImage(reader, self.images, position)()
+
+
+def find_cameras(
+    index: BagIndex, config: BagConfig, given: Mapping[str, FileCamera], names: Sequence[str] | None
+) -> list[BagCamera]:
+    """The image topics named, or all that have a calibration.
+
+    Of one camera's topics (raw, rectified, compressed) the first in this order is taken: as sent by the camera, not
+    rectified, not compressed.
+
+    Raises:
+        BagError: a topic that is not there or not calibrated; images, none of which are calibrated.
+    """
+    topics = {entry.topic: entry for entry in index.of_type(IMAGE, COMPRESSED_IMAGE)}
+    if names is not None:
+        if missing := sorted(set(names) - set(topics)):
+            known = ", ".join(topics) or "none"
+            raise BagError(f"{index.path}: has no images on {', '.join(missing)}; its image topics are {known}")
+        cameras = [_camera(index, topics[name], config, given) for name in names]
+        if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
+            raise BagError(_uncalibrated(index, bare))
+        return cameras
+    cameras = [_camera(index, topic, config, given) for topic in topics.values() if topic.is_picture]
+    calibrated = [camera for camera in cameras if _is_calibrated(camera)]
+    if cameras and not calibrated:
+        raise BagError(_uncalibrated(index, [camera.name for camera in cameras]))
+    if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
+        logger.warning("%s: images without calibration are left out: %s", index.path, ", ".join(bare))
+    chosen: dict[str, BagCamera] = {}
+    for camera in sorted(
+        calibrated, key=lambda camera: (_is_compressed(camera.name), camera.is_rectified, camera.name)
+    ):
+        chosen.setdefault(camera.name if camera.given else _namespace(camera.name), camera)
+    return sorted(chosen.values(), key=lambda camera: camera.name)
+
+
+def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mapping[str, FileCamera]) -> BagCamera:
+    topic = images.topic
+    info = config.camera_info.get(topic)
+    if info is not None and info not in index.calibrations:
+        known = ", ".join(sorted(index.calibrations)) or "none"
+        raise BagError(f"{index.path}: has no CameraInfo on {info}; its CameraInfo topics are {known}")
+    if info is None:
+        info = f"{_namespace(topic)}/{INFO}"
+    if info not in index.calibrations:  # not by name: by the frame, where only one is of that frame
+        of_frame = [name for name, entry in index.calibrations.items() if entry.frame_id == images.frame_id]
+        info = of_frame[0] if len(of_frame) == 1 and images.frame_id else info
+    last = topic.removesuffix(f"/{COMPRESSED}").rsplit("/", 1)[-1]
+    return BagCamera(
+        images=images,
+        frame=config.frames.get(topic, images.frame_id),
+        is_rectified=topic in config.rectified if config.rectified is not None else "rect" in last,
+        recorded=index.calibrations.get(info),
+        given=given.get(topic),
+    )
+
+
+def _is_calibrated(camera: BagCamera) -> bool:
+    return camera.recorded is not None or (camera.given is not None and camera.given.matrix is not None)
+
+
+def _namespace(topic: str) -> str:
+    """Of /front/image_raw and /front/image_raw/compressed: /front."""
+    return topic.removesuffix(f"/{COMPRESSED}").rpartition("/")[0]
+
+
+def _is_compressed(topic: str) -> bool:
+    return topic.endswith(f"/{COMPRESSED}")
+
+
+def _uncalibrated(index: BagIndex, names: Sequence[str]) -> str:
+    known = ", ".join(sorted(index.calibrations)) or "none"
+    return (
+        f"{index.path}: no CameraInfo belongs to {', '.join(names)}; its CameraInfo topics are {known}. Name them by "
+        "camera_info, give a calibration file, or set cameras to [] for LiDAR only"
+    )
+
+
+def nearest_offset_s(stamps_ns: Integers, others_ns: Integers) -> float:
+    """Seconds between the two nearest of two series of times."""
+    nearest = nearest_within(stamps_ns, others_ns, 2**62)
+    return float(np.abs(others_ns[nearest] - stamps_ns).min() * 1e-9)

@@ -1,0 +1,132 @@
+"""ROS 2 bags as a FrameSource: scans with the nearest image of each camera; calibration and motion are the bag's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.cloud import read_points
+from twodpass_core.data.bag_config import BagConfig, read_calibration_file
+from twodpass_core.data.bag_labels import read_labels
+from twodpass_core.data.bags import is_bag
+from twodpass_core.data.frame import Frame
+from twodpass_core.data.opened_bag import OpenedBag, open_recorded
+from twodpass_core.data.scans import unique_names
+from twodpass_core.errors import BagError, CloudError, ScanError
+
+
+class BagFrames:
+    """The scans of one PointCloud2 topic of one or several bags, by time. Only what a frame needs is read for it.
+
+    Frames are named BAG/STAMP, the stamp that of the cloud's header in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        config: BagConfig | None = None,
+        split: str = "all",
+        *,
+        cameras: Sequence[str] | None = None,
+    ) -> None:
+        """Index the bags that are not indexed yet.
+
+        Args:
+            paths: bags, or folders of bags.
+            split: train or val divide each bag where `held_out` says so; anything else has all.
+            cameras: image topics to use; None: all that are calibrated; []: LiDAR only.
+
+        Raises:
+            BagError: no bag, a damaged one, or one that lacks a topic; no images at the times of the scans.
+            ConfigError: calibration that is missing, damaged or of images of another size.
+            TransformError: the LiDAR is not connected to a camera.
+        """
+        self.config = config or BagConfig()
+        self.class_map = ClassMap.load(self.config.class_map)
+        self.grid, self.intensity_max = self.config.grid, self.config.intensity_max
+        self._mounting = self.config.mounting
+        given = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
+        found = find_bags(paths)
+        self._bags = [
+            open_recorded(path, name, self.config, given, split, cameras)
+            for path, name in zip(found, unique_names(found), strict=True)
+        ]
+        self._starts = np.cumsum([0, *(len(bag) for bag in self._bags)])
+
+    @property
+    def bags(self) -> Sequence[Path]:
+        return [bag.reader.path for bag in self._bags]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [f"{bag.name}/{stamp_ns}" for bag in self._bags for stamp_ns in bag.stamps_ns]
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(frames,) which have labels."""
+        return np.concatenate([bag.labelled() for bag in self._bags])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def origin(self, index: int) -> tuple[Path, int]:
+        """The bag that a frame is in, and its time stamp there."""
+        bag, position = self._locate(index)
+        return bag.reader.path, int(bag.stamps_ns[position])
+
+    def num_points(self, index: int) -> int:
+        """Of a frame, without reading its labels. Raises BagError."""
+        bag, position = self._locate(index)
+        message = bag.cloud(position)
+        return int(message.width * message.height)
+
+    def __getitem__(self, index: int) -> Frame:
+        """Raises ScanError, BagError, LabelError."""
+        bag, position = self._locate(index)
+        stamp_ns = int(bag.stamps_ns[position])
+        message = bag.cloud(position)
+        frame_id = f"{bag.name}/{stamp_ns}"
+        try:
+            points = read_points(message, self.config.intensity_field)
+            labels = read_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
+        except (CloudError, ScanError) as error:
+            raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
+        sensor_from_training = self._mounting.training_from_sensor.inverse()
+        world_from_lidar = bag.pose(stamp_ns)
+        return Frame(
+            id=frame_id,
+            points=self._mounting.to_training(points),
+            labels=None if labels is None else labels[0],
+            instances=None if labels is None else labels[1],
+            views=tuple(bag.views(position, sensor_from_training)),
+            world_from_lidar=None if world_from_lidar is None else world_from_lidar @ sensor_from_training,
+            stamp_ns=stamp_ns,
+        )
+
+    def _locate(self, index: int) -> tuple[OpenedBag, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        index %= len(self)
+        bag = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._bags[bag], index - int(self._starts[bag])
+
+
+def find_bags(paths: Sequence[Path]) -> list[Path]:
+    """The bags among the paths and in those that are folders of bags. Raises BagError where there is none."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BagError(f"{path}: does not exist")
+        inner = [path] if is_bag(path) else []
+        if not inner and path.is_dir():
+            inner = sorted(entry for entry in path.iterdir() if is_bag(entry))
+        if not inner:
+            raise BagError(f"{path}: is neither a ROS 2 bag nor a folder of bags")
+        found += inner
+    if not found:
+        raise BagError("no bag was given")
+    return found

@@ -1,0 +1,84 @@
+"""The transforms of a bag as a tree, and in which of its frames the world stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from twodpass_core.data.bag_index import RecordedTransforms
+from twodpass_core.errors import TransformError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.transform_tree import TransformTree
+
+TOLERANCE_NS: Final = 100_000_000
+ODOMETRY_FRAME: Final = "odom"
+
+
+def build_tree(recorded: Sequence[RecordedTransforms], frames: Iterable[str]) -> TransformTree:
+    """The static transforms, and those moving ones that some of `frames` hang in: the others only take memory.
+
+    Odometry topics count where /tf does not tell how the vehicle moves, `frames` being what moves with it.
+    """
+    tree = TransformTree(tolerance_ns=TOLERANCE_NS)
+    from_tf = [entry for entry in recorded if entry.topic.endswith(("/tf", "/tf_static")) and len(entry.stamps_ns)]
+    parents = {_name(entry.child): _name(entry.parent) for entry in from_tf}
+    needed = {ancestor for frame in frames for ancestor in _ancestors(_name(frame), parents)}
+    # Where a frame has several parents, the one that is named most often is added last and counts.
+    for entry in sorted(from_tf, key=lambda entry: (not entry.is_static, len(entry.stamps_ns))):
+        if entry.is_static:
+            pose = RigidTransform.from_quaternion(entry.poses[-1, :4], entry.poses[-1, 4:])
+            tree.add(entry.parent, entry.child, pose, None)
+        elif _name(entry.child) in needed:
+            tree.add_recorded(entry.parent, entry.child, entry.stamps_ns, entry.poses)
+    for entry in recorded:
+        if entry not in from_tf and len(entry.stamps_ns) and not _moves(tree, frames):
+            _add_odometry(tree, entry, [_name(frame) for frame in frames])
+    return tree
+
+
+def find_fixed_frame(tree: TransformTree, frame: str, wanted: str | None = None) -> str | None:
+    """A frame in which the world stands still while `frame` moves: odom, else the outermost. None: nothing moves.
+
+    Raises:
+        TransformError: the one that is wanted is not there, or not connected to the frame.
+    """
+    if wanted is not None:
+        if tree.ancestry(wanted)[-1] != tree.ancestry(frame)[-1]:
+            raise TransformError(f"fixed_frame '{wanted}' is not connected to '{frame}'")
+        return wanted
+    if not _moves(tree, [frame]):
+        return None
+    moving = [ancestor for ancestor in tree.ancestry(frame) if tree.moves(frame, ancestor)]
+    return ODOMETRY_FRAME if ODOMETRY_FRAME in moving else moving[-1]
+
+
+def _add_odometry(tree: TransformTree, entry: RecordedTransforms, frames: Sequence[str]) -> None:
+    """Odometry tells how its child moves: hang in its parent the whole tree that the child stands in."""
+    child = _name(entry.child)
+    if child in frames and child not in tree.frames:
+        tree.add_recorded(entry.parent, child, entry.stamps_ns, entry.poses)
+        return
+    known = [frame for frame in frames if frame in tree.frames]
+    if child not in tree.frames or not known or tree.ancestry(child)[-1] != tree.ancestry(known[0])[-1]:
+        return
+    root = tree.ancestry(child)[-1]
+    child_from_root = tree.lookup(child, root)
+    for stamp_ns, numbers in zip(entry.stamps_ns, entry.poses, strict=True):
+        pose = RigidTransform.from_quaternion(numbers[:4], numbers[4:])
+        tree.add(entry.parent, root, pose @ child_from_root, int(stamp_ns))
+
+
+def _moves(tree: TransformTree, frames: Iterable[str]) -> bool:
+    known = tree.frames
+    return any(tree.moves(frame, tree.ancestry(frame)[-1]) for frame in map(_name, frames) if frame in known)
+
+
+def _ancestors(frame: str, parents: dict[str, str]) -> list[str]:
+    chain = [frame]
+    while (parent := parents.get(chain[-1])) is not None and parent not in chain:
+        chain.append(parent)
+    return chain
+
+
+def _name(frame: str) -> str:
+    return frame.removeprefix("/")

@@ -1,0 +1,182 @@
+"""One bag, opened: which scans it has, and the images that go with each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.data.bag_cache import open_index
+from twodpass_core.data.bag_cameras import BagCamera, BagImage, find_cameras, nearest_offset_s
+from twodpass_core.data.bag_config import BagConfig, FileCamera
+from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
+from twodpass_core.data.bag_labels import LABEL_FIELDS
+from twodpass_core.data.bag_reader import BagReader
+from twodpass_core.data.bag_transforms import build_tree, find_fixed_frame
+from twodpass_core.data.bags import shorten
+from twodpass_core.data.frame import CameraView
+from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.labels.store import LabelStore
+from twodpass_core.transform_tree import TransformTree
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedBag:
+    """The scans of one topic, by time, and what belongs to them."""
+
+    name: str
+    reader: BagReader
+    clouds: TopicIndex
+    positions: Integers  # (N,) of the scans among the clouds, by time
+    stamps_ns: Integers  # (N,)
+    cameras: tuple[BagCamera, ...]
+    pairs: tuple[Integers, ...]  # for each camera (N,) which image goes with the scan, -1 for none
+    tree: TransformTree
+    lidar: str
+    fixed: str | None
+    store: LabelStore
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    def cloud(self, position: int) -> Any:
+        """The PointCloud2 of a scan. Raises BagError."""
+        return self.reader.read(self.clouds, int(self.positions[position]))
+
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(N,) which scans have labels."""
+        if set(LABEL_FIELDS) & set(self.clouds.fields):
+            return np.ones(len(self), np.bool_)
+        return np.isin(self.stamps_ns, np.array(sorted(self.store.stamps()), np.int64))
+
+    def pose(self, stamp_ns: int) -> RigidTransform | None:
+        """world_from_lidar, where it is known."""
+        try:
+            return None if self.fixed is None else self.tree.lookup(self.fixed, self.lidar, stamp_ns)
+        except TransformTimeError:
+            return None
+
+    def views(self, position: int, sensor_from_training: RigidTransform) -> list[CameraView]:
+        """Of the cameras that have an image for the scan, and a known motion between the two where there is any."""
+        views = []
+        for camera, pairs in zip(self.cameras, self.pairs, strict=True):
+            image = int(pairs[position])
+            if image < 0:
+                continue
+            image_ns = int(camera.images.stamps_ns[image])
+            try:
+                from_lidar = camera.from_lidar(
+                    self.tree, self.lidar, int(self.stamps_ns[position]), image_ns, self.fixed
+                )
+            except TransformTimeError:
+                continue
+            model, image_from_camera = camera.model(self.reader, image_ns)
+            from_training = image_from_camera @ from_lidar @ sensor_from_training
+            views.append(CameraView(camera.name, model, from_training, BagImage(self.reader, camera.images, image)))
+        return views
+
+
+def open_recorded(
+    path: Path,
+    name: str,
+    config: BagConfig,
+    given: Mapping[str, FileCamera],
+    split: str,
+    names: Sequence[str] | None,
+) -> OpenedBag:
+    """Index a bag where that has not been done, and check what it has.
+
+    Raises:
+        BagError, ConfigError, TransformError: as `BagFrames`.
+    """
+    index = open_index(path)
+    clouds = _choose_clouds(index, config.topic)
+    stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
+    if len(stamps_ns) == 1 < len(clouds):
+        raise BagError(f"{path}: all {len(clouds)} clouds of {clouds.topic} have one time stamp, {stamps_ns[0]} ns")
+    if repeated := len(clouds) - len(stamps_ns):
+        logger.warning("%s: %d clouds of %s repeat a time stamp and are left out", path, repeated, clouds.topic)
+    kept = _of_split(len(stamps_ns), split, config.held_out)
+    stamps_ns, positions = stamps_ns[kept], positions[kept]
+    cameras = () if names is not None and not names else tuple(find_cameras(index, config, given, names))
+    lidar = config.frames.get(clouds.topic, clouds.frame_id).removeprefix("/")
+    tree = build_tree(index.transforms, [lidar, *(camera.frame for camera in cameras)])
+    bag = OpenedBag(
+        name=name,
+        reader=BagReader(index),
+        clouds=clouds,
+        positions=positions,
+        stamps_ns=stamps_ns,
+        cameras=cameras,
+        pairs=tuple(camera.pair(stamps_ns, config.max_offset) for camera in cameras),
+        tree=tree,
+        lidar=lidar,
+        fixed=_fixed_frame(path, tree, lidar, config.fixed_frame),
+        store=LabelStore.beside(path, proposals=config.proposals),
+    )
+    if len(bag):
+        _check_cameras(bag, config.max_offset)
+    return bag
+
+
+def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
+    found = {entry.topic: entry for entry in index.of_type(POINT_CLOUD)}
+    if not found:
+        raise BagError(f"{index.path}: holds no PointCloud2; it has {shorten(list(index.everything)) or 'no topics'}")
+    if topic is None and len(found) > 1:
+        raise BagError(f"{index.path}: has several PointCloud2 topics, name one of them as topic: {', '.join(found)}")
+    chosen = topic or next(iter(found))
+    if chosen not in found:
+        raise BagError(f"{index.path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {', '.join(found)}")
+    return found[chosen]
+
+
+def _of_split(scans: int, split: str, held_out: float) -> slice:
+    border = scans - round(scans * held_out) if held_out else scans
+    if not held_out or split not in ("train", "val"):
+        return slice(None)
+    return slice(border) if split == "train" else slice(border, None)
+
+
+def _fixed_frame(path: Path, tree: TransformTree, lidar: str, wanted: str | None) -> str | None:
+    if wanted is None and lidar not in tree.frames:
+        return None
+    try:
+        return find_fixed_frame(tree, lidar, wanted)
+    except TransformError as error:
+        raise TransformError(f"{path}: {error}") from None
+
+
+def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
+    """Say at once what would go wrong with every frame: transforms, sizes, times."""
+    path = bag.reader.path
+    for camera, pairs in zip(bag.cameras, bag.pairs, strict=True):
+        if not (pairs >= 0).any():
+            raise BagError(
+                f"{path}: no scan of {bag.clouds.topic} has an image of {camera.name} within max_offset {max_offset} "
+                f"s; the two nearest are {nearest_offset_s(bag.stamps_ns, camera.images.stamps_ns):.3f} s apart"
+            )
+        first = int(np.argmax(pairs >= 0))
+        image_ns = int(camera.images.stamps_ns[pairs[first]])
+        try:
+            camera.from_lidar(bag.tree, bag.lidar, int(bag.stamps_ns[first]), image_ns, bag.fixed)
+        except TransformTimeError as error:
+            logger.warning("%s: frames before and after the known motion are used without images: %s", path, error)
+        except TransformError as error:
+            raise TransformError(
+                f"{path}: {camera.name}: {error}. Give a calibration file or the right frames, or set cameras to [] "
+                "for LiDAR only"
+            ) from None
+        try:
+            camera.check(bag.reader, int(pairs[first]))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {camera.name}: {error}") from None
+        logger.info("%s: %d of %d scans have an image of %s", path, (pairs >= 0).sum(), len(pairs), camera.name)
