@@ -1,0 +1,52 @@
+"""What `twodpass labels` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.cli.labelling import UNTRAINED
+from twodpass_core.labels.proposals import Proposal
+from twodpass_core.labels.status import LabelStatus
+
+
+def status_table(found: Sequence[LabelStatus]) -> Table:
+    """A row for each bag."""
+    table = Table("bag", "scans", "labelled", "proposed", "problems")
+    for column in range(1, 5):
+        table.columns[column].justify = "right"
+    for entry in found:
+        counts = entry.scans, entry.labelled, entry.proposed, len(entry.problems)
+        table.add_row(escape(str(entry.bag)), *(f"{count:,}" for count in counts))
+    return table
+
+
+def class_table(found: Sequence[LabelStatus], class_map: ClassMap) -> Table:
+    """Points of each class in the label files of all bags."""
+    points = np.sum([entry.points for entry in found], axis=0)
+    table = Table("id", "class", "points", "share", title="labelled beside the bags")
+    for column in (0, 2, 3):
+        table.columns[column].justify = "right"
+    for entry, count in zip(class_map.classes, points.tolist(), strict=True):
+        if count:
+            table.add_row(str(entry.id), escape(entry.name), f"{count:,}", f"{count / points.sum():.1%}")
+    return table
+
+
+def print_proposals(proposals: Iterable[Proposal], total: int, *, trained: bool) -> None:
+    """Show progress while they are made, and a summary."""
+    console = Console(stderr=True)
+    if not trained:
+        console.print(f"[bold red]{UNTRAINED}[/]")
+    scans = points = labelled = 0
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
+        for proposal in bar.track(proposals, total=total):
+            scans, points, labelled = scans + 1, points + proposal.points, labelled + proposal.labelled
+    share = f", {labelled / points:.1%} of their points" if points else ""
+    Console().print(f"labels proposed for {scans} scans{share}", markup=False)

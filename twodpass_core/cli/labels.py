@@ -1,0 +1,146 @@
+"""The commands `twodpass labels status|import|export|propose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twodpass_core.cli.edge import numbers, print_error
+from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+
+if TYPE_CHECKING:
+    from twodpass_core.data.bag_frames import BagFrames
+
+app = typer.Typer(no_args_is_help=True, help="Labels of ROS 2 bags, kept beside them in BAG_labels/.")
+
+Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")]
+Bag = Annotated[Path, typer.Argument(help="ROS 2 bag, or a folder of them.")]
+Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
+ClassMapOption = Annotated[
+    str, typer.Option("--class-map", metavar="NAME|YAML", help="What labels mean: semantickitti, nuscenes, or a file.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace labels that differ.")]
+
+
+@app.command()
+def status(bags: Bags, topic: Topic = None, class_map: ClassMapOption = "semantickitti") -> None:
+    """Show how much is labelled and proposed, and check every label file. Exit code 1 where one does not fit."""
+    from rich.console import Console
+
+    from twodpass_core.cli.label_tables import class_table, status_table
+    from twodpass_core.labels.status import label_status
+
+    frames = _open(bags, topic, class_map)
+    found = label_status(frames)
+    output = Console()
+    output.print(status_table(found))
+    if any(entry.points.any() for entry in found):
+        output.print(class_table(found, frames.class_map))
+    problems = [problem for entry in found for problem in entry.problems]
+    for problem in problems:
+        print_error(problem)
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command(name="import")
+def import_(
+    bag: Bag,
+    folder: Annotated[
+        Path, typer.Argument(help="What `twodpass prepare` wrote, labelled since, or a folder of STAMP_NS.label files.")
+    ],
+    topic: Topic = None,
+    class_map: ClassMapOption = "semantickitti",
+    overwrite: Overwrite = False,
+) -> None:
+    """Take label files over: into BAG_labels/, each checked for its scan, length and ids before any is written."""
+    from twodpass_core.labels.exchange import import_labels
+
+    done = import_labels(_open([bag], topic, class_map), folder, overwrite=overwrite)
+    typer.echo(
+        f"{done.new} new, {done.replaced} replaced, {done.unchanged} unchanged, {done.empty} left out: nothing labelled"
+    )
+
+
+@app.command()
+def export(
+    bag: Bag,
+    folder: Annotated[
+        Path, typer.Argument(help="What `twodpass prepare` wrote, or a folder for STAMP_NS.label files.")
+    ],
+    proposals: Annotated[
+        bool, typer.Option("--proposals", help="Also proposals, for scans without labels: to be corrected.")
+    ] = False,
+    topic: Topic = None,
+    class_map: ClassMapOption = "semantickitti",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write labels from beside the bag as SemanticKITTI's label files; `import` takes them back."""
+    from twodpass_core.labels.exchange import export_labels
+
+    done = export_labels(_open([bag], topic, class_map), folder, proposals=proposals, overwrite=overwrite)
+    typer.echo(f"{done.labels} labels and {done.proposals} proposals written to {folder}")
+
+
+@app.command()
+def propose(
+    bags: Bags,
+    weights: Annotated[Path, typer.Option("--weights", "-w", help="Weights file (.safetensors) of twodpass.")],
+    min_probability: Annotated[
+        float, typer.Option(min=0, max=1, help="Points that the network is less sure of stay unlabelled.")
+    ] = 0.9,
+    votes: Annotated[int, typer.Option(min=1, help="Segment each scan this often, rotated, and average.")] = 12,
+    again: Annotated[bool, typer.Option("--again", help="Also scans that have proposals: these are replaced.")] = False,
+    topic: Topic = None,
+    intensity_field: Annotated[
+        str | None, typer.Option(help="Field to read as intensity (found by its name unless given).")
+    ] = None,
+    intensity_scale: Annotated[float, typer.Option(help="Factor to the training data's unit of intensity.")] = 1.0,
+    sensor_transform: Annotated[
+        str,
+        typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the training frame: metres and radians."),
+    ] = "0,0,0,0,0,0",
+    class_map: ClassMapOption = "semantickitti",
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.fp32,
+    backend: Backend = "auto",
+) -> None:
+    """Let a network propose labels for the scans without any. They are kept apart, in BAG_labels/proposed/.
+
+    Training uses them only where bag.proposals says so; `export --proposals` gives them out to be corrected.
+    """
+    transform = numbers(sensor_transform, 6, "--sensor-transform")
+
+    from twodpass_core.cli.label_tables import print_proposals
+    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.labels.proposals import log_run, propose, unlabelled_scans
+    from twodpass_core.segmenter import Segmenter
+
+    config = BagConfig(
+        topic=topic,
+        class_map=class_map,
+        intensity_field=intensity_field,
+        intensity_scale=intensity_scale,
+        training_from_sensor=transform,
+    )
+    frames = BagFrames(bags, config, cameras=[])
+    indices = unlabelled_scans(frames, again=again)
+    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    log_run(
+        {frames.origin(index)[0] for index in indices},
+        weights=str(weights),
+        origin=segmenter.card.origin,
+        votes=votes,
+        min_probability=min_probability,
+    )
+    proposals = propose(frames, indices, segmenter, votes=votes, min_probability=min_probability)
+    print_proposals(proposals, len(indices), trained=segmenter.card.trained)
+
+
+def _open(bags: list[Path], topic: str | None, class_map: str) -> BagFrames:
+    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.data.bag_frames import BagFrames
+
+    return BagFrames(bags, BagConfig(topic=topic, class_map=class_map), cameras=[])

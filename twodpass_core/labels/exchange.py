@@ -1,0 +1,156 @@
+"""Labels kept beside bags, to and from label files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.errors import ClassMapError, ConfigError, LabelError
+from twodpass_core.files import replacing
+from twodpass_core.labels.label_files import find_label_files, label_places
+from twodpass_core.labels.store import LabelStore, RawLabels, read_raw_labels
+
+Kind = Literal["new", "replaced", "unchanged", "empty"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many label files of each kind there were."""
+
+    new: int
+    replaced: int
+    unchanged: int
+    empty: int  # no point has a class: nobody has labelled these yet, so they are not taken
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How many files were written."""
+
+    labels: int
+    proposals: int
+
+
+def import_labels(frames: BagFrames, folder: Path, *, overwrite: bool = False) -> Imported:
+    """Take the label files in a folder over into the stores beside the bags. All are checked before any is written.
+
+    Raises:
+        LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked.
+        ClassMapError: a label is no raw id of the frames' class map.
+    """
+    scans, inside = scans_by_stamp(frames), labels_inside(frames)
+    kinds: Counter[Kind] = Counter()
+    wanted: list[tuple[int, Path, int]] = []
+    for stamp_ns, path in find_label_files(folder).items():
+        if stamp_ns not in scans:
+            raise LabelError(
+                f"{path}: is of the scan at {stamp_ns} ns, which is not in {', '.join(map(str, frames.bags))}: "
+                "are these labels of another bag?"
+            )
+        if inside[scans[stamp_ns]]:
+            raise LabelError(
+                f"{path}: the cloud at {stamp_ns} ns has labels inside, which are used instead of any others"
+            )
+        num_points = frames.num_points(scans[stamp_ns])
+        kind = _kind(frames, scans[stamp_ns], path, num_points)
+        if kind == "replaced" and not overwrite:
+            raise LabelError(f"{path}: differs from the labels kept beside the bag: --overwrite replaces those")
+        if kind in ("new", "replaced"):
+            wanted.append((scans[stamp_ns], path, num_points))
+        kinds[kind] += 1
+    for index, path, num_points in wanted:
+        bag, stamp_ns = frames.origin(index)
+        LabelStore.beside(bag).write(stamp_ns, _read(path, num_points))
+    return Imported(kinds["new"], kinds["replaced"], kinds["unchanged"], kinds["empty"])
+
+
+def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, overwrite: bool = False) -> Exported:
+    """Write the labels kept beside the bags as label files, for a labelling tool or another machine.
+
+    Into the sequences that the bags were prepared as, else as STAMP_NS.label into a folder, made if missing.
+
+    Args:
+        proposals: also those of the network, where a scan has no labels.
+
+    Raises:
+        LabelError: labels are not of their scan's length, or a file with others is there and may not be replaced.
+        ConfigError: there is nothing to write.
+    """
+    scans = scans_by_stamp(frames)
+    wanted: list[tuple[Path, LabelStore, int, int]] = []
+    proposed = 0
+    for stamp_ns, path in label_places(folder, scans).items():
+        store = LabelStore.beside(frames.origin(scans[stamp_ns])[0])
+        if not store.path(stamp_ns).exists():
+            store = store.proposed
+            if not proposals or not store.path(stamp_ns).exists():
+                continue
+            proposed += 1
+        num_points = frames.num_points(scans[stamp_ns])
+        raw, there = store.read(stamp_ns, num_points), read_raw_labels(path, num_points)
+        if there is not None and not overwrite and (raw is None or not np.array_equal(there, raw)):
+            raise LabelError(f"{path}: is there with other labels: --overwrite replaces them")
+        wanted.append((path, store, stamp_ns, num_points))
+    if not wanted:
+        raise ConfigError(
+            f"there are no labels to write beside {', '.join(map(str, frames.bags))}"
+            + ("" if proposals else "; proposals, if any, are written with --proposals")
+        )
+    for path, store, stamp_ns, num_points in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            _read(store.path(stamp_ns), num_points).astype("<u4").tofile(partial)
+    return Exported(len(wanted) - proposed, proposed)
+
+
+def scans_by_stamp(frames: BagFrames) -> dict[int, int]:
+    """Index of each frame by time stamp. Raises LabelError where two bags have one of the same."""
+    scans: dict[int, int] = {}
+    for index in range(len(frames)):
+        bag, stamp_ns = frames.origin(index)
+        if stamp_ns in scans:
+            other, _ = frames.origin(scans[stamp_ns])
+            raise LabelError(f"{bag} and {other} both have a scan at {stamp_ns} ns: give one of them at a time")
+        scans[stamp_ns] = index
+    return scans
+
+
+def labels_inside(frames: BagFrames) -> list[bool]:
+    """Of each frame: whether its labels are in the cloud itself."""
+    kept = {bag: LabelStore.beside(bag, proposals=frames.config.proposals).stamps() for bag in frames.bags}
+    origins = [frames.origin(index) for index in range(len(frames))]
+    return [
+        bool(labelled) and stamp_ns not in kept[bag]
+        for labelled, (bag, stamp_ns) in zip(frames.labelled, origins, strict=True)
+    ]
+
+
+def _kind(frames: BagFrames, index: int, path: Path, num_points: int) -> Kind:
+    """Of a label file, checked for length and ids, against what is kept."""
+    raw = _read(path, num_points)
+    try:
+        labelled = frames.class_map.training_ids(raw & 0xFFFF) != frames.class_map.ignore_id
+    except ClassMapError as error:
+        raise ClassMapError(f"{path}: {error}") from error
+    if not labelled.any():
+        return "empty"
+    bag, stamp_ns = frames.origin(index)
+    try:
+        kept = LabelStore.beside(bag).read(stamp_ns, num_points)
+    except LabelError:
+        return "replaced"  # of another length, so of no use
+    if kept is None:
+        return "new"
+    return "unchanged" if np.array_equal(kept, raw) else "replaced"
+
+
+def _read(path: Path, num_points: int) -> RawLabels:
+    raw = read_raw_labels(path, num_points)
+    if raw is None:
+        raise LabelError(f"{path}: is gone")
+    return raw

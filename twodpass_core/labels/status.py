@@ -1,0 +1,60 @@
+"""What is labelled of bags, and what is wrong with the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.errors import ClassMapError, LabelError
+from twodpass_core.labels.exchange import labels_inside
+from twodpass_core.labels.store import LabelStore
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStatus:
+    """Of one bag."""
+
+    bag: Path
+    scans: int
+    labelled: int  # beside the bag or inside the clouds
+    proposed: int  # of those without labels
+    points: npt.NDArray[np.int64]  # (K,) labelled beside the bag, by class
+    problems: tuple[str, ...]
+
+
+def label_status(frames: BagFrames) -> list[LabelStatus]:
+    """Count, and check every label file beside the bags for length and ids. What is wrong is told, not raised."""
+    inside = labels_inside(frames)
+    by_bag: dict[Path, dict[int, int]] = {bag: {} for bag in frames.bags}
+    for index in range(len(frames)):
+        bag, stamp_ns = frames.origin(index)
+        by_bag[bag][stamp_ns] = index
+    return [_status(frames, bag, scans, inside) for bag, scans in by_bag.items()]
+
+
+def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: list[bool]) -> LabelStatus:
+    store = LabelStore.beside(bag)
+    own, proposed = store.stamps(), store.proposed.stamps()
+    points = np.zeros(frames.class_map.num_classes, np.int64)
+    problems = []
+    for kept in (store, store.proposed):
+        for stamp_ns in sorted(kept.stamps()):
+            if stamp_ns not in scans:
+                problems.append(f"{kept.path(stamp_ns)}: the bag has no such scan")
+                continue
+            try:
+                raw = kept.read(stamp_ns, frames.num_points(scans[stamp_ns]))
+                class_id = frames.class_map.training_ids(np.empty(0, np.uint32) if raw is None else raw & 0xFFFF)
+            except (LabelError, ClassMapError) as error:
+                path = kept.path(stamp_ns)
+                problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                continue
+            if kept == store:
+                points += np.bincount(class_id, minlength=len(points))
+    in_clouds = sum(inside[index] for index in scans.values())
+    labelled = in_clouds or len(own & scans.keys())
+    return LabelStatus(bag, len(scans), labelled, len((proposed - own) & scans.keys()), points, tuple(problems))
