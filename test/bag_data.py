@@ -46,10 +46,10 @@ class BagData:
         topic: str = "/points",
         frame: str = "lidar",
         log_ns: int | None = None,
-        **columns: np.ndarray,
+        columns: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """A cloud of (N, 4) points, and more fields by name."""
-        named = {name: points[:, k] for k, name in enumerate(("x", "y", "z", "intensity"))} | columns
+        named = {name: points[:, k] for k, name in enumerate(("x", "y", "z", "intensity"))} | dict(columns or {})
         self.add(topic, "cloud", cloud_message(stamp_ns, named, frame), stamp_ns if log_ns is None else log_ns)
 
     def image(

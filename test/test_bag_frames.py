@@ -290,13 +290,14 @@ def test_a_damaged_calibration_file(tmp_path: Path, changes: dict[str, Any], rea
 def test_labels_in_the_cloud(tmp_path: Path) -> None:
     raw = (np.arange(60) % 2 * 30 + 10).astype(np.uint32)  # car 10, road 40
     ids = np.where(np.arange(60) % 3 == 0, 255, np.arange(60) % 20).astype(np.uint8)
-    for name, columns in {
-        "raw": {"label": raw | 7 << 16},
-        "ids": {"class_id": ids},
-        "floats": {"label": raw * 1.0},
-    }.items():
+    fields: dict[str, tuple[str, np.ndarray]] = {
+        "raw": ("label", raw | 7 << 16),
+        "ids": ("class_id", ids),
+        "floats": ("label", raw * 1.0),
+    }
+    for name, (field, values) in fields.items():
         data = BagData()
-        data.cloud(START_NS, points(0), **columns)
+        data.cloud(START_NS, points(0), columns={field: values})
         source = BagFrames([data.write(tmp_path / name)])
         frame = source[0]
         assert source.labelled.tolist() == [True]
@@ -313,7 +314,7 @@ def test_labels_in_the_cloud(tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [{"label": np.full(60, 12345, np.uint32)}, {"class_id": np.full(60, 99, np.uint8)}])
 def test_unknown_labels_in_the_cloud(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
     data = BagData()
-    data.cloud(START_NS, points(0), **columns)
+    data.cloud(START_NS, points(0), columns=columns)
     source = BagFrames([data.write(tmp_path / "drive")])
     with pytest.raises(ScanError, match=r"drive: cloud of /points at \d+ ns: class map semantickitti .*(12345|99)"):
         source[0]
@@ -327,7 +328,7 @@ def test_labels_beside_the_bag(tmp_path: Path) -> None:
     store.proposed.write(scan_ns(3), np.full(60, 10, np.uint32))
     source = BagFrames([bag], cameras=[])
     assert source.labelled.tolist() == [False, True, True, False]
-    assert (source[1].labels == source.class_map.training_ids(np.array([40]))).all()
+    np.testing.assert_array_equal(source[1].labels, source.class_map.training_ids(np.full(60, 40)))
     assert source[0].labels is None
     with pytest.raises(LabelError):
         source[2]
