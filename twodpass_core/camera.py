@@ -118,7 +118,9 @@ class CameraModel:
 
 
 def split_projection(projection: npt.ArrayLike) -> tuple[Floats, RigidTransform]:
-    """KITTI's 3x4 projection P = K [I | t] of a rectified camera -> K (3, 3) and camera_from_rectified, the shift by t.
+    """A 3x4 projection P = K [R | t] -> K (3, 3) and camera_from_rectified, R and t.
+
+    KITTI's rectified cameras all look the same way: then R is the identity, and K the left part of P as it is.
 
     Raises:
         ConfigError: not 3x4, or its left part cannot be inverted.
@@ -126,7 +128,20 @@ def split_projection(projection: npt.ArrayLike) -> tuple[Floats, RigidTransform]
     p = np.asarray(projection, np.float64)
     if p.shape != (3, 4) or not np.isfinite(p).all() or not np.linalg.det(p[:, :3]):
         raise ConfigError(f"no 3x4 projection matrix: {p.tolist()}")
-    return p[:, :3], RigidTransform(np.eye(3), np.asarray(np.linalg.solve(p[:, :3], p[:, 3]), np.float64))
+    matrix, rotation = p[:, :3], np.eye(3)
+    if matrix[1, 0] or matrix[2, 0] or matrix[2, 1]:
+        p = p * np.sign(np.linalg.det(matrix))
+        matrix, rotation = _triangular_and_rotation(p[:, :3])
+        p, matrix = p / matrix[2, 2], matrix / matrix[2, 2]
+    return matrix, RigidTransform(rotation, np.asarray(np.linalg.solve(matrix, p[:, 3]), np.float64))
+
+
+def _triangular_and_rotation(matrix: Floats) -> tuple[Floats, Floats]:
+    """RQ decomposition of (3, 3): an upper triangular matrix with positive diagonal times a rotation."""
+    rotation, triangular = np.linalg.qr(matrix[::-1].T)
+    triangular, rotation = triangular.T[::-1, ::-1], rotation.T[::-1]
+    signs = np.sign(np.diag(triangular))
+    return np.triu(triangular * signs), signs[:, None] * rotation
 
 
 def _end_of_rise(numerator: Polynomial, denominator: Polynomial) -> float:

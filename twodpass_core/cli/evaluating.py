@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from twodpass_core.classes import check_classes
+from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
@@ -45,6 +46,8 @@ def _settings(data: Path, kind: str, split: str) -> SourceConfig:
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
+    if bags_in(data):
+        return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip")
     return SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
 
 

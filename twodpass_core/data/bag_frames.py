@@ -12,7 +12,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bag_config import BagConfig, read_calibration_file
 from twodpass_core.data.bag_labels import read_labels
-from twodpass_core.data.bags import is_bag
+from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.opened_bag import OpenedBag, open_recorded
 from twodpass_core.data.scans import unique_names
@@ -64,6 +64,11 @@ class BagFrames:
     @property
     def ids(self) -> Sequence[str]:
         return [f"{bag.name}/{stamp_ns}" for bag in self._bags for stamp_ns in bag.stamps_ns]
+
+    @property
+    def cameras(self) -> Sequence[str]:
+        """The image topics in use, of all bags."""
+        return sorted({camera.name for bag in self._bags for camera in bag.cameras})
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
@@ -121,9 +126,7 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise BagError(f"{path}: does not exist")
-        inner = [path] if is_bag(path) else []
-        if not inner and path.is_dir():
-            inner = sorted(entry for entry in path.iterdir() if is_bag(entry))
+        inner = bags_in(path)
         if not inner:
             raise BagError(f"{path}: is neither a ROS 2 bag nor a folder of bags")
         found += inner

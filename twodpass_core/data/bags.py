@@ -68,6 +68,13 @@ def is_bag(path: Path) -> bool:
     return path.suffix in BAG_SUFFIXES
 
 
+def bags_in(path: Path) -> list[Path]:
+    """The bag that a path is, or the bags in the folder that it is; none for anything else."""
+    if is_bag(path) or not path.is_dir():
+        return [path] if is_bag(path) else []
+    return sorted(entry for entry in path.iterdir() if is_bag(entry))
+
+
 def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
     """The PointCloud2 topic of a bag: the one named, else the only one there is.
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bags import CloudTopic, StampedCloud, is_bag, open_clouds
+from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds
 from twodpass_core.data.pcd import read_pcd
 from twodpass_core.errors import CloudError, ScanError
 
@@ -146,9 +146,7 @@ def _find(path: Path) -> list[Path]:
     """The scan files and bags that one input stands for."""
     if not path.exists():
         raise ScanError(f"{path}: does not exist")
-    if is_bag(path):
-        return [path]
-    if path.is_dir() and (bags := sorted(entry for entry in path.iterdir() if is_bag(entry))):
+    if bags := bags_in(path):
         return bags
     if path.is_file():
         if not _suffix(path):

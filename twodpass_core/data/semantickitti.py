@@ -26,7 +26,9 @@ SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainval": (*TRAIN, "08"),
     "test": tuple(f"{number:02d}" for number in range(11, 22)),
 }
-PROJECTIONS: Final = {"image_2": "P2", "image_3": "P3"}  # of the colour cameras, left and right
+# The colour cameras, left and right; data in SemanticKITTI's form may have more.
+PROJECTIONS: Final = {f"image_{number}": f"P{number}" for number in range(2, 10)}
+CALIBRATIONS: Final = "calib"  # folder of calibration files of single scans, where that of the sequence does not hold
 GRID: Final = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
 
 
@@ -51,7 +53,7 @@ class SemanticKitti:
             root: the folder with `sequences`, or a single sequence's folder, then the whole of it whatever the split.
             split: train, val, trainval or test; test has no labels.
             sequences: these instead of the split's.
-            cameras: image folders to use where they are there: image_2, image_3.
+            cameras: image folders to use where they are there: image_2, image_3, and up to image_9.
             partly_labelled: labels may be missing for some scans.
 
         Raises:
@@ -120,7 +122,9 @@ class _Sequence:
 
     def views(self, stem: str) -> tuple[CameraView, ...]:
         views = []
-        for name, (matrix, camera_from_lidar) in self.cameras.items():
+        own = self.folder / CALIBRATIONS / f"{stem}.txt"
+        cameras = _read_cameras(own, list(self.cameras))[0] if self.cameras and own.exists() else self.cameras
+        for name, (matrix, camera_from_lidar) in cameras.items():
             path = self.folder / name / f"{stem}.png"
             if path.is_file():
                 views.append(CameraView(name, CameraModel(matrix, *image_size(path)), camera_from_lidar, path))

@@ -1,0 +1,197 @@
+"""Bags written in SemanticKITTI's layout: what is read from there is what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_data import BagData
+from test_bag_frames import (
+    BASE_FROM_CAMERA,
+    CAMERA,
+    OPTICAL,
+    SECOND_NS,
+    START_NS,
+    drive,
+    image_ns,
+    picture,
+    points,
+    scan_ns,
+)
+from typer.testing import CliRunner
+
+from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.cli import app
+from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.kitti_files import read_labels
+from twodpass_core.data.kitti_raw import KittiRaw
+from twodpass_core.data.prepare import prepare
+from twodpass_core.data.sample import pair
+from twodpass_core.data.semantickitti import SemanticKitti
+from twodpass_core.data.undistort import Undistortion
+from twodpass_core.errors import ConfigError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.labels.exchange import import_labels
+from twodpass_core.labels.store import LabelStore
+
+BASE_FROM_REAR = RigidTransform.from_xyz_rpy([-1, 0, 1.4, 0, 0.1, 3]) @ OPTICAL
+
+
+def two_cameras(scans: int = 4) -> BagData:
+    """The second camera looks back, and its images come 10 ms later, so that motion makes its calibration differ."""
+    data = drive(scans)
+    data.transform("base", "rear", BASE_FROM_REAR, START_NS - 1, static=True)
+    for index in range(scans):
+        stamp = image_ns(index) + 3_000_000 * index
+        data.image(stamp, picture(index) // 2, topic="/rear/image_raw", frame="rear")
+        data.info(stamp, CAMERA, topic="/rear/camera_info", frame="rear")
+    return data
+
+
+def read(folder: Path) -> SemanticKitti:
+    return SemanticKitti(folder, "train", cameras=["image_2", "image_3"], partly_labelled=True)
+
+
+def test_what_is_read_from_there_is_what_was_recorded(tmp_path: Path) -> None:
+    frames = BagFrames([two_cameras().write(tmp_path / "drive")])
+    (done,) = prepare(frames, tmp_path / "out")
+    assert (done.scans, done.labelled, done.moving) == (4, 0, 3)
+    assert done.images == {"/camera/image_raw": ("image_2", 4), "/rear/image_raw": ("image_3", 4)}
+    source = read(tmp_path / "out/sequences/00")
+    assert len(source) == 4
+    first = frames[0].world_from_lidar
+    assert first is not None
+    for index in range(4):
+        recorded, prepared = frames[index], source[index]
+        np.testing.assert_array_equal(prepared.points, recorded.points)
+        assert prepared.stamp_ns == scan_ns(index) - scan_ns(0)
+        assert prepared.labels is None
+        assert [view.name for view in prepared.views] == ["image_2", "image_3"]
+        for one, other in zip(prepared.views, recorded.views, strict=True):
+            expected, found = other.camera_from_lidar, one.camera_from_lidar
+            np.testing.assert_allclose(found.matrix(), expected.matrix(), atol=1e-9)
+            np.testing.assert_allclose(one.camera.matrix, other.camera.matrix, atol=1e-9)
+            np.testing.assert_array_equal(one.load_image(), other.load_image())
+        assert recorded.world_from_lidar is not None
+        assert prepared.world_from_lidar is not None
+        motion = first.inverse() @ recorded.world_from_lidar
+        np.testing.assert_allclose(prepared.world_from_lidar.matrix(), motion.matrix(), atol=1e-9)
+
+
+def test_points_without_a_return_keep_their_place(tmp_path: Path) -> None:
+    data, scan = BagData(), points(0)
+    scan[3] = np.nan
+    scan[5] = 0
+    data.cloud(START_NS, scan)
+    prepare(BagFrames([data.write(tmp_path / "drive")]), tmp_path / "out")
+    written = np.fromfile(tmp_path / "out/sequences/00/velodyne/000000.bin", "<f4").reshape(-1, 4)
+    scan[3] = 0
+    np.testing.assert_array_equal(written, scan)
+    assert not (tmp_path / "out/sequences/00/poses.txt").exists()
+
+
+def test_labels_go_to_the_layout_and_back(tmp_path: Path) -> None:
+    """Raw ids are kept exactly, those that the class map puts together among them."""
+    bag = drive(3).write(tmp_path / "drive")
+    raw = np.tile(np.array([252, 10, 40, 60 | 5 << 16], np.uint32), 15)
+    LabelStore.beside(bag).write(scan_ns(1), raw)
+    frames = BagFrames([bag])
+    (done,) = prepare(frames, tmp_path / "out")
+    assert done.labelled == 1
+    labels = done.folder / "labels"
+    assert [path.name for path in labels.iterdir()] == ["000001.label"]
+    np.testing.assert_array_equal(np.fromfile(labels / "000001.label", "<u4"), raw)
+    np.full(60, 50, "<u4").tofile(labels / "000002.label")  # the labelling tool's work
+    import_labels(frames, tmp_path / "out")
+    kept = LabelStore.beside(bag).read(scan_ns(2), 60)
+    assert kept is not None
+    assert (kept == 50).all()
+    assert frames.labelled.tolist() == [False, True, True]
+
+
+def test_labels_in_the_cloud_are_written(tmp_path: Path) -> None:
+    data, raw = BagData(), np.tile(np.array([10 | 3 << 16, 40], np.uint32), 30)
+    data.cloud(START_NS, points(0), columns={"label": raw})
+    frames = BagFrames([data.write(tmp_path / "drive")])
+    (done,) = prepare(frames, tmp_path / "out")
+    ids, instances = read_labels(done.folder / "labels/000000.label", 60, frames.class_map)
+    np.testing.assert_array_equal(ids, frames[0].labels)
+    np.testing.assert_array_equal(instances, raw >> 16)
+
+
+def test_distortion_is_taken_out(tmp_path: Path) -> None:
+    """A picture of dots where a lens puts points: without distortion they are where the points are by K alone."""
+    pytest.importorskip("cv2")
+    lens = CameraModel(
+        np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240, "plumb_bob", (-0.3, 0.1, 0.001, 0.002)
+    )
+    rays = np.array([[x, y, 1.0] for x in (-0.4, -0.1, 0.3) for y in (-0.3, 0.0, 0.25)])
+    picture_of_dots = np.zeros((240, 320, 3), np.uint8)
+    for u, v in np.floor(lens.project(rays)[0]).astype(int):
+        picture_of_dots[v - 2 : v + 3, u - 2 : u + 3] = 255
+    plain = Undistortion(lens)(picture_of_dots)
+    for u, v in np.floor(CameraModel(lens.matrix, 320, 240).project(rays)[0]).astype(int):
+        assert plain[v, u].min() > 200
+        assert plain[v - 6, u].max() == 0
+
+    data = drive(1)
+    data.messages = [entry for entry in data.messages if "camera" not in entry[0]]
+    data.image(START_NS, picture_of_dots)
+    data.info(START_NS, lens)
+    (done,) = prepare(BagFrames([data.write(tmp_path / "drive")]), tmp_path / "out")
+    view = read(done.folder)[0].views[0]
+    np.testing.assert_array_equal(view.load_image(), plain)
+
+
+def test_several_bags_are_several_sequences(tmp_path: Path) -> None:
+    bags = [drive(2).write(tmp_path / name) for name in ("a", "b")]
+    done = prepare(BagFrames(bags), tmp_path / "out", first_sequence=7)
+    assert [(entry.bag, entry.folder.name) for entry in done] == [(bags[0], "07"), (bags[1], "08")]
+    with pytest.raises(ConfigError, match=r"07.* exists"):
+        prepare(BagFrames(bags), tmp_path / "out", first_sequence=7)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    data = drive(3)
+    data.cloud(scan_ns(3), points(3), columns={"class_id": np.full(60, 99, np.uint8)})
+    frames = BagFrames([data.write(tmp_path / "drive")], cameras=[])
+    LabelStore.beside(tmp_path / "drive").write(scan_ns(2), np.zeros(3, np.uint32))
+    with pytest.raises(Exception, match="not its labels"):
+        prepare(frames, tmp_path / "out")
+    assert list((tmp_path / "out/sequences").iterdir()) == []
+
+
+def test_the_command(tmp_path: Path) -> None:
+    bag = two_cameras(2).write(tmp_path / "drive")
+    arguments = ["prepare", str(bag), str(tmp_path / "out"), "--camera", "/rear/image_raw", "--sequence", "3"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 scans, 0 labelled, 2 images of /rear/image_raw in image_2" in result.output.replace("\n", " ")
+    result = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--no-cameras"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out/sequences/00/calib.txt").read_text().splitlines()[-1].startswith("Tr: 1.0")
+    assert CliRunner().invoke(app, ["prepare", str(tmp_path / "none"), str(tmp_path / "out")]).exit_code == 1
+
+
+def test_projections_of_cameras_that_look_another_way() -> None:
+    camera_from_first = BASE_FROM_REAR.inverse() @ BASE_FROM_CAMERA
+    for scale in (1, -2.5):
+        matrix, transform = split_projection(scale * (CAMERA.matrix @ camera_from_first.matrix()[:3]))
+        np.testing.assert_allclose(matrix, CAMERA.matrix, atol=1e-12)
+        np.testing.assert_allclose(transform.matrix(), camera_from_first.matrix(), atol=1e-12)
+
+
+def test_real_kitti_raw_through_a_bag_to_the_layout(shared_data: Path, tmp_path: Path) -> None:
+    kitti = KittiRaw(shared_data / "kitti_raw_2011_09_26")
+    frame, data = kitti[0], BagData()
+    (view,) = frame.views
+    data.transform("velodyne", "left", view.camera_from_lidar.inverse(), START_NS, static=True)
+    data.cloud(START_NS, frame.points, frame="velodyne")
+    data.image(START_NS + SECOND_NS // 100, view.load_image(), topic="/left/image_raw", frame="left")
+    data.info(START_NS, view.camera, topic="/left/camera_info", frame="left")
+    (done,) = prepare(BagFrames([data.write(tmp_path / "kitti")], BagConfig()), tmp_path / "out")
+    prepared = read(done.folder)[0]
+    for one, other in zip(pair(prepared.points, prepared.views[0]), pair(frame.points, view), strict=True):
+        np.testing.assert_array_equal(one, other)

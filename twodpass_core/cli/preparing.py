@@ -1,0 +1,74 @@
+"""The command `twodpass prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twodpass_core.cli.edge import numbers
+
+
+def prepare(
+    bags: Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to, one for each bag; made if missing.")],
+    topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Image topic to use; give several, or none for all that are calibrated.")
+    ] = None,
+    no_cameras: Annotated[bool, typer.Option("--no-cameras", help="Scans and labels only.")] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="YAML file with cameras that the bags do not calibrate.")
+    ] = None,
+    max_offset: Annotated[float, typer.Option(help="Seconds between a scan and its images.")] = 0.05,
+    class_map: Annotated[str, typer.Option(metavar="NAME|YAML", help="What labels mean.")] = "semantickitti",
+    proposals: Annotated[bool, typer.Option("--proposals", help="Where labels are missing, write proposals.")] = False,
+    intensity_field: Annotated[str | None, typer.Option(help="Field of the clouds to read as intensity.")] = None,
+    intensity_scale: Annotated[float, typer.Option(help="Factor from the clouds' intensity to what is written.")] = 1.0,
+    sensor_transform: Annotated[
+        str, typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the frame of the scans written.")
+    ] = "0,0,0,0,0,0",
+    sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the first sequence.")] = 0,
+) -> None:
+    """Write bags in SemanticKITTI's layout, for labelling tools: scans, images, calibration, poses, labels so far.
+
+    `twodpass labels import` takes the labels back to the bags.
+    """
+    transform = numbers(sensor_transform, 6, "--sensor-transform")
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.data.prepare import prepare as write
+    from twodpass_core.errors import ConfigError
+
+    if camera and no_cameras:
+        raise ConfigError("--camera and --no-cameras exclude each other")
+    if not 0 < max_offset <= 10 or not intensity_scale > 0:
+        raise ConfigError("--max-offset must be above 0 and at most 10 seconds, --intensity-scale above 0")
+    config = BagConfig(
+        topic=topic,
+        calibration=calibration,
+        max_offset=max_offset,
+        class_map=class_map,
+        proposals=proposals,
+        intensity_field=intensity_field,
+        intensity_scale=intensity_scale,
+        training_from_sensor=transform,
+    )
+    frames = BagFrames(bags, config, cameras=[] if no_cameras else camera or None)
+    console = Console(stderr=True)
+    done = write(
+        frames,
+        out,
+        first_sequence=sequence,
+        progress=lambda indices: track(indices, "preparing", console=console, transient=True),
+    )
+    for entry in done:
+        images = ", ".join(f"{count} images of {name} in {folder}" for name, (folder, count) in entry.images.items())
+        typer.echo(
+            f"{entry.bag} is {entry.folder}: {entry.scans} scans, {entry.labelled} labelled, {images or 'no images'}"
+        )

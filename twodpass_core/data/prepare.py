@@ -1,0 +1,213 @@
+"""Bags written as sequences of SemanticKITTI, which labelling tools open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.frame import CameraView, Frame
+from twodpass_core.data.semantickitti import CALIBRATIONS
+from twodpass_core.data.undistort import Undistortion
+from twodpass_core.errors import ConfigError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.labels.label_files import write_stamps
+from twodpass_core.labels.store import LabelStore
+
+FIRST_CAMERA: Final = 2  # of the image folders; calibration files have the projections P0 and P1 of grey cameras, too
+MAX_CAMERAS: Final = 8
+SAME: Final = 1e-6  # calibration that differs by less is the same
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sequence that has been written."""
+
+    bag: Path
+    folder: Path
+    scans: int
+    labelled: int
+    images: dict[str, tuple[str, int]]  # of each camera: its folder, and how many
+    moving: int  # scans with a calibration file of their own
+
+
+def prepare(
+    frames: BagFrames,
+    out: Path,
+    *,
+    first_sequence: int = 0,
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> list[Prepared]:
+    """Write each bag as out/sequences/NN, counted from `first_sequence`; a sequence appears when it is whole.
+
+    velodyne/ has every point of a scan in its order, (0, 0, 0) where there was no return; labels/ those labels there
+    are; image_2/, image_3/ ... the cameras in the order of their names, without distortion; calib.txt the calibration,
+    calib/NNNNNN.txt that of single scans where motion makes it differ; poses.txt, if all are known, the poses of the
+    first camera; times.txt seconds since the first scan; stamps.txt their time stamps in the bag.
+
+    Args:
+        progress: what the indices of all frames pass through.
+
+    Raises:
+        ConfigError: a sequence exists, or there are more cameras than SemanticKITTI's form has numbers for.
+        ScanError, BagError, ImageError, LabelError: a frame cannot be read.
+        MissingDependencyError: distorted images, and OpenCV is not there.
+    """
+    if len(frames.cameras) > MAX_CAMERAS:
+        raise ConfigError(
+            f"{len(frames.cameras)} cameras are more than the {MAX_CAMERAS} there are folders for: name some"
+        )
+    folders = {bag: out / "sequences" / f"{first_sequence + n:02d}" for n, bag in enumerate(frames.bags)}
+    if existing := [str(folder) for folder in folders.values() if folder.exists()]:
+        raise ConfigError(f"{', '.join(existing)} exists: choose another folder, or the number of another sequence")
+    done: list[Prepared] = []
+    writer: _SequenceWriter | None = None
+    try:
+        for index in progress(range(len(frames))):
+            bag, _ = frames.origin(index)
+            if writer is None or writer.bag != bag:
+                done += [writer.finish()] if writer is not None else []
+                writer = _SequenceWriter(bag, folders[bag], frames)
+            writer.write(frames[index])
+        done += [writer.finish()] if writer is not None else []
+    finally:
+        if writer is not None:
+            writer.discard()
+    return done
+
+
+class _SequenceWriter:
+    def __init__(self, bag: Path, folder: Path, frames: BagFrames) -> None:
+        self.bag, self.folder = bag, folder
+        self._class_map = frames.class_map
+        self._store = LabelStore.beside(bag, proposals=frames.config.proposals)
+        self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
+        self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        for name in ("velodyne", "labels", *self._image_folders.values()):
+            (self._partial / name).mkdir(parents=True)
+        self._stamps_ns: list[int] = []
+        self._poses: list[RigidTransform | None] = []
+        self._calibrations: list[dict[str, CameraView]] = []
+        self._labelled = 0
+        self._undistortions: dict[str, Undistortion] = {}
+
+    def write(self, frame: Frame) -> None:
+        assert frame.stamp_ns is not None
+        stem = f"{len(self._stamps_ns):06d}"
+        points = np.where(np.isfinite(frame.points).all(axis=1, keepdims=True), frame.points, 0)
+        points.astype("<f4").tofile(self._partial / f"velodyne/{stem}.bin")
+        if (labels := self._raw_labels(frame)) is not None:
+            labels.astype("<u4").tofile(self._partial / f"labels/{stem}.label")
+            self._labelled += 1
+        for view in frame.views:
+            image = self._undistortion(view)(view.load_image())
+            Image.fromarray(image).save(
+                self._partial / self._image_folders[view.name] / f"{stem}.png", compress_level=1
+            )
+        self._stamps_ns.append(frame.stamp_ns)
+        self._poses.append(frame.world_from_lidar)
+        self._calibrations.append({view.name: view for view in frame.views})
+
+    def finish(self) -> Prepared:
+        """Write what is of all scans, and put the folder in its place."""
+        typical: dict[str, CameraView] = {}
+        for views in self._calibrations:
+            typical = {**views, **typical}
+        lines = self._calibration_lines(typical)
+        _write_lines(self._partial / "calib.txt", lines)
+        moving = [n for n, views in enumerate(self._calibrations) if not _same(views, typical)]
+        for number in moving:
+            (self._partial / CALIBRATIONS).mkdir(exist_ok=True)
+            own = self._calibration_lines({**typical, **self._calibrations[number]})
+            _write_lines(self._partial / CALIBRATIONS / f"{number:06d}.txt", own)
+        self._write_poses(_first_from_lidar(typical, self._image_folders))
+        times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
+        _write_lines(self._partial / "times.txt", times)
+        write_stamps(self._partial, self._stamps_ns)
+        self._partial.rename(self.folder)
+        images = {
+            name: (folder, sum(name in views for views in self._calibrations))
+            for name, folder in self._image_folders.items()
+        }
+        return Prepared(self.bag, self.folder, len(self._stamps_ns), self._labelled, images, len(moving))
+
+    def discard(self) -> None:
+        """Remove what has not been finished."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _undistortion(self, view: CameraView) -> Undistortion:
+        """Of a camera: the one in use, unless its calibration has changed."""
+        used = self._undistortions.get(view.name)
+        if used is None or not used.fits(view.camera):
+            used = self._undistortions[view.name] = Undistortion(view.camera)
+        return used
+
+    def _raw_labels(self, frame: Frame) -> npt.NDArray[np.uint32] | None:
+        """As they are kept beside the bag, else made from those that were in the cloud."""
+        assert frame.stamp_ns is not None
+        if frame.labels is None:
+            return None
+        kept = self._store.read(frame.stamp_ns, len(frame.points))
+        if kept is not None:
+            return kept
+        raw = np.asarray(self._class_map.raw_labels(frame.labels), np.uint32)
+        if frame.instances is not None:
+            raw |= frame.instances.astype(np.uint32) << np.uint32(16)
+        return raw
+
+    def _calibration_lines(self, views: dict[str, CameraView]) -> list[str]:
+        """P0 and P1 are those of the first camera; Tr is camera 0, the first camera's frame, from the LiDAR's."""
+        first_from_lidar = _first_from_lidar(views, self._image_folders)
+        projections = {
+            int(folder.removeprefix("image_")): _projection(views[name], first_from_lidar)
+            for name, folder in self._image_folders.items()
+            if name in views
+        }
+        fallback = projections.get(FIRST_CAMERA, np.eye(3, 4))
+        projections = dict.fromkeys(range(4), fallback) | projections
+        lines = [f"P{number}: {_numbers(projection)}" for number, projection in sorted(projections.items())]
+        return [*lines, f"Tr: {_numbers(first_from_lidar.matrix()[:3])}"]
+
+    def _write_poses(self, camera_from_lidar: RigidTransform) -> None:
+        poses = [pose for pose in self._poses if pose is not None]
+        if len(poses) < len(self._poses):
+            return
+        world_from_camera = [pose @ camera_from_lidar.inverse() for pose in poses]
+        relative = [world_from_camera[0].inverse() @ pose for pose in world_from_camera]
+        _write_lines(self._partial / "poses.txt", [_numbers(pose.matrix()[:3]) for pose in relative])
+
+
+def _first_from_lidar(views: dict[str, CameraView], folders: Iterable[str]) -> RigidTransform:
+    """Of the first camera that there is; the identity without cameras."""
+    first = next((views[name] for name in folders if name in views), None)
+    return RigidTransform.identity() if first is None else first.camera_from_lidar
+
+
+def _projection(view: CameraView, first_from_lidar: RigidTransform) -> npt.NDArray[np.float64]:
+    """(3, 4) K [R | t] from the first camera's frame."""
+    camera_from_first = view.camera_from_lidar @ first_from_lidar.inverse()
+    return np.asarray(view.camera.matrix @ camera_from_first.matrix()[:3])
+
+
+def _same(views: dict[str, CameraView], typical: dict[str, CameraView]) -> bool:
+    return all(
+        np.abs(view.camera_from_lidar.matrix() - typical[name].camera_from_lidar.matrix()).max() < SAME
+        and np.array_equal(view.camera.matrix, typical[name].camera.matrix)
+        for name, view in views.items()
+    )
+
+
+def _numbers(matrix: npt.NDArray[np.float64]) -> str:
+    return " ".join(f"{value:.12e}" for value in matrix.ravel())
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
