@@ -79,7 +79,8 @@ def recover(bag: Path) -> RecoveryReport:
         mended = _mend(bag)
         return RecoveryReport((mended.report,), None, None)
     with not_recording(bag):
-        (bag / RESERVE).unlink(missing_ok=True)
+        for left in (bag / RESERVE, *bag.glob(".*.partial")):  # by whoever was cut off
+            left.unlink(missing_ok=True)
         files = [_mend(path) for path in _files(bag)]
         _update_metadata(bag, files)
         manifest = _update_manifest(bag, files)
