@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli import labels, recording, simulating, training
+from twodpass_core.cli import labels, preparing, recording, simulating, training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.process import tune_process
@@ -219,6 +219,7 @@ app.command()(training.evaluate)
 app.command()(training.submit)
 app.command()(training.benchmark_training)
 app.command()(simulating.simulate)
+app.command()(preparing.prepare)
 app.add_typer(labels.app, name="labels")
 app.command()(recording.recover)
 

@@ -19,6 +19,7 @@ class Kind(str, Enum):
     semantickitti = "semantickitti"
     nuscenes = "nuscenes"
     kitti_raw = "kitti_raw"
+    bag = "bag"
 
 
 class Definition(str, Enum):
@@ -39,7 +40,7 @@ class Variant(str, Enum):
 Data = Annotated[
     Path, typer.Argument(help="Folder of the data, or a training's YAML file, whose data.validation is taken.")
 ]
-KindOption = Annotated[Kind, typer.Option(help="Form of the data in a folder.")]
+KindOption = Annotated[Kind, typer.Option(help="Form of the data in a folder; bags are known by themselves.")]
 Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
 Votes = Annotated[
     int, typer.Option(min=1, help="Segment each scan this often, rotated, and average (the paper reports 12).")
