@@ -9,23 +9,14 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.memory import peak_process_bytes
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
-from twodpass_core.classes import ClassMap
 from twodpass_core.errors import ConfigError
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, save_weights
 
-GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
-ARCHITECTURE = StudentConfig(scales=(2, 4), width=8, hidden=16)
-
-
-def student() -> PointVoxelStudent:
-    torch.manual_seed(0)
-    return PointVoxelStudent(ARCHITECTURE, GRID)
+CARD = tiny_card(SMALL_GRID)
 
 
 def scan() -> np.ndarray:
@@ -35,12 +26,7 @@ def scan() -> np.ndarray:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    card = Card(
-        architecture=ARCHITECTURE, grid=GRID, class_map=ClassMap.load("semantickitti"), intensity_max=1.0,
-        trained=False, origin="seeded for tests", licence="none",
-    )  # fmt: skip
-    save_weights(tmp_path / "tiny.safetensors", student().state_dict(), card)
-    return tmp_path / "tiny.safetensors"
+    return write_tiny_weights(tmp_path / "tiny.safetensors", CARD)
 
 
 def test_report_has_a_column_for_each_way_of_running(weights: Path) -> None:
@@ -86,9 +72,9 @@ def test_peak_memory_sees_what_is_freed_again() -> None:
 
 def test_spconv_peer_computes_the_same_network() -> None:
     pytest.importorskip("spconv.pytorch", reason="spconv is not installed")
-    network, threads = student().eval(), torch.get_num_threads()
+    network, threads = tiny_student(CARD).eval(), torch.get_num_threads()
     points = torch.from_numpy(scan())
-    points = points[GRID.contains(points)]
+    points = points[SMALL_GRID.contains(points)]
     torch.set_num_threads(1)  # the CPU build of spconv is wrong with more
     try:
         torch.testing.assert_close(SpconvStudent(network, torch.device("cpu"))(points), network(points).logits)

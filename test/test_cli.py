@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_weights import tiny_card, write_tiny_weights
 from typer.testing import CliRunner, Result
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli import app
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmentation, Segmenter
-from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, load_weights, save_weights
+from twodpass_core.weights import Card, load_weights
 
 OUTSIDE = np.array([[80, 0, 0, 0.5], [0, 0, 0, 0], [np.nan, 1, 1, 0.5]], np.float32)
 
@@ -32,24 +31,9 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def make_weights(path: Path, *, trained: bool) -> Path:
-    torch.manual_seed(0)
-    card = Card(
-        architecture=StudentConfig.model_validate({"scales": (2, 4), "width": 8}),
-        grid=VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60)),
-        class_map=ClassMap.load("semantickitti"),
-        intensity_max=1.0,
-        trained=trained,
-        origin="random, seed 0",
-        licence="Apache-2.0",
-    )
-    save_weights(path, PointVoxelStudent(card.architecture, card.grid).state_dict(), card)
-    return path
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", trained=False)
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture
@@ -131,7 +115,7 @@ def test_pictures_are_drawn(weights: Path, scans: Path, tmp_path: Path) -> None:
 def test_untrained_weights_are_called_so(weights: Path, scans: Path, tmp_path: Path) -> None:
     assert "UNTRAINED" in twodpass("segment", scans, "-w", weights, "-o", tmp_path / "a").stdout
     assert "UNTRAINED" in twodpass("info", weights).stdout
-    trained = make_weights(tmp_path / "trained.safetensors", trained=True)
+    trained = write_tiny_weights(tmp_path / "trained.safetensors", tiny_card(trained=True))
     assert "UNTRAINED" not in twodpass("segment", scans, "-w", trained, "-o", tmp_path / "b").output
     assert "UNTRAINED" not in twodpass("info", trained).output
 

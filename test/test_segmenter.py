@@ -6,29 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
 
-from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.classes import UNLABELLED
 from twodpass_core.errors import ConfigError, WeightsError
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter, choose_device
-from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, save_weights
-
-GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
-ARCHITECTURE = StudentConfig(scales=(2, 4), width=8, hidden=16)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    card = Card(
-        architecture=ARCHITECTURE, grid=GRID, class_map=ClassMap.load("semantickitti"), intensity_max=1.0,
-        trained=False, origin="seeded for tests", licence="none",
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, PointVoxelStudent(ARCHITECTURE, GRID).state_dict(), card)
-    return path
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_card(SMALL_GRID))
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tiny_weights import tiny_card, tiny_student
 
-from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
-from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.weights import (
     CARD_KEY,
     Card,
@@ -30,21 +29,12 @@ StateDict = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def card() -> Card:
-    return Card(
-        architecture=StudentConfig.model_validate({"scales": (2, 4), "width": 8}),
-        grid=VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60)),
-        class_map=ClassMap.load("semantickitti"),
-        intensity_max=1.0,
-        trained=False,
-        origin="random, seed 0",
-        licence="Apache-2.0",
-    )
+    return tiny_card()
 
 
 @pytest.fixture
 def state_dict(card: Card) -> StateDict:
-    torch.manual_seed(0)
-    return dict(PointVoxelStudent(card.architecture, card.grid).state_dict())
+    return dict(tiny_student(card).state_dict())
 
 
 @pytest.fixture

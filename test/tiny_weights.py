@@ -1,0 +1,38 @@
+"""Weights files for tests: a small network with SemanticKITTI's classes, random numbers of one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.weights import Card, save_weights
+
+GRID = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
+SMALL_GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
+
+
+def tiny_card(grid: VoxelGrid = GRID, *, width: int = 8, trained: bool = False) -> Card:
+    return Card(
+        architecture=StudentConfig(scales=(2, 4), width=width, hidden=16),
+        grid=grid,
+        class_map=ClassMap.load("semantickitti"),
+        intensity_max=1.0,
+        trained=trained,
+        origin="random, seed 0",
+        licence="Apache-2.0",
+    )
+
+
+def tiny_student(card: Card) -> PointVoxelStudent:
+    torch.manual_seed(0)
+    return PointVoxelStudent(card.architecture, card.grid)
+
+
+def write_tiny_weights(path: Path, card: Card | None = None) -> Path:
+    card = card or tiny_card()
+    save_weights(path, tiny_student(card).state_dict(), card)
+    return path
