@@ -49,7 +49,7 @@ setup(
         "torch>=2.4",
         "numpy>=1.24",
         "matplotlib",
-        "mcap>=1.2,<2",
+        "mcap>=1.3,<2",
         "pillow",
         "pydantic>=2",
         "pyyaml",

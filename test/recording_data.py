@@ -59,13 +59,13 @@ def image(stamp_ns: int, width: int = 64, height: int = 32) -> bytes:
     return bytes(TYPES.serialize_cdr(message, IMAGE.type))
 
 
-def static_transform(child: str) -> bytes:
+def static_transform(child: str, stamp_ns: int = START_NS) -> bytes:
     """A serialised TFMessage: a frame one metre above base_link."""
     t = TYPES.types
     transform = t["geometry_msgs/msg/Transform"](
         t["geometry_msgs/msg/Vector3"](0.0, 0.0, 1.0), t["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
     )
-    stamped = t["geometry_msgs/msg/TransformStamped"](header(START_NS, "base_link"), child, transform)
+    stamped = t["geometry_msgs/msg/TransformStamped"](header(stamp_ns, "base_link"), child, transform)
     return bytes(TYPES.serialize_cdr(t[STATIC.type]([stamped]), STATIC.type))
 
 

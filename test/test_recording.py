@@ -175,6 +175,16 @@ def test_each_file_of_a_split_recording_stands_alone(tmp_path: Path, limit: dict
     assert len(list(open_clouds(bag))) == 20
 
 
+def test_of_static_transforms_told_again_and_again_the_last_is_repeated(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
+        for index in range(20):  # as some nodes do, each time with a new stamp
+            writer.write(data.STATIC, data.stamp(index), data.static_transform("lidar", data.stamp(index)))
+        writer.write_set(data.make_set(20))
+    static = [raw for topic, _, raw in data.read_mcap(files_of(bag)[-1]) if topic == "/tf_static"]
+    assert static == [data.static_transform("lidar", data.stamp(19))]
+
+
 def test_camera_infos_of_a_set_are_not_repeated_beside_it(tmp_path: Path) -> None:
     bag = tmp_path / "drive"
     with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
@@ -321,6 +331,7 @@ def test_close_tells_an_error_that_no_call_has_told(tmp_path: Path, monkeypatch:
 def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DiskFullError, match="MB are to stay free: make room, or lower min_free_bytes"):
         BagWriter(tmp_path / "none", WriterSettings(min_free_bytes=2**60))
+    assert not (tmp_path / "none").exists()
     usage = shutil.disk_usage(tmp_path)
     left = iter([10**7, 10**6, 10**5, 100, *[10] * 50])
     writer = BagWriter(tmp_path / "drive", WriterSettings(min_free_bytes=1000, chunk_bytes=1))

@@ -5,7 +5,6 @@ Files of newer recorders, whose QoS is written with names, get version 9 instead
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any, Final
 import yaml
 from mcap.records import Channel, Schema
 
-from twodpass_core.files import replacing
-from twodpass_core.recording.mcap_file import McapFile, sync_folder
+from twodpass_core.recording.durable import write_durably
+from twodpass_core.recording.mcap_file import McapFile
 
 METADATA: Final = "metadata.yaml"
 NOTE: Final = "rosbag2"  # the metadata record in a file
@@ -111,11 +110,8 @@ def end_file(file: McapFile, name: str) -> StoredFile:
 def write_metadata(bag: Path, files: Sequence[StoredFile], kept: Mapping[str, Any] | None = None) -> None:
     """Write metadata.yaml of a bag, whole or not at all; what is in `kept` stays as it was. Raises OSError."""
     information = {**describe(files), **(kept or {})}
-    with replacing(bag / METADATA) as partial:
-        partial.write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False), "utf-8")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(bag)
+    text = yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False)
+    write_durably(bag / METADATA, text.encode())
 
 
 def _describe_topic(topic: StoredTopic, newest: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import shutil
 import threading
 import time
 from collections import Counter, deque
@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Final
 
 from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
+from twodpass_core.recording.durable import sync_folder, write_durably
 from twodpass_core.recording.journal import Journal
 from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, describe_recording, software
 from twodpass_core.recording.mcap_chunk import MAX_CHUNK_BYTES
-from twodpass_core.recording.mcap_file import sync_folder
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 
@@ -74,9 +74,10 @@ class BagWriter:
         try:
             self._recorder = SplitRecorder(folder, self._settings)
             self._journal = Journal(folder)
-            _write_reserve(folder / RESERVE)
+            write_durably(folder / RESERVE, bytes(_RESERVE_BYTES))
             self._manifest().write(folder)
-        except OSError as error:
+        except (OSError, RecordingError) as error:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing is in it yet
             raise _as_recording_error(folder, error) from error
         self._thread = threading.Thread(target=self._run, name=f"bag {folder.name}", daemon=True)
         self._thread.start()
@@ -295,9 +296,3 @@ def _as_recording_error(folder: Path, error: Exception) -> RecordingError:
         return DiskFullError(f"{folder}: the disk is full: make room, and record to a new folder")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
     return RecordingError(f"{folder}: cannot be written: {reason}")
-
-
-def _write_reserve(path: Path) -> None:
-    with path.open("wb") as file:
-        file.write(bytes(_RESERVE_BYTES))
-        os.fsync(file.fileno())

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from twodpass_core.errors import BagError
-from twodpass_core.files import replacing
 from twodpass_core.recording.bag_metadata import StoredFile
+from twodpass_core.recording.durable import write_durably
 
 MANIFEST: Final = "manifest.json"
 
@@ -98,8 +98,7 @@ class Manifest(_Entry):
 
     def write(self, bag: Path) -> None:
         """Write it to the bag's folder, whole or not at all. Raises OSError."""
-        with replacing(bag / MANIFEST) as partial:
-            partial.write_text(self.model_dump_json(indent=None) + "\n", encoding="utf-8")
+        write_durably(bag / MANIFEST, self.model_dump_json().encode() + b"\n")
 
 
 def describe_recording(files: Sequence[StoredFile]) -> dict[str, Any]:

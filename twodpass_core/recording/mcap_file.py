@@ -32,6 +32,7 @@ from mcap.records import (
     SummaryOffset,
 )
 
+from twodpass_core.recording.durable import sync_folder
 from twodpass_core.recording.mcap_chunk import PackedChunk
 
 MAGIC: Final = b"\x89MCAP0\r\n"
@@ -187,12 +188,3 @@ class McapFile:
         crc = zlib.crc32(footer.end()[:-4], zlib.crc32(summary))
         Footer(start, offsets_start, crc).write(footer)
         return summary + bytes(footer.end())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names of new and replaced files durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,10 +19,11 @@ from twodpass_core.errors import BagError
 from twodpass_core.files import replacing
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
+from twodpass_core.recording.durable import sync_folder
 from twodpass_core.recording.journal import JOURNAL, not_recording, read_journal
 from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
 from twodpass_core.recording.mcap_chunk import PackedChunk
-from twodpass_core.recording.mcap_file import McapFile, sync_folder
+from twodpass_core.recording.mcap_file import McapFile
 from twodpass_core.recording.salvage import Damage, Salvage
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced

@@ -182,7 +182,8 @@ def _parse(opcode: int, body: bytes) -> McapRecord | None:
     if opcode == Opcode.MESSAGE:
         if len(body) < MESSAGE_HEADER_BYTES:
             raise ValueError("it is cut off")
-        return Message.read(stream, len(body))
+        message: Message = Message.read(stream, len(body))
+        return message
     readers: dict[int, Callable[[ReadDataStream], McapRecord]] = {
         Opcode.HEADER: Header.read,
         Opcode.SCHEMA: Schema.read,

@@ -51,7 +51,7 @@ class SplitRecorder:
     def __init__(self, folder: Path, settings: WriterSettings) -> None:
         self._folder, self._settings = folder, settings
         self._finished: list[StoredFile] = []
-        self._repeated: dict[str, list[RecordedMessage]] = {}
+        self._repeated: dict[tuple[str, ...], RecordedMessage] = {}  # what every file needs, by topic and key
         self._schemas: dict[str, int] = {}  # type -> id in the current file
         self._channels: dict[str, int] = {}  # topic -> id in the current file
         self._check_space(0)
@@ -121,13 +121,10 @@ class SplitRecorder:
             yield Message(self._channels[topic.name], time, message.data, time, 0)
 
     def _remember(self, message: RecordedMessage) -> None:
-        if not message.topic.is_repeated:
-            return
-        kept = self._repeated.setdefault(message.topic.name, [])
-        if not message.topic.is_static:
-            kept.clear()
-        if all(message.data != other.data for other in kept):
-            kept.append(message)
+        key = message.repetition_key()
+        if key is not None:
+            self._repeated.pop((message.topic.name, *key), None)  # the newest comes last
+            self._repeated[(message.topic.name, *key)] = message
 
     def _repetition(self, messages: Sequence[RecordedMessage]) -> Sequence[RecordedMessage]:
         """What earlier files hold and this one needs too, as of the time of its first message."""
@@ -135,7 +132,6 @@ class SplitRecorder:
         present = {message.topic.name for message in messages}
         return [
             replace(message, log_time_ns=start_ns)
-            for kept in self._repeated.values()
-            for message in kept
+            for message in self._repeated.values()
             if message.topic.is_static or message.topic.name not in present
         ]

@@ -41,13 +41,8 @@ class RecordedTopic:
 
     @property
     def is_static(self) -> bool:
-        """Whether every message stays true for ever, as transforms on /tf_static do."""
+        """Whether it tells transforms that hold for ever."""
         return self.type == TRANSFORMS and self.name.rsplit("/", 1)[-1] == "tf_static"
-
-    @property
-    def is_repeated(self) -> bool:
-        """Whether each file of a recording has to have its messages, so that it can be read alone."""
-        return self.is_static or self.type == CAMERA_INFO
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,19 @@ class RecordedMessage:
     topic: RecordedTopic
     log_time_ns: int  # when it was received
     data: bytes
+
+    def repetition_key(self) -> tuple[str, ...] | None:
+        """Which message of its topic it takes the place of, where each file of a recording needs the last one.
+
+        Of static transforms those with the same child frames, of CameraInfo all; None: files need none of the topic.
+        """
+        if self.topic.is_static:
+            try:
+                transforms: Any = get_typestore(Stores.LATEST).deserialize_cdr(self.data, TRANSFORMS)
+            except Exception:  # the bytes are foreign: rosbags meets damage in many ways
+                return ()
+            return tuple(sorted(transform.child_frame_id for transform in transforms.transforms))
+        return () if self.topic.type == CAMERA_INFO else None
 
 
 @dataclass(frozen=True)
