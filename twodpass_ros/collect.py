@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 
 from twodpass_core.errors import MissingDependencyError
 
@@ -31,7 +32,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         from twodpass_ros.collect_node import CollectNode
 
-        rclpy.init(args=args)
+        # rclpy's own handlers would take ROS away from the node before it has ended its recording. Without them a signal
+        # is heard when the executor wakes up, at the node's next timer.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = CollectNode()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

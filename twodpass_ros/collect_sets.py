@@ -20,7 +20,6 @@ from twodpass_core.camera import CameraModel
 from twodpass_core.cloud import read_points
 from twodpass_core.data.image_messages import decode_image
 from twodpass_core.data.pairing import PairedSet
-from twodpass_core.errors import TwodpassError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedMessage, RecordedSet
 from twodpass_ros.collect_camera import Camera
@@ -96,7 +95,7 @@ class CalibrationWatch:
                 if self.is_drawn(name):
                     self.draw(name, message, draw_overlay(image, points, *camera))
             self.trouble = ""
-        except TwodpassError as error:
+        except Exception as error:  # whatever it is, the set can be recorded all the same
             self.trouble = f"the calibration cannot be scored: {error}"
         with self._lock:
             for name, score in scores.items():

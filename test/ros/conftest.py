@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,6 @@ os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 OLDER = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLDER else "FASTDDS_DEFAULT_PROFILES_FILE"
 os.environ[PROFILE] = str(REPOSITORY / "config/fastdds.xml")
-# For the process that node processes are forked from.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 
 def _is_there(module: str) -> bool:
@@ -33,6 +32,14 @@ def _is_there(module: str) -> bool:
     except ModuleNotFoundError:
         return False
 
+
+# What `collect` needs and PyPI does not have. On PYTHONPATH for the process that node processes are forked from.
+DOUBLES = REPOSITORY / "test/doubles"
+FOLDERS = [str(Path(__file__).parent)]
+if not (_is_there("message_filters") and _is_there("cv_bridge")):
+    FOLDERS.append(str(DOUBLES))
+    sys.path.append(str(DOUBLES))
+os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
 
 MISSING = [name for name in ("rclpy", "twodpass_ros.msg") if not _is_there(name)]
 

@@ -11,8 +11,9 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fake_segment
 import numpy as np
@@ -28,41 +29,46 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.cloud import make_cloud
-from twodpass_core.segmenter import Segmenter
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
 from twodpass_ros.segment import main
-from twodpass_ros.segment_node import LoadSegmenter
 
 STOP = 10.0
 HANG = 60.0
 """Seconds after which a wait is a failure: a bound against hangs, generous for a loaded machine."""
+
+MANY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+Self = TypeVar("Self", bound="RosPeer")
 
 
 # Children of a process that has imported everything: they start at once. Nothing of this process is in them.
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(["fake_segment", "twodpass_ros.segment_node"])
 
+Main = Callable[[list[str]], int]
+"""Runs a node with these arguments until it ends; returns the exit code."""
+
 
 class NodeProcess:
-    """The node `segment` in a process and a process group of its own, as a launch would start it. Its log is kept."""
+    """A node in a process and a process group of its own, as a launch would start it. Its log is kept."""
 
-    def __init__(self, load_segmenter: LoadSegmenter, *ros_arguments: str) -> None:
+    def __init__(self, main: Main, *ros_arguments: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name, "log")
         self._log.touch()
         arguments = ["--ros-args", *ros_arguments]
-        self._process = _FORKSERVER.Process(target=_run, args=(load_segmenter, arguments, self._log), daemon=True)
+        self._process = _FORKSERVER.Process(target=_run, args=(main, arguments, self._log), daemon=True)
         self._process.start()
 
     @classmethod
     def fake(cls, *ros_arguments: str, weights: str = "quick") -> NodeProcess:
-        """With the made-up network of fake_segment.py."""
-        return cls(fake_segment.load, "-p", f"weights:='{weights}'", *ros_arguments)
+        """`segment` with the made-up network of fake_segment.py."""
+        return cls(partial(main, load_segmenter=fake_segment.load), "-p", f"weights:='{weights}'", *ros_arguments)
 
     @classmethod
     def real(cls, *ros_arguments: str) -> NodeProcess:
-        return cls(Segmenter.from_weights, *ros_arguments)
+        """`segment` with weights."""
+        return cls(main, *ros_arguments)
 
     def __enter__(self) -> NodeProcess:
         return self
@@ -73,6 +79,11 @@ class NodeProcess:
         self._process.kill()
         self._process.join()
         self._folder.cleanup()
+
+    def kill(self) -> None:
+        """As a loss of power would end it."""
+        self._process.kill()
+        self._process.join()
 
     def is_alive(self) -> bool:
         return self._process.is_alive()
@@ -106,35 +117,31 @@ class NodeProcess:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _run(load_segmenter: LoadSegmenter, arguments: list[str], log: Path) -> None:
+def _run(main: Main, arguments: list[str], log: Path) -> None:
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
-    sys.exit(main(arguments, load_segmenter))
+    sys.exit(main(arguments))
 
 
-class Peer:
-    """Sends scans to /segment and keeps all that comes back."""
+class RosPeer:
+    """A ROS node of this process, that listens to a node under test and asks it."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: str) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node("peer", context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
-        self.labelled: list[PointCloud2] = []
-        self.statuses: list[SegmentationStatus] = []
+        self._watched = watched
         self.diagnostics: list[DiagnosticStatus] = []
-        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-        self.scans = self.node.create_publisher(PointCloud2, "/segment/input/points", reliable)
-        self._results = self._read_results()
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, reliable)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, MANY)
 
     def _keep_diagnostics(self, message: DiagnosticArray) -> None:
-        self.diagnostics += [status for status in message.status if status.name.startswith("/segment:")]
+        self.diagnostics += [status for status in message.status if status.name.startswith(f"{self._watched}:")]
 
-    def __enter__(self) -> Peer:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,6 +159,59 @@ class Peer:
         while not condition():
             assert time.monotonic() < end, f"waited {timeout} s in vain for {what}"
             self._executor.spin_once(timeout_sec=0.05)
+
+    @contextlib.contextmanager
+    def reading(self, message_type: type[Any], topic: str, qos: QoSProfile) -> Iterator[list[Any]]:
+        """One more reader, and what it has received."""
+        received: list[Any] = []
+        subscription = self.node.create_subscription(message_type, topic, received.append, qos)
+        yield received
+        self.node.destroy_subscription(subscription)
+
+    def next_level(self) -> bytes:
+        """The level of the next diagnostics."""
+        self.diagnostics.clear()
+        self.spin_until(lambda: self.diagnostics, "diagnostics")
+        return bytes(self.diagnostics[-1].level)
+
+    def levels(self) -> list[bytes]:
+        return [status.level for status in self.diagnostics]
+
+    def value(self, key: str) -> str:
+        """A value of the newest diagnostics."""
+        self.spin_until(lambda: self.diagnostics, "diagnostics")
+        return str({entry.key: entry.value for entry in self.diagnostics[-1].values}[key])
+
+    def call(self, service_type: type[Any], name: str, request: Any) -> Any:
+        client = self.node.create_client(service_type, name)
+        assert client.wait_for_service(HANG), f"no service {name}"
+        future = client.call_async(request)
+        self.spin_until(future.done, name)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def get_parameter(self, name: str) -> Any:
+        answer = self.call(GetParameters, f"{self._watched}/get_parameters", GetParameters.Request(names=[name]))
+        return parameter_value_to_python(answer.values[0])
+
+    def set_parameter(self, name: str, value: Any) -> str:
+        """Returns the reason of a refusal, or ''."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        result = self.call(SetParameters, f"{self._watched}/set_parameters", request).results[0]
+        assert result.successful == (not result.reason)
+        reason: str = result.reason
+        return reason
+
+
+class Peer(RosPeer):
+    """Sends scans to /segment and keeps all that comes back."""
+
+    def __init__(self) -> None:
+        super().__init__("/segment")
+        self.labelled: list[PointCloud2] = []
+        self.statuses: list[SegmentationStatus] = []
+        self.scans = self.node.create_publisher(PointCloud2, "/segment/input/points", MANY)
+        self._results = self._read_results()
 
     def wait_for_active_node(self) -> None:
         """Until scans and results have found their ways."""
@@ -177,14 +237,6 @@ class Peer:
         self.diagnostics.clear()
 
     @contextlib.contextmanager
-    def reading(self, message_type: type[Any], topic: str, qos: QoSProfile) -> Iterator[list[Any]]:
-        """One more reader, and what it has received."""
-        received: list[Any] = []
-        subscription = self.node.create_subscription(message_type, topic, received.append, qos)
-        yield received
-        self.node.destroy_subscription(subscription)
-
-    @contextlib.contextmanager
     def not_reading(self) -> Iterator[None]:
         """Nobody reads the results meanwhile."""
         for subscription in self._results:
@@ -193,10 +245,9 @@ class Peer:
         self._results = self._read_results()
 
     def _read_results(self) -> list[Any]:
-        reliable = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         return [
-            self.node.create_subscription(PointCloud2, "/segment/output/points", self.labelled.append, reliable),
-            self.node.create_subscription(SegmentationStatus, "/segment/status", self.statuses.append, reliable),
+            self.node.create_subscription(PointCloud2, "/segment/output/points", self.labelled.append, MANY),
+            self.node.create_subscription(SegmentationStatus, "/segment/status", self.statuses.append, MANY),
         ]
 
     def label(self, message: PointCloud2) -> PointCloud2:
@@ -206,33 +257,11 @@ class Peer:
         self.spin_until(lambda: len(self.labelled) > before, "a labelled cloud")
         return self.labelled[-1]
 
-    def next_level(self) -> bytes:
-        """The level of the next diagnostics."""
-        self.diagnostics.clear()
-        self.spin_until(lambda: self.diagnostics, "diagnostics")
-        return bytes(self.diagnostics[-1].level)
-
-    def levels(self) -> list[bytes]:
-        return [status.level for status in self.diagnostics]
-
-    def value(self, key: str) -> str:
-        """A value of the newest diagnostics."""
-        self.spin_until(lambda: self.diagnostics, "diagnostics")
-        return str({entry.key: entry.value for entry in self.diagnostics[-1].values}[key])
-
     def dropped(self) -> int:
         return int(self.value("dropped"))
 
     def published(self) -> int:
         return int(self.value("published"))
-
-    def call(self, service_type: type[Any], name: str, request: Any) -> Any:
-        client = self.node.create_client(service_type, name)
-        assert client.wait_for_service(HANG), f"no service {name}"
-        future = client.call_async(request)
-        self.spin_until(future.done, name)
-        self.node.destroy_client(client)
-        return future.result()
 
     def state(self) -> int:
         return int(self.call(GetState, "/segment/get_state", GetState.Request()).current_state.id)
@@ -245,18 +274,6 @@ class Peer:
         end = time.monotonic() + HANG
         while self.state() != state:
             assert time.monotonic() < end, f"state {state} was not reached"
-
-    def get_parameter(self, name: str) -> Any:
-        answer = self.call(GetParameters, "/segment/get_parameters", GetParameters.Request(names=[name]))
-        return parameter_value_to_python(answer.values[0])
-
-    def set_parameter(self, name: str, value: Any) -> str:
-        """Returns the reason of a refusal, or ''."""
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        result = self.call(SetParameters, "/segment/set_parameters", request).results[0]
-        assert result.successful == (not result.reason)
-        reason: str = result.reason
-        return reason
 
 
 def scan(points: int = 50, first_intensity: float = 0.5, stamp: tuple[int, int] = (7, 11)) -> PointCloud2:

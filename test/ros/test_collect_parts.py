@@ -1,0 +1,113 @@
+"""The parts of `collect` that need no running node: parameters, headers of serialised messages, names, the queue."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rclpy.serialization import serialize_message
+from std_msgs.msg import Header
+from vehicle import image
+
+from twodpass_core.recording import GateSettings, WriterSettings
+from twodpass_ros.collect_camera import camera_names, info_topic
+from twodpass_ros.collect_input import read_header
+from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.parameter_table import rules_of
+from twodpass_ros.queue_worker import QueueWorker
+
+CONFIG = Path(__file__).resolve().parents[2] / "config/collect.yaml"
+RULES = rules_of(CollectParameters)
+TEXT = st.text(st.characters(codec="ascii", exclude_characters="\0"))
+
+
+def test_the_configuration_file_names_every_parameter_with_its_default() -> None:
+    values = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
+    defaults = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(CollectParameters()).items()
+    }
+    assert values == defaults
+    assert {name: type(value) for name, value in values.items()} == {n: type(v) for n, v in defaults.items()}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_parameter_is_described_and_takes_its_default(name: str) -> None:
+    rule, default = RULES[name], getattr(CollectParameters(), name)
+    assert rule.description.endswith(".")
+    assert rule.accepts(default)
+    assert rule.minimum is None or rule.maximum is None or rule.minimum <= default <= rule.maximum
+
+
+def test_parameters_become_the_settings_of_the_core() -> None:
+    parameters = CollectParameters(min_distance=2.0, every_nth=3, split_seconds=60.0)
+    assert parameters.gate() == GateSettings(min_distance=2.0, every_nth=3)
+    assert parameters.writer() == WriterSettings(split_seconds=60.0)
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 10**9 - 1), TEXT)
+def test_stamp_and_frame_are_read_from_serialised_messages(seconds: int, nanoseconds: int, frame: str) -> None:
+    header = Header(frame_id=frame)
+    header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+    assert read_header(serialize_message(header)) == (seconds * 10**9 + nanoseconds, frame)
+
+
+def test_the_header_of_a_long_message_and_of_the_other_byte_order() -> None:
+    assert read_header(serialize_message(image("front", 1234))) == (1_234_000_000, "front_optical")
+    big_endian = b"\0\0\0\0" + struct.pack(">iII", 7, 8, 4) + b"map\0"
+    assert read_header(big_endian) == (7 * 10**9 + 8, "map")
+
+
+@pytest.mark.parametrize("cut", [0, 3, 11, 17])
+def test_a_message_that_is_cut_off_is_an_error(cut: int) -> None:
+    with pytest.raises(struct.error):
+        read_header(serialize_message(Header(frame_id="velodyne"))[:cut])
+
+
+@pytest.mark.parametrize(
+    ("topics", "names"),
+    [
+        (["/front/image_raw"], ["front"]),
+        (["/cameras/left/image_raw/compressed", "/cameras/right/image_raw"], ["left", "right"]),
+        (["/front/stereo/image", "/rear/stereo/image"], ["front_stereo", "rear_stereo"]),
+        (["/image"], ["image"]),
+        (["/cam/a", "/cam/b"], ["cam_a", "cam_b"]),
+        ([], []),
+    ],
+)
+def test_cameras_are_named_by_their_topics(topics: list[str], names: list[str]) -> None:
+    assert camera_names(topics) == names
+
+
+def test_camera_info_is_beside_the_image() -> None:
+    assert info_topic("/a/b/image_raw") == "/a/b/camera_info"
+    assert info_topic("/a/b/image_raw/compressed") == "/a/b/camera_info"
+    assert info_topic("/image") == "/camera_info"
+
+
+def test_the_queue_keeps_order_and_refuses_what_finds_no_room() -> None:
+    done: list[int] = []
+    free, begun = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        begun.set()
+        free.wait(10)
+        done.append(item)
+
+    worker = QueueWorker(work, 2, "test")
+    assert worker.offer(0)
+    begun.wait(10)
+    assert [worker.offer(item) for item in (1, 2, 3)] == [True, True, False]
+    behind = [worker.is_behind]
+    free.set()
+    worker.drain()
+    behind.append(worker.is_behind)
+    assert behind == [True, False]
+    assert done == [0, 1, 2]
+    worker.stop()
