@@ -19,6 +19,7 @@ from twodpass_core.cloud import make_cloud
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.mixture import open_evaluation, open_training
+from twodpass_core.data.prepare import prepare
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.labels.exchange import export_labels, import_labels
@@ -159,6 +160,15 @@ def test_two_bags_of_the_same_times_are_told_apart(bag: Path, tmp_path: Path) ->
     files.write(STAMPS[0], raw_labels(0))
     with pytest.raises(LabelError, match="both have a scan at"):
         import_labels(frames_of(bag, copy), files.folder)
+
+
+def test_a_prepared_bag_labelled_in_a_tool_comes_back(bag: Path, tmp_path: Path) -> None:
+    LabelStore.beside(bag).write(STAMPS[0], raw_labels(0))
+    (sequence,) = (entry.folder for entry in prepare(frames_of(bag), tmp_path / "out"))
+    raw_labels(3).astype("<u4").tofile(sequence / "labels/000003.label")
+    done = import_labels(frames_of(bag), tmp_path / "out")
+    assert (done.new, done.unchanged) == (1, 1)
+    assert LabelStore.beside(bag).stamps() == {STAMPS[0], STAMPS[3]}
 
 
 # --- Export -------------------------------------------------------------------------------------------------------
