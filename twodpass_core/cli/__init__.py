@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli import labels, preparing, recording, simulating, training
+from twodpass_core.cli import ablating, labels, preparing, recording, simulating, training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.process import tune_process
@@ -32,7 +32,10 @@ Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that
 IntensityField = Annotated[
     str | None, typer.Option(help="Field of .pcd files and bags to read as intensity (found by its name unless given).")
 ]
-Weights = Annotated[Path, typer.Option("--weights", "-w", help="Weights file (.safetensors) of twodpass.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", "-w", help="Weights file (.safetensors); those that come with twodpass if none."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
@@ -51,8 +54,8 @@ def global_options(
 @app.command()
 def segment(
     inputs: ScanInputs,
-    weights: Weights,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")],
+    weights: Weights = None,
     columns: Columns = None,
     topic: Topic = None,
     intensity_field: IntensityField = None,
@@ -85,6 +88,7 @@ def segment(
     from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
     from twodpass_core.data.scans import open_scans
     from twodpass_core.geometry import RigidTransform
+    from twodpass_core.pretrained import default_weights
     from twodpass_core.segmenter import Segmenter
     from twodpass_core.sensor import SensorMounting
 
@@ -92,7 +96,7 @@ def segment(
     scans = open_scans(inputs, columns=columns, topic=topic, intensity_field=intensity_field)
     folder = LabelFolder(out, picture, probabilities)
     folder.prepare(inputs, scans.names, overwrite=overwrite)
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights or default_weights(), device, precision.value, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)
     raise typer.Exit(1 if tally.missing else 0)
@@ -141,13 +145,17 @@ def import_weights(
 
 @app.command()
 def info(
-    weights: Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")],
+    weights: Annotated[
+        Path | None, typer.Argument(help="Weights file (.safetensors); those that come with twodpass if none.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:
     """Show the card of a weights file: what it is, what it expects, where it comes from."""
     from twodpass_core.cli.cards import print_card
+    from twodpass_core.pretrained import default_weights
     from twodpass_core.weights import read_card
 
+    weights = weights or default_weights()
     card = read_card(weights)
     if json:
         typer.echo(card.model_dump_json(indent=2))
@@ -215,6 +223,7 @@ def benchmark(
 
 
 app.command()(training.train)
+app.command()(ablating.ablation)
 app.command()(training.evaluate)
 app.command()(training.submit)
 app.command()(training.benchmark_training)

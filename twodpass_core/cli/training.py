@@ -86,10 +86,15 @@ def train(
 
     if settings.machine.save_memory:
         return_freed_memory()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it talks a lot, and advertises
-    warnings.filterwarnings("ignore", module=r"lightning\.")
+    quiet_lightning()
     weights = run(settings, resume=resume)
     typer.echo(f"weights: {weights}")
+
+
+def quiet_lightning() -> None:
+    """Lightning talks a lot, and advertises: only warnings are let through."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def evaluate(
