@@ -89,7 +89,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (record(tmp_path_factory.mktemp("recorded") / "drive", sets=4) / "drive_0.mcap").read_bytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(share=st.floats(0, 1))
 def test_of_a_file_that_is_cut_off_anywhere_all_whole_chunks_are_kept(
     tmp_path_factory: pytest.TempPathFactory, recorded: bytes, share: float
@@ -154,6 +154,26 @@ def test_damage_in_the_middle_costs_its_chunk_only(tmp_path: Path, what: str) ->
     assert [s.stamp_ns for s in Manifest.read(bag).sets] == [data.stamp(index) for index in range(10) if index != 3]
     assert path.with_name("drive_0.mcap.damaged").read_bytes() == content
     assert_readable(bag)
+
+
+@settings(max_examples=30, deadline=None)
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
+def test_whatever_bytes_are_wrong_the_rest_becomes_readable(
+    tmp_path_factory: pytest.TempPathFactory, recorded: bytes, flips: list[tuple[float, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("flipped") / "drive.mcap"
+    path.write_bytes(recorded)
+    expected = data.read_mcap(path)
+    content = bytearray(recorded)
+    for share, mask in flips:
+        content[int(8 + share * (len(content) - 8))] ^= mask  # behind what tells that it is an MCAP file
+    path.write_bytes(content)
+    report = recover(path)
+    check_mcap(path)
+    messages = data.read_mcap(path)
+    assert len(messages) == report.messages
+    assert [message for message in expected if message in messages] == messages  # none is wrong
+    assert not recover(path).mended
 
 
 def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_path: Path) -> None:

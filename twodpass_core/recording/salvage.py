@@ -56,20 +56,21 @@ class Salvage:
         self.profile = "ros2"
         self.damage: list[Damage] = []
         self.is_ended = False  # by a footer
+        self.is_true = True  # what the file says of its content is right, as far as checksums and times tell
         self.schemas: dict[int, Schema] = {}
         self.channels: dict[int, Channel] = {}
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is missing."""
-        return self.is_ended and not self.damage
+        """Whether nothing is missing and nothing is wrong."""
+        return self.is_ended and self.is_true and not self.damage
 
     @property
     def lost_bytes(self) -> int:
         return sum(damage.size for damage in self.damage)
 
     def __iter__(self) -> Iterator[PackedChunk | Attachment | Metadata]:
-        self.damage, self.is_ended, self.schemas, self.channels = [], False, {}, {}
+        self.damage, self.is_ended, self.is_true, self.schemas, self.channels = [], False, True, {}, {}
         with self.path.open("rb") as file:
             size = self.path.stat().st_size
             magic = file.read(len(MAGIC))
@@ -121,6 +122,10 @@ class Salvage:
             self._learn(record)
         if any(index.channel_id not in self.channels for index in packed.indexes):
             raise ValueError("the description of a topic in it is lost")
+        times = [log_time for index in packed.indexes for log_time, _ in index.records]
+        if times and (min(times), max(times)) != (chunk.message_start_time, chunk.message_end_time):
+            self.is_true = False
+            chunk.message_start_time, chunk.message_end_time = min(times), max(times)
         return packed
 
     def _learn(self, record: McapRecord | None) -> None:
@@ -135,7 +140,11 @@ class Salvage:
         footer = file.read()
         if len(footer) != _FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-8:] != MAGIC:
             return
-        for _, opcode, length in _walk(file, struct.unpack_from("<Q", footer, 9)[0] or size, size):
+        start, _, checksum = struct.unpack_from("<QQI", footer, 9)
+        start = start or size
+        if checksum and start < size:
+            self.is_true &= _checksum(file, start, size - len(MAGIC) - 4) == checksum
+        for _, opcode, length in _walk(file, start, size):
             if opcode in (Opcode.SCHEMA, Opcode.CHANNEL) and length <= MAX_RECORD_BYTES:
                 with suppress(*_DAMAGE):
                     self._learn(_parse(opcode, file.read(length)))
@@ -175,6 +184,14 @@ def _walk(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int, in
             return
         yield offset, opcode, length
         offset += 9 + length
+
+
+def _checksum(file: BinaryIO, start: int, end: int) -> int:
+    file.seek(start)
+    checksum = 0
+    while part := file.read(min(2**20, end - file.tell())):
+        checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _parse(opcode: int, body: bytes) -> McapRecord | None:
