@@ -89,7 +89,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (record(tmp_path_factory.mktemp("recorded") / "drive", sets=4) / "drive_0.mcap").read_bytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(share=st.floats(0, 1))
 def test_of_a_file_that_is_cut_off_anywhere_all_whole_chunks_are_kept(
     tmp_path_factory: pytest.TempPathFactory, recorded: bytes, share: float
@@ -156,7 +156,7 @@ def test_damage_in_the_middle_costs_its_chunk_only(tmp_path: Path, what: str) ->
     assert_readable(bag)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
 def test_whatever_bytes_are_wrong_the_rest_becomes_readable(
     tmp_path_factory: pytest.TempPathFactory, recorded: bytes, flips: list[tuple[float, int]]
@@ -192,7 +192,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Pat
 
     bag = record(tmp_path / "drive", sets=2)
     path = bag / "drive_0.mcap"
-    bomb = zstandard.ZstdCompressor().compress(bytes(2**30))
+    bomb = zstandard.ZstdCompressor().compress(bytes(2**27))
     chunk = struct.pack("<QQQII4sQ", 0, 0, 100, 0, 4, b"zstd", len(bomb)) + bomb
     start, _ = chunks_of(path)[-1]
     path.write_bytes(path.read_bytes()[:start] + struct.pack("<BQ", 6, len(chunk)) + chunk)
