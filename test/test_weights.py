@@ -108,9 +108,9 @@ def test_differences_are_listed(weights: Path, card: Card, state_dict: StateDict
         load_weights(weights)
     message = str(caught.value)
     assert str(weights) in message
-    assert "missing: classifier.0.bias (128,)" in message
+    assert "missing: classifier.0.bias (16,)" in message
     assert "unexpected: extra.weight (3,)" in message
-    assert "wrong shape: classifier.2.weight is (17, 128), must be (20, 128)" in message
+    assert "wrong shape: classifier.2.weight is (17, 16), must be (20, 16)" in message
 
 
 def test_long_lists_of_differences_are_cut(card: Card) -> None:
