@@ -32,7 +32,7 @@ class BagReader:
             storage = self._open(int(topic.file[position])).storage
             connections = [c for c in storage.connections if (c.topic, c.msgtype) == (topic.topic, topic.type)]
             raw = next(islice(storage.messages(connections, log_ns, log_ns + 1), nth, None))[2]
-            return self.deserialise(unpack(raw) if self._is_compressed else raw, topic.type)
+            return self._typestore.deserialize_cdr(unpack(raw) if self._is_compressed else raw, topic.type)
         except StopIteration:
             raise BagError(f"{file}: has no message of {topic.topic} at {log_ns} ns: it has changed since") from None
         except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
@@ -41,7 +41,11 @@ class BagReader:
             ) from error
 
     def deserialise(self, raw: bytes, kind: str) -> Any:
-        return self._typestore.deserialize_cdr(raw, kind)
+        """A message kept in the index. Raises BagError."""
+        try:
+            return self._typestore.deserialize_cdr(raw, kind)
+        except Exception as error:
+            raise BagError(f"{self.path}: a {kind} cannot be read: {error or type(error).__name__}") from error
 
     def close(self) -> None:
         while self._open_files:

@@ -1,0 +1,260 @@
+"""The index of a bag: kept and renewed, what it holds, single messages by it, and bags that are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bag_data import TYPES, BagData
+from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
+from test_bag_frames import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
+
+from twodpass_core.camera import CameraModel
+from twodpass_core.cloud import read_points
+from twodpass_core.data import bag_cache
+from twodpass_core.data.bag_cache import open_index
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bag_index import CAMERA_INFO
+from twodpass_core.data.bag_reader import MAX_OPEN_FILES, BagReader
+from twodpass_core.data.bag_scan import scan_bag
+from twodpass_core.errors import BagError, TwodpassError
+from twodpass_core.geometry import RigidTransform
+
+
+def kept(bag: Path) -> Path:
+    return bag.parent / f".{bag.name}.twodpass.npz"
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    return drive().write(tmp_path / "drive")
+
+
+def test_what_an_index_holds(bag: Path) -> None:
+    index = open_index(bag)
+    assert set(index.topics) == {"/points", "/camera/image_raw"}
+    clouds, images = index.topics["/points"], index.topics["/camera/image_raw"]
+    assert (clouds.frame_id, clouds.fields, len(clouds)) == ("lidar", ("x", "y", "z", "intensity"), 5)
+    assert clouds.stamps_ns.tolist() == [scan_ns(k) for k in range(5)]
+    assert (images.frame_id, images.is_picture) == ("camera", True)
+    assert images.stamps_ns.tolist() == [image_ns(k) for k in range(5)]
+    calibration = index.calibrations["/camera/camera_info"]
+    assert (calibration.frame_id, len(calibration.messages)) == ("camera", 1)  # the five are the same
+    moved = {(entry.parent, entry.child): (entry.is_static, len(entry.stamps_ns)) for entry in index.transforms}
+    assert moved == {("base", "lidar"): (True, 1), ("base", "camera"): (True, 1), ("odom", "base"): (False, 16)}
+
+
+def test_a_bag_is_read_through_once(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_index(bag)
+    assert kept(bag).exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        again = open_index(bag)
+    assert list(again.topics) == list(first.topics)
+    for topic in first.topics.values():
+        for name in ("stamps_ns", "log_ns", "file", "nth"):
+            np.testing.assert_array_equal(getattr(again.topics[topic.topic], name), getattr(topic, name))
+    assert again.calibrations["/camera/camera_info"].messages == first.calibrations["/camera/camera_info"].messages
+    np.testing.assert_array_equal(again.transforms[2].poses, first.transforms[2].poses)
+    assert (again.everything, again.files) == (first.everything, first.files)
+
+
+def test_a_changed_bag_is_read_again(bag: Path) -> None:
+    assert len(open_index(bag).topics["/points"]) == 5
+    shutil.rmtree(bag)
+    drive(7).write(bag)
+    assert len(open_index(bag).topics["/points"]) == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])
+def test_a_damaged_index_is_made_anew(bag: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    open_index(bag)
+    whole = kept(bag).read_bytes()
+    for damage in (content, whole[: len(whole) // 2], whole[:300] + bytes(64) + whole[364:]):
+        kept(bag).write_bytes(damage)
+        assert len(open_index(bag).topics["/points"]) == 5
+    assert "is damaged and made anew" in caplog.text
+
+
+def test_beside_a_read_only_folder_the_users_cache_is_used(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if target.parent == bag.parent or not cache.exists():
+            raise PermissionError("read-only")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    open_index(bag)
+    assert not kept(bag).exists()
+    assert len(list(cache.glob("twodpass/*.npz"))) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        open_index(bag)
+    assert not caplog.records
+
+
+def test_messages_in_any_order(bag: Path) -> None:
+    index = open_index(bag)
+    reader = BagReader(index)
+    for position in (4, 0, 2, 2):
+        message = reader.read(index.topics["/points"], position)
+        np.testing.assert_array_equal(read_points(message), points(position))
+    reader.close()
+
+
+def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:
+    """A recorder may stamp many messages alike; they are told apart by their order."""
+    for storage in (StoragePlugin.MCAP, StoragePlugin.SQLITE3):
+        data = BagData()
+        for index in range(6):
+            data.cloud(scan_ns(index), points(index), log_ns=START_NS + index // 3)
+            data.cloud(scan_ns(index), points(9), topic="/rear", log_ns=START_NS + index // 3)
+        index_of = scan_bag(data.write(tmp_path / f"bag{storage}", storage))
+        reader = BagReader(index_of)
+        for position in range(6):
+            message = reader.read(index_of.topics["/points"], position)
+            np.testing.assert_array_equal(read_points(message), points(position))
+
+
+def test_a_bag_of_many_files(tmp_path: Path) -> None:
+    """More files than are held open at a time."""
+    files = MAX_OPEN_FILES + 2
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for number in range(files):
+        data = BagData()
+        data.transform("base", "lidar", BASE_FROM_LIDAR, scan_ns(2 * number), static=True)
+        for index in (2 * number, 2 * number + 1):
+            data.cloud(scan_ns(index), points(index))
+        part = data.write(tmp_path / f"part{number}")
+        shutil.copy(part / f"part{number}.mcap", folder / f"drive_{number}.mcap")
+    names = "".join(f"  - drive_{number}.mcap\n" for number in range(files))
+    text = (part / "metadata.yaml").read_text().replace(f"  - part{files - 1}.mcap\n", names)
+    (folder / "metadata.yaml").write_text(text)
+    source = BagFrames([folder])
+    for index in (2 * files - 1, 0, *range(2 * files)):
+        np.testing.assert_array_equal(source[index].points, points(index))
+    assert len(source) == 2 * files
+    assert [len(entry.stamps_ns) for entry in open_index(folder).transforms] == [1]
+
+
+def test_calibration_that_changes(tmp_path: Path) -> None:
+    """A zoom: each image goes with the last CameraInfo before it."""
+    data = drive(3)
+    data.messages = [entry for entry in data.messages if "info" not in entry[0]]
+    for index, focal in enumerate((40.0, 40.0, 80.0)):
+        matrix = CAMERA.matrix * np.array([[focal / 40], [focal / 40], [1]])
+        data.info(image_ns(index) - 1, CameraModel(matrix, 64, 48))
+    source = BagFrames([data.write(tmp_path / "drive")])
+    found = open_index(tmp_path / "drive")
+    assert len(found.calibrations["/camera/camera_info"].messages) == 2
+    assert [source[k].views[0].camera.matrix[0, 0] for k in range(3)] == [40, 40, 80]
+    info = BagReader(found).deserialise(found.calibrations["/camera/camera_info"].at(0), CAMERA_INFO)
+    assert info.k[0] == 40
+
+
+def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(motion="none")
+    for tick in range(-2, 14):
+        data.odometry("odom", "base", RigidTransform.identity(), START_NS + tick * 50_000_000)
+    for entry in data.messages[-3:]:
+        entry[3].pose.pose.orientation.w = 0.0
+    index = open_index(data.write(tmp_path / "drive"))
+    assert [len(entry.stamps_ns) for entry in index.transforms if not entry.is_static] == [13]
+    assert "3 of 16 transforms from 'base' to 'odom' are no poses and left out" in caplog.text
+
+
+# --- Bags that cannot be used ---------------------------------------------------------------------------------------
+
+
+def test_bags_compressed_as_files_are_refused(tmp_path: Path) -> None:
+    bag = drive().write(tmp_path / "drive", StoragePlugin.SQLITE3, CompressionMode.FILE)
+    with pytest.raises(BagError, match=r"drive: its files are compressed as a whole, .* `ros2 bag convert`"):
+        open_index(bag)
+
+
+def test_large_files_without_chunks_are_refused(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = bag / "drive.mcap"
+    scan_bag(bag)
+    with monkeypatch.context() as patched:
+        patched.setattr("twodpass_core.data.bag_scan.MAX_UNCHUNKED_BYTES", 100)
+        scan_bag(bag)
+        patched.setattr("rosbags.rosbag2.storage_mcap.McapReader.read_index", _without_chunks)
+        with pytest.raises(BagError, match=r"drive\.mcap: has no chunks to find messages by"):
+            scan_bag(bag)
+    assert file.exists()
+
+
+def _without_chunks(reader: object) -> None:
+    reader.meta_scan()  # type: ignore[attr-defined]
+
+
+def test_a_missing_bag(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="does not exist"):
+        open_index(tmp_path / "none")
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_a_cut_off_bag_is_refused_with_its_file(tmp_path: Path, storage: StoragePlugin) -> None:
+    bag = drive().write(tmp_path / "drive", storage)
+    (file,) = (entry for entry in bag.iterdir() if entry.suffix in (".mcap", ".db3"))
+    whole = file.read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        file.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(BagError, match=rf"{file.name}.* byte \d+"):
+            open_index(bag)
+    assert not kept(bag).exists()
+
+
+def test_a_bag_that_changes_while_it_is_used(bag: Path) -> None:
+    source = BagFrames([bag])
+    (bag / "drive.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(100))
+    with pytest.raises(BagError, match=r"drive\.mcap: message 0 of /points cannot be read"):
+        source[0]
+
+
+def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
+    """A serialised message with a word changed, its end cut off, or something after it."""
+    at = int(rng.integers(0, min(len(raw) - 4, 300)))
+    word = struct.pack("<I", int(rng.choice([0, 1, 2**31, 2**32 - 1, 0x7FC00000])))
+    return [raw[:at] + word + raw[at + 4 :], raw[:at], raw + word][int(rng.integers(3))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_messages_give_typed_errors(tmp_path: Path, seed: int) -> None:
+    """In a storage that is sound itself."""
+    rng = np.random.default_rng(seed)
+    messages = drive(2).messages
+    victims = rng.choice(len(messages), rng.integers(1, 4), replace=False)
+    bag = tmp_path / "drive"
+    with Writer(bag, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connections = {}
+        for number, (topic, kind, log_ns, message) in enumerate(messages):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
+            raw = bytes(TYPES.serialize_cdr(message, kind))
+            raw = damaged(raw, rng) if number in victims else raw
+            writer.write(connections[topic], log_ns, raw)
+    with contextlib.suppress(TwodpassError):
+        source = BagFrames([bag])
+        for index in range(len(source)):
+            for view in source[index].views:
+                view.load_image()
+
+
+def test_indexing_tells_that_it_takes_a_while(bag: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        open_index(bag)
+    assert "indexing" in caplog.text
+    np.testing.assert_array_equal(BagFrames([bag])[0].views[0].load_image(), picture(0))
