@@ -32,8 +32,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         from twodpass_ros.collect_node import CollectNode
 
-        # rclpy's own handlers would take ROS away from the node before it has ended its recording. Without them a signal
-        # is heard when the executor wakes up, at the node's next timer.
+        # rclpy's own handlers would take ROS away from the node before it has ended its recording. Without them a
+        # signal is heard when the executor wakes up, at the node's next timer.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = CollectNode()
         rclpy.spin(node)

@@ -1,4 +1,4 @@
-"""launch/segment.launch.py against the real launch and launch_ros."""
+"""The launch files against the real launch and launch_ros."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import ACTIVE, HANG, Peer
+from harness import ACTIVE, HANG, MANY, Peer
+from sensor_msgs.msg import PointCloud2
+from vehicle import Vehicle, only_bag
+
+from twodpass_core.recording import Manifest
 
 pytest.importorskip("launch_ros", reason="needs launch_ros, which comes with a ROS 2 installation, not from PyPI")
 
 from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch/segment.launch.py"
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 RUN = """
 import sys
 from launch import LaunchDescription, LaunchService
@@ -39,11 +43,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the launch file with arguments, as `ros2 launch` does."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def launch(*arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def launch(*arguments: str, file: str = "segment") -> tuple[subprocess.Popen[bytes], Path]:
         log = tmp_path / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments],
+                [sys.executable, "-c", RUN, str(LAUNCH / f"{file}.launch.py"), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -59,11 +63,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def test_every_launch_argument_is_described() -> None:
-    description = PythonLaunchDescriptionSource(str(LAUNCH_FILE)).get_launch_description(LaunchContext())
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [("segment", {"weights", "device", "rviz", "bag", "points"}), ("collect", {"points", "images", "folder"})],
+)
+def test_every_launch_argument_is_described(file: str, own: set[str]) -> None:
+    source = PythonLaunchDescriptionSource(str(LAUNCH / f"{file}.launch.py"))
+    description = source.get_launch_description(LaunchContext())
     described = {argument.name: argument.description for argument in description.get_launch_arguments()}
     nav2 = {"namespace", "use_sim_time", "params_file", "autostart", "use_respawn", "log_level"}
-    assert nav2 | {"weights", "device", "rviz", "bag", "points"} <= set(described)
+    assert nav2 | own <= set(described)
     assert all(text.endswith(".") for text in described.values())
 
 
@@ -104,3 +113,24 @@ def test_it_respects_namespace_autostart_and_a_bag(
     assert "Cannot configure" not in log.read_text()
     process.send_signal(signal.SIGINT)
     process.wait(HANG)
+
+
+def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_path: Path) -> None:
+    bags = tmp_path / "bags"
+    bags.mkdir()
+    params_file = tmp_path / "mine.yaml"
+    params_file.write_text("/**: {ros__parameters: {min_free_bytes: 0, every_nth: 2, images: [/other/image]}}")
+    with Vehicle() as vehicle:
+        process, log = start(
+            "points:=/velodyne_points", "images:=[/front/image_raw]", f"folder:={bags}", f"params_file:={params_file}",
+            file="collect",
+        )  # fmt: skip
+        vehicle.points = vehicle.node.create_publisher(PointCloud2, "/velodyne_points", MANY)
+        vehicle.wait_for_recording()
+        assert vehicle.get_parameter("every_nth") == 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(HANG) == 0, log.read_text()
+    assert "process has finished cleanly" in log.read_text()
+    manifest = Manifest.read(only_bag(bags))
+    assert manifest.complete
+    assert {"/velodyne_points", "/front/image_raw"} <= {topic.name for topic in manifest.topics}
