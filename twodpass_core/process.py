@@ -8,7 +8,6 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEEP_BELOW = 1 << 30  # bytes
-RETURN_FROM = 1 << 20
 SPIN_COUNT = "10000"  # of GNU OpenMP: some 0.1 ms
 
 
@@ -22,15 +21,10 @@ def tune_process() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    _keep_freed_memory_below(KEEP_BELOW)
+    _keep_freed_memory()
 
 
-def return_freed_memory() -> None:
-    """The opposite: give blocks back to the system as soon as they are freed. Saves memory in training, not time."""
-    _keep_freed_memory_below(RETURN_FROM)
-
-
-def _keep_freed_memory_below(size: int) -> None:
+def _keep_freed_memory() -> None:
     own_choice = {
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
@@ -40,5 +34,5 @@ def _keep_freed_memory_below(size: int) -> None:
     if sys.platform == "linux" and not own_choice:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from musl
         if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, size)
-            mallopt(M_TRIM_THRESHOLD, size)
+            mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
+            mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)

@@ -19,7 +19,6 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.data.semantickitti import GRID
-from twodpass_core.process import return_freed_memory
 from twodpass_core.segmenter import DTYPES, Precision, choose_device
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
@@ -43,8 +42,6 @@ class TrainingCase:
 
     def prepare(self) -> Callable[[], None]:
         """Make networks and batch; what comes back takes one step."""
-        if self.save_memory:
-            return_freed_memory()
         torch.set_num_threads(self.threads or torch.get_num_threads())
         device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
         config = TrainingConfig.model_validate(

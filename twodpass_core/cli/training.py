@@ -81,11 +81,8 @@ def train(
         raise ConfigError("give the settings of the training, such as config/train/semantickitti.yaml")
     require_packages("training")
 
-    from twodpass_core.process import return_freed_memory
     from twodpass_core.training.run import train as run
 
-    if settings.machine.save_memory:
-        return_freed_memory()
     quiet_lightning()
     weights = run(settings, resume=resume)
     typer.echo(f"weights: {weights}")
