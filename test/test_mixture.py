@@ -17,6 +17,7 @@ from training_data import Blobs, tiny_config
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import TrainingSet, collate
+from twodpass_core.data.cutmix import instances_of
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import for_evaluation, for_training, labelled_frames
 from twodpass_core.data.mixture import AllFrames, FramesByShare, Mixture, describe, epoch_order, open_training
@@ -24,6 +25,7 @@ from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.training.config import dump_config, load_config
+from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.loader import Share, TrainingBatches
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
@@ -70,6 +72,8 @@ def test_kept_ones_are_ignored_everywhere() -> None:
     labels = [kept[index].labels for index in range(3)]
     assert all(part is not None and part.dtype == np.uint8 for part in labels)
     assert [bool(np.any(part)) for part in labels] == [False, True, False]
+    assert not np.any(kept[0].instances)
+    assert len(instances_of(kept[0], kept.grid).points) == 0  # for cutmix
     assert np.array_equal(labels[1], source[1].labels)  # type: ignore[arg-type]
 
 
@@ -254,6 +258,17 @@ def test_settings_of_one_source_are_those_of_before() -> None:
     section = load_config(None, ["data.train.root=x"]).data.train
     assert isinstance(section, SourceConfig)
     assert (section.root, section.unlabelled) == (Path("x"), "refuse")
+
+
+def test_a_run_is_not_resumed_with_other_shares(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.yaml"
+    path.write_text(f"run: {tmp_path / 'run'}{MIXED}")
+    folder = RunFolder(tmp_path / "run")
+    folder.open(load_config(path), resume=False)
+    folder.open(load_config(path, ["data.train.0.root=moved"]), resume=True)
+    for change in ("data.train.0.share=1", "data.train.0.unlabelled=skip", "data.train={root: own}"):
+        with pytest.raises(ConfigError, match=r"other settings of data\.train"):
+            folder.open(load_config(path, [change]), resume=True)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class LabelledOnly(_Within):
 
 @dataclass(frozen=True, eq=False)
 class UnlabelledIgnored(_Within):
-    """All frames of a source, those without labels with the ignored class everywhere."""
+    """All frames of a source, those without labels with the ignored class and no instance everywhere."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -106,4 +106,5 @@ class UnlabelledIgnored(_Within):
         frame = self.source[index]
         if frame.labels is not None:
             return frame
-        return replace(frame, labels=np.full(len(frame.points), self.class_map.ignore_id, np.uint8))
+        labels = np.full(len(frame.points), self.class_map.ignore_id, np.uint8)
+        return replace(frame, labels=labels, instances=np.zeros(len(labels), np.uint16))

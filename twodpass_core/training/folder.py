@@ -63,8 +63,18 @@ class RunFolder:
     def _check_same(self, before: TrainingConfig, now: TrainingConfig) -> None:
         old, new = before.model_dump(), now.model_dump()
         changed = [name for name in old if name not in FREE_TO_CHANGE and old[name] != new[name]]
-        if changed or before.data.batch_size != now.data.batch_size:
+        changed += ["data.batch_size"] * (before.data.batch_size != now.data.batch_size)
+        changed += ["data.train"] * (_mixing(before) != _mixing(now))
+        if changed:
             raise ConfigError(
-                f"{self.path} was begun with other settings of {', '.join(changed or ['data.batch_size'])}: "
+                f"{self.path} was begun with other settings of {', '.join(changed)}: "
                 f"resume with those in {self.config}, or choose another --set run=FOLDER"
             )
+
+
+def _mixing(config: TrainingConfig) -> list[tuple[float | None, str]]:
+    """What of the training data's settings decides which frames make up a batch, wherever they lie."""
+    train = config.data.train
+    if isinstance(train, tuple):
+        return [(source.share, source.unlabelled) for source in train]
+    return [(None, train.unlabelled)]
