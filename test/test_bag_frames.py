@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from bag_data import BagData, rows
+from bag_data import TYPES, BagData, rows
 from PIL import Image
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from twodpass_core.camera import CameraModel
+from twodpass_core.cli.evaluating import evaluation_source
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
@@ -28,6 +29,11 @@ from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import BagError, ConfigError, LabelError, ScanError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore
+from twodpass_core.recording.bag_writer import BagWriter
+from twodpass_core.recording.split_recorder import WriterSettings
+from twodpass_core.recording.topics import RecordedTopic
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.run import train
 
 SECOND_NS = 10**9
 START_NS = 1_714_506_077_250_967_979
@@ -493,3 +499,48 @@ def test_nothing_is_logged_without_need(tmp_path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         BagFrames([drive().write(tmp_path / "drive")])[0]
     assert not caplog.records
+
+
+# --- With the rest --------------------------------------------------------------------------------------------------
+
+
+def test_bags_that_collect_records(tmp_path: Path) -> None:
+    """Sets in chunks, several files, static transforms and CameraInfo at the start of each."""
+    data, bag = drive(6), tmp_path / "drive"
+    with BagWriter(bag, WriterSettings(split_seconds=0.25, chunk_bytes=12_000)) as writer:
+        for topic, kind, log_ns, message in sorted(data.messages, key=lambda entry: entry[2]):
+            writer.write(RecordedTopic.of_type(topic, kind), log_ns, bytes(TYPES.serialize_cdr(message, kind)))
+    assert len(list(bag.glob("*.mcap"))) > 1
+    source = BagFrames([bag])
+    assert len(source) == 6
+    for index in (5, 0, 3):
+        np.testing.assert_array_equal(source[index].points, points(index))
+        np.testing.assert_array_equal(source[index].views[0].load_image(), picture(index))
+        assert_same(source[index].views[0].camera_from_lidar, expected_transform(index))
+
+
+def test_evaluation_takes_the_labelled_scans_of_a_bag(tmp_path: Path) -> None:
+    bag = drive(4).write(tmp_path / "drive")
+    LabelStore.beside(bag).write(scan_ns(2), np.full(60, 40, np.uint32))
+    source = evaluation_source(bag, "semantickitti", "val")
+    assert list(source.ids) == [f"drive/{scan_ns(2)}"]
+    assert source[0].views == ()
+
+
+@pytest.mark.slow
+def test_training_on_a_bag_with_workers(tmp_path: Path) -> None:
+    """Processes that load frames read the bag each for itself, images among them."""
+    bag = drive(8).write(tmp_path / "drive")
+    for index in range(8):
+        LabelStore.beside(bag).write(scan_ns(index), (np.arange(60) % 2 * 30 + 10).astype(np.uint32))
+    config = TrainingConfig.model_validate(
+        {
+            "run": tmp_path / "run",
+            "max_steps": 3,
+            "data": {"train": {"kind": "bag", "root": bag}, "batch_size": 2, "workers": 2},
+            "student": {"scales": (2, 4), "width": 8, "hidden": 8},
+            "augmentation": {"crop": None},
+            "machine": {"accelerator": "cpu", "devices": 1},
+        }
+    )
+    assert train(config).exists()
