@@ -243,6 +243,24 @@ def test_choice_of_cameras(tmp_path: Path) -> None:
     assert len(BagFrames([bag], config)[0].views) == 2
 
 
+def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
+    data = without(drive(2), "image_raw", "info")
+    lens = CameraModel(CAMERA.matrix, 64, 48, "plumb_bob", (-0.2, 0.1, 0, 0))
+    for side in ("left", "right"):
+        data.image(image_ns(0), picture(0), topic=f"/{side}/image_rect_color", form="")
+        data.info(image_ns(0), lens, topic=f"/{side}/camera_info")
+    for topic, _, _, message in data.messages:
+        if topic == "/right/camera_info":
+            message.p[3] = -0.12 * 40
+    bag = data.write(tmp_path / "drive")
+    (view,) = BagFrames([bag], cameras=["/left/image_rect_color"])[0].views
+    assert view.camera.distortion_model == "pinhole"
+    (view,) = BagFrames([bag], BagConfig(rectified=()), cameras=["/left/image_rect_color"])[0].views
+    assert view.camera.coefficients == lens.coefficients
+    with pytest.raises(ConfigError, match="/right/image_rect_color and /left/image_rect_color are both in 'camera'"):
+        BagFrames([bag])
+
+
 # --- Calibration from a file ----------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,14 @@ def test_a_bag_without_its_metadata(tmp_path: Path) -> None:
         open_clouds(bag)
 
 
+def test_a_folder_of_bags(tmp_path: Path) -> None:
+    (tmp_path / "week").mkdir()
+    for name in ("monday", "tuesday"):
+        write_bag(tmp_path / "week" / name, StoragePlugin.MCAP, {"/points": [cloud_message(k) for k in range(2)]})
+    scans = open_scans([tmp_path / "week"])
+    assert [scan.name for scan in scans] == ["monday_000000", "monday_000001", "tuesday_000000", "tuesday_000001"]
+
+
 def test_a_real_bag_of_raw_packets(shared_data: Path) -> None:
     with pytest.raises(BagError, match=r"holds no PointCloud2; it has /velodyne_packets \(velodyne_msgs/msg/Velodyne"):
         open_clouds(shared_data / "velodyne_nebula/vlp16/1673400471837873222")

@@ -91,6 +91,15 @@ class BagCamera:
             return tree.lookup(self.frame, lidar, lidar_ns)
         return tree.lookup_across(self.frame, camera_ns, lidar, lidar_ns, fixed)
 
+    def stands_apart(self, reader: BagReader) -> bool:
+        """Whether this is the second camera of a rectified pair: P tells how far it is from the first."""
+        return (
+            self.is_rectified
+            and self.given is None
+            and self.recorded is not None
+            and bool(np.any(reader.deserialise(self.recorded.messages[0], CAMERA_INFO).p[3::4]))
+        )
+
     def check(self, reader: BagReader, position: int) -> None:
         """Compare an image with the calibration. Raises BagError, ConfigError, ImageError saying what does not fit."""
         camera, _ = self.model(reader, int(self.images.stamps_ns[position]))
@@ -183,3 +192,14 @@ def nearest_offset_s(stamps_ns: Integers, others_ns: Integers) -> float:
     """Seconds between the two nearest of two series of times."""
     nearest = nearest_within(stamps_ns, others_ns, 2**62)
     return float(np.abs(others_ns[nearest] - stamps_ns).min() * 1e-9)
+
+
+def check_stereo(cameras: Sequence[BagCamera], reader: BagReader) -> None:
+    """Raise ConfigError where the cameras of a stereo pair share a frame: TF then does not tell where the second is."""
+    for camera in cameras:
+        sharing = [other.name for other in cameras if other.frame == camera.frame and other is not camera]
+        if sharing and camera.stands_apart(reader):
+            raise ConfigError(
+                f"{reader.path}: {camera.name} and {sharing[0]} are both in '{camera.frame}', but by their CameraInfo "
+                "they stand apart: give a calibration file, or use one of them"
+            )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.data.bag_cache import open_index
-from twodpass_core.data.bag_cameras import BagCamera, BagImage, find_cameras, nearest_offset_s
+from twodpass_core.data.bag_cameras import BagCamera, BagImage, check_stereo, find_cameras, nearest_offset_s
 from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
 from twodpass_core.data.bag_labels import LABEL_FIELDS
@@ -158,6 +158,7 @@ def _fixed_frame(path: Path, tree: TransformTree, lidar: str, wanted: str | None
 def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
     """Say at once what would go wrong with every frame: transforms, sizes, times."""
     path = bag.reader.path
+    check_stereo(bag.cameras, bag.reader)
     for camera, pairs in zip(bag.cameras, bag.pairs, strict=True):
         if not (pairs >= 0).any():
             raise BagError(
