@@ -8,9 +8,10 @@ from typing import Any
 from sensor_msgs.msg import CameraInfo
 
 from twodpass_core.camera import CameraModel
-from twodpass_core.camera_info import camera_from_info
+from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
 from twodpass_core.data.image_messages import decode_image, image_size
 from twodpass_core.errors import ConfigError, ImageError, TransformError
+from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedCamera
 from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_input import Input, Message
@@ -24,14 +25,21 @@ class Camera:
 
     def __init__(self, name: str, image: Input, info: Input) -> None:
         self.name = name
+        self.is_rectified = "rect" in image.name.removesuffix(COMPRESSED).rpartition("/")[2]
         self.image = image
         self.info = info
 
-    def model(self) -> CameraModel:
-        """By its newest CameraInfo. Raises ConfigError where there is none, or none of use."""
+    def model(self) -> tuple[CameraModel, RigidTransform]:
+        """By its newest CameraInfo, and image_from_camera: how rectification has turned the image's frame.
+
+        Raises ConfigError where there is no CameraInfo, or none of use.
+        """
         if self.info.newest is None:
             raise ConfigError(f"no CameraInfo: {self.info.describe_absence()}")
-        return camera_from_info(self.info.newest.content(CameraInfo))
+        info = self.info.newest.content(CameraInfo)
+        if self.is_rectified:
+            return rectified_camera_from_info(info)
+        return camera_from_info(info), RigidTransform.identity()
 
     def content(self, image: Message) -> Any:
         """An image of this camera, deserialised."""
@@ -43,7 +51,7 @@ class Camera:
         if self.image.newest is None:
             yield self.image.describe_absence()
         try:
-            model = self.model()
+            model, _ = self.model()
         except ConfigError as error:
             yield f"{self.info.name}: {error}" if self.info.newest else str(error)
         else:

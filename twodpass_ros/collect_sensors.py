@@ -181,8 +181,8 @@ class Sensors:
                 camera_from_lidar = self._tree.lookup_across(
                     image.item.frame_id, image.item.stamp_ns, paired.scan.frame_id, paired.stamp_ns, fixed
                 )
-                model = self.cameras[name].model()
+                model, image_from_camera = self.cameras[name].model()
             except (ConfigError, TransformError):
                 continue
-            calibrated[name] = CalibratedCamera(self.cameras[name], model, camera_from_lidar)
+            calibrated[name] = CalibratedCamera(self.cameras[name], model, image_from_camera @ camera_from_lidar)
         return calibrated
