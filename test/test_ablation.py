@@ -147,6 +147,8 @@ def test_table_of_mean_spread_and_gain() -> None:
         AblationRow(name="learner", runs=()),
     )
     lines = AblationResult(rows=rows, settings={}).markdown().splitlines()
+    assert "on 2 validation frames" in lines[2]
+    assert "over 2 seeds" in lines[2]
     assert "| baseline |  |  |  | 51.00 ± 1.41 |  | 50.00, 52.00 |" in lines
     assert "| + KL | ✓ |  |  | 53.00 ± 2.83 | +2.00 ± 1.41 | 51.00, 55.00 |" in lines
     assert "| + fusion | ✓ | ✓ |  | 54.00 | +2.00 | 54.00 |" in lines

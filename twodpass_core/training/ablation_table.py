@@ -53,12 +53,12 @@ class AblationResult(BaseModel):
     def markdown(self) -> str:
         """Two tables: mean IoU by row, and IoU by class; percent, mean and standard deviation over seeds."""
         frames = max((run.frames for row in self.rows for run in row.runs), default=0)
-        runs = sorted({len(row.runs) for row in self.rows})
+        seeds = len({run.seed for row in self.rows for run in row.runs})
         lines = [
             "# What each part of 2DPASS adds",
             "",
             f"Mean IoU in percent on {frames} validation frames at the end of each run (no best epoch is picked), mean "
-            f"and standard deviation over {'-'.join(map(str, runs))} seeds. Gains are between runs of the same seed.",
+            f"and standard deviation over {seeds} seed{'s' * (seeds != 1)}. Gains are between runs of the same seed.",
             "",
             *_table(
                 ("", "KL", "fusion", "2D learner", "mean IoU", "gain over baseline", "by seed"),
