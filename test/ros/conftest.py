@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from harness import Peer
@@ -67,22 +66,6 @@ def peer() -> Iterator[Peer]:
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network, seeded, untrained."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    from twodpass_core.classes import ClassMap
-    from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-    from twodpass_core.sparse.grid import VoxelGrid
-    from twodpass_core.weights import Card, save_weights
+    from tiny_weights import tiny_card, write_tiny_weights
 
-    architecture = StudentConfig(scales=(2, 4), width=16, num_classes=20, hidden=16)
-    card = Card(
-        architecture=architecture,
-        grid=VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60)),
-        class_map=ClassMap.load("semantickitti"),
-        intensity_max=1.0,
-        trained=False,
-        origin="made by a test",
-        licence="Apache-2.0",
-    )
-    torch.manual_seed(0)
-    save_weights(path, PointVoxelStudent(architecture, card.grid).state_dict(), card)
-    return path
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_card(width=16))
