@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, Blobs
 from typer.testing import CliRunner
 
@@ -21,7 +22,6 @@ from twodpass_core.evaluation.compare import Comparison, compare
 from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmentation, Segmenter
-from twodpass_core.untrained import write_untrained_weights
 
 
 class Answering:
@@ -134,7 +134,7 @@ def test_the_command_compares_on_every_set(tmp_path: Path) -> None:
         write_sequence(folder)
     weights = [tmp_path / f"{name}.safetensors" for name in ("before", "after")]
     for path in weights:
-        write_untrained_weights(path)
+        write_tiny_weights(path)
     before, after = map(str, weights)
     command = ["evaluate", after, *map(str, sets), "--before", before, "--out", str(tmp_path / "report")]
     result = CliRunner().invoke(app, [*command, "--device", "cpu"])

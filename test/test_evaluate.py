@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, GRID, Blobs
 from typer.testing import CliRunner
 
@@ -20,7 +21,6 @@ from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.report import write_report
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.untrained import write_untrained_weights
 from twodpass_core.weights import Card, save_weights
 
 
@@ -120,7 +120,7 @@ def sequence(tmp_path: Path) -> Path:
 
 def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     weights, report, out = tmp_path / "untrained.safetensors", tmp_path / "report", tmp_path / "out.zip"
-    write_untrained_weights(weights)
+    write_tiny_weights(weights)
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(sequence), "--out", str(report), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert "mean IoU" in result.output
@@ -132,7 +132,7 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
 
 def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path) -> None:
     weights, settings = tmp_path / "untrained.safetensors", tmp_path / "settings.yaml"
-    write_untrained_weights(weights)
+    write_tiny_weights(weights)
     settings.write_text(f"data: {{validation: {{root: {sequence}}}}}")
     assert CliRunner().invoke(app, ["evaluate", str(weights), str(settings)]).exit_code == 0
     settings.write_text("epochs: 1")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin
 from test_bags import START_NS, cloud_message, cloud_points, write_bag
+from tiny_weights import write_tiny_weights
 from typer.testing import CliRunner
 
 from twodpass_core.classes import ClassMap
@@ -28,7 +29,6 @@ from twodpass_core.labels.proposals import propose, unlabelled_scans
 from twodpass_core.labels.status import label_status
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.segmenter import Segmentation
-from twodpass_core.untrained import write_untrained_weights
 
 POINTS = 50
 STAMPS = [START_NS + index * 10**8 for index in range(4)]
@@ -338,7 +338,7 @@ def run(*arguments: object) -> Any:
 
 def test_the_commands(bag: Path, tmp_path: Path) -> None:
     weights = tmp_path / "untrained.safetensors"
-    write_untrained_weights(weights)
+    write_tiny_weights(weights)
     made = run("propose", bag, "--weights", weights, "--votes", 1, "--min-probability", 0, "--device", "cpu")
     assert made.exit_code == 0, made.output
     assert "labels proposed for 4 scans" in made.output
