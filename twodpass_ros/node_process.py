@@ -1,4 +1,4 @@
-"""The node `segment` as a process of its own, apart from all other ROS nodes."""
+"""A node as a process of its own, apart from all other ROS nodes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,16 @@ def exit_on_sigterm() -> None:
 
 
 @contextmanager
-def running_node(parameters: Mapping[str, str | float], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The node `segment` in a process group of its own, its output in the file `log`; stopped on leaving.
+def running_node(
+    parameters: Mapping[str, object], log: Path, name: str = "segment"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The node `segment`, or another, in a process group of its own, its output in the file `log`; stopped on leaving.
 
     A NodeError that passes through is given the last lines of the log.
     """
-    command = [sys.executable, "-m", "twodpass_ros.segment", "--ros-args"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]  # values are YAML
+    command = [sys.executable, "-m", f"twodpass_ros.{name}", "--ros-args"]
+    for parameter, value in parameters.items():
+        command += ["-p", f"{parameter}:={json.dumps(value, ensure_ascii=False)}"]  # values are YAML
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
