@@ -112,6 +112,13 @@ def test_pictures_are_drawn(weights: Path, scans: Path, tmp_path: Path) -> None:
         assert image.width > 500
 
 
+def test_without_weights_named_those_that_come_with_twodpass_are_used(scans: Path, tmp_path: Path) -> None:
+    result = twodpass("segment", scans, "-o", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert "UNTRAINED" not in result.output
+    assert json.loads(twodpass("info", "--json").stdout)["trained"]
+
+
 def test_untrained_weights_are_called_so(weights: Path, scans: Path, tmp_path: Path) -> None:
     assert "UNTRAINED" in twodpass("segment", scans, "-w", weights, "-o", tmp_path / "a").stdout
     assert "UNTRAINED" in twodpass("info", weights).stdout

@@ -20,10 +20,10 @@ from rich.table import Table
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
+from twodpass_core.pretrained import default_weights
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
-from twodpass_core.untrained import STREET_SEED, write_untrained_weights
 from twodpass_core.weights import Card, read_card
 
 try:
@@ -34,6 +34,8 @@ except ImportError as error:
 
 UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
+STREET_SEED = 38
+"""Of the simulated street: one that the weights which come with twodpass have not seen."""
 
 app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -45,9 +47,9 @@ def main(
         list[Path] | None, typer.Argument(help="Scan files, folders of them, or ROS bags; a simulated street if none.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights file (.safetensors); random, untrained ones if none.")
+        Path | None, typer.Option(help="Weights file (.safetensors); those that come with twodpass if none.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for pictures, weights and the node's log.")] = Path("demo_output"),
+    out: Annotated[Path, typer.Option(help="Folder for pictures and the node's log.")] = Path("demo_output"),
     frames: Annotated[int, typer.Option(min=1, help="How many scans to play at most.")] = 10,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
     columns: Annotated[int | None, typer.Option(min=4, help="float32 columns of .bin files.")] = None,
@@ -74,9 +76,7 @@ def run_demo(
     """The demo, step by step; `parameters` are the node's. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
     out.mkdir(parents=True, exist_ok=True)
-    if weights is None:
-        weights = out / "untrained.safetensors"
-        write_untrained_weights(weights)
+    weights = weights or default_weights()
     card = read_card(weights)
     _say(f"{weights}: {card.class_map.name}, {card.origin}")
     _warn_if_untrained(card)
@@ -92,6 +92,7 @@ def run_demo(
     log = out / "node.log"
     _say_step(3, f"Starting the node `segment` (ROS domain {use_own_domain()}, log in {log})")
     answers: list[Answer] = []
+    truths: list[np.ndarray | None] = []
     with running_node({"weights": str(weights), **parameters}, log) as process, Player(process) as player:
         with console.status("waiting until it is active"):
             player.wait_until_active()
@@ -99,8 +100,10 @@ def run_demo(
         _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
         answers.append(player.send(first))
         _say_answer(first, answers[0])
-        for scan, _ in scans:
+        truths.append(first_truth)
+        for scan, truth in scans:
             answers.append(player.send(scan))
+            truths.append(truth)
             _say_answer(scan, answers[-1])
     _say(f"[green]{len(answers)} scans in, {len(answers)} labelled clouds out: every point, same order, unchanged[/]")
 
@@ -108,6 +111,7 @@ def run_demo(
     caveat = "" if card.trained else f", {UNTRAINED}"
     print_classes(answers, card.class_map, caveat)
     print_latency(answers)
+    print_agreement(answers, truths)
     _draw(first, answers[0].class_id, card.class_map, out, f"labels by the node{caveat}")
     if first_truth is not None:
         _draw(first, first_truth, ClassMap.load("semantickitti"), out, "truth of the simulation")
@@ -155,6 +159,17 @@ def print_latency(answers: Sequence[Answer]) -> None:
     for name, milliseconds in rows.items():
         table.add_row(name, f"{median(map(milliseconds, answers)):.1f}")
     console.print(table)
+
+
+def print_agreement(answers: Sequence[Answer], truths: Sequence[np.ndarray | None]) -> None:
+    """How many of the points whose class is known have it; nothing where none is known."""
+    right = known = 0
+    for answer, truth in zip(answers, truths, strict=True):
+        if truth is not None:
+            right += int((answer.class_id == truth)[truth > 0].sum())
+            known += int((truth > 0).sum())
+    if known:
+        _say(f"the simulation knows the truth: the node is right on [bold]{right / known:.1%}[/] of {known:,} points")
 
 
 def _draw(scan: Scan, class_id: np.ndarray, class_map: ClassMap, out: Path, what: str) -> None:

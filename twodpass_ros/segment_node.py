@@ -19,8 +19,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import PointCloud2
 
-import twodpass_core
-from twodpass_core.errors import CloudError, TwodpassError, WeightsError
+from twodpass_core.errors import CloudError, TwodpassError
+from twodpass_core.pretrained import default_weights
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
@@ -33,7 +33,6 @@ from twodpass_ros.worker import NewestFirstWorker, run_in_own_thread
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
 
-DEFAULT_WEIGHTS = Path(twodpass_core.__file__).parent / "pretrained" / "default.safetensors"
 DIAGNOSTICS_PERIOD = 1.0  # seconds
 STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
 
@@ -45,6 +44,7 @@ class SegmentNode(LifecycleNode):
         super().__init__("segment")
         self._load_segmenter = load_segmenter
         self._segmenter: Segmenter | None = None
+        self._weights: Path | None = None
         self._worker: NewestFirstWorker[tuple[PointCloud2, float]] | None = None
         self._subscription: Any = None
         self._health = Health()
@@ -97,12 +97,7 @@ class SegmentNode(LifecycleNode):
 
     def _load(self) -> Segmenter:
         parameters = read_parameters(self)
-        path = Path(parameters.weights) if parameters.weights else DEFAULT_WEIGHTS
-        if not parameters.weights and not path.exists():
-            raise WeightsError(
-                "no weights come with this version: set the parameter `weights` to a file, for instance one made from "
-                "the 2DPASS authors' checkpoint by `twodpass import-weights CHECKPOINT OUT.safetensors`"
-            )
+        path = Path(parameters.weights) if parameters.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
@@ -111,10 +106,15 @@ class SegmentNode(LifecycleNode):
             return segmenter
 
         segmenter = self._segmenter = run_in_own_thread(load_and_warm_up, name="load")
+        self._weights = path
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
+        elif not parameters.weights:
+            self.get_logger().warning(
+                "No `weights` given: using those that come with twodpass, which know simulated streets only"
+            )
         return segmenter
 
     def _start(self) -> None:
@@ -184,7 +184,7 @@ class SegmentNode(LifecycleNode):
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
         values = {
             "input topic": self.resolve_topic_name("~/input/points"),
-            "weights": parameters.weights or str(DEFAULT_WEIGHTS),
+            "weights": str(self._weights or ""),
             "device": self._segmenter.device if self._segmenter else "",
             "received": counts.received,
             "published": counts.published,

@@ -60,7 +60,7 @@ class FakeSegmenter:
 def load(path: Path, device: str, precision: str, backend: str) -> Any:
     """`path` is the name of a behaviour."""
     match path.name:
-        case "quick":
+        case "quick" | "default.safetensors":
             return FakeSegmenter(seconds=0.0)
         case "slow":
             return FakeSegmenter(seconds=0.06)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_weights import write_tiny_weights
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/ros2.sh")
 pytest.importorskip("twodpass_ros.msg", reason="needs the built messages: make setup")
@@ -53,9 +55,25 @@ def scan_files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path]) -> None:
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """In this test's folder, by which its node is known."""
+    return write_tiny_weights(tmp_path / "tiny.safetensors")
+
+
+def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:
     out = tmp_path / "out"
-    result = run(*scan_files, "--out", out, "--device", "cpu", "--columns", "5", "--intensity-scale", "1e-05")
+    options: list[str | Path] = [
+        "--weights",
+        weights,
+        "--device",
+        "cpu",
+        "--columns",
+        "5",
+        "--intensity-scale",
+        "1e-05",
+    ]
+    result = run(*scan_files, "--out", out, *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 scans in, 2 labelled clouds out" in result.stdout
     assert "000001: 2,000 points in and out" in result.stdout
@@ -66,21 +84,24 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path]) 
     assert str(picture) in result.stdout
     with Image.open(picture) as image:
         assert min(image.size) > 500
-    assert nodes_started_in(out) == []
+    assert nodes_started_in(tmp_path) == []
 
 
-def test_without_scans_a_street_is_simulated(tmp_path: Path) -> None:
+def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Path) -> None:
     result = run("--frames", "1", "--out", tmp_path, "--device", "cpu")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "simulated street" in result.stdout
+    assert "UNTRAINED" not in result.stdout
+    (right,) = re.findall(r"the node is right on ([0-9.]+)% of [0-9,]+ points", result.stdout)
+    assert float(right) > 80
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "street_000000_labels.png",
         "street_000000_truth.png",
     ]
 
 
-def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path]) -> None:
-    result = run(scan_files[0], "--columns", "5", "--out", tmp_path, "--intensity-scale", "-1")
+def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:
+    result = run(scan_files[0], "--weights", weights, "--columns", "5", "--out", tmp_path, "--intensity-scale", "-1")
     assert result.returncode == 1
     assert "The demo failed: the node" in result.stdout
     assert "intensity_scale must be a number above 0" in result.stdout
@@ -97,9 +118,9 @@ def test_missing_files_are_named(tmp_path: Path, arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_stopping_the_demo_stops_the_node(tmp_path: Path) -> None:
+def test_stopping_the_demo_stops_the_node(tmp_path: Path, weights: Path) -> None:
     demo = subprocess.Popen(
-        command("--frames", "1000", "--out", tmp_path, "--device", "cpu"), cwd=REPOSITORY,
+        command("--frames", "1000", "--weights", weights, "--out", tmp_path, "--device", "cpu"), cwd=REPOSITORY,
         stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -61,7 +61,7 @@ def test_a_signal_ends_the_node_while_it_loads_weights(number: signal.Signals) -
 
 @pytest.mark.parametrize(
     ("weights", "words"),
-    [("", "twodpass import-weights"), ("absent", "absent: cannot be read"), ("no_driver", "no NVIDIA driver")],
+    [("absent", "absent: cannot be read"), ("no_driver", "no NVIDIA driver")],
 )
 def test_without_usable_weights_the_node_says_so_once_and_can_be_tried_again(
     weights: str, words: str, peer: Peer
@@ -78,6 +78,12 @@ def test_without_usable_weights_the_node_says_so_once_and_can_be_tried_again(
         assert peer.change_state(Transition.TRANSITION_CONFIGURE)
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         peer.wait_for_active_node()
+
+
+def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_they_know() -> None:
+    with NodeProcess.fake(weights="") as node:
+        node.wait_for_log("which know simulated streets only")
+        assert "default.safetensors" in node.log()
 
 
 @pytest.mark.parametrize("argument", ["device:=gpu", "votes:=0", "votes:=many", "training_from_sensor:=[1.0]"])

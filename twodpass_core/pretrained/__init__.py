@@ -1,0 +1,15 @@
+"""The weights that come with twodpass: a small student, trained by 2DPASS on simulated streets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twodpass_core.errors import WeightsError
+
+
+def default_weights() -> Path:
+    """The weights file to use where none is named. Raises WeightsError where this installation lacks it."""
+    path = Path(__file__).parent / "default.safetensors"
+    if not path.exists():
+        raise WeightsError(f"{path}: the weights that come with twodpass are missing: install it again, or name a file")
+    return path
