@@ -73,7 +73,7 @@ class CalibrationWatch:
     is_drawn: Callable[[str], bool]
     """Whether anybody wants to see a camera's picture."""
     trouble: str = ""
-    """Why the last set could not be scored; empty if it could."""
+    """Why the last set could not be scored or drawn; empty if it could."""
     _scores: dict[str, deque[float]] = field(default_factory=dict)
     _looked_at: float = -math.inf
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,19 +84,22 @@ class CalibrationWatch:
     def look(self, formed: FormedSet) -> dict[str, float]:
         """Camera -> score of this set, NaN where there is too little to tell. Draws where somebody looks."""
         self._looked_at = time.monotonic()
-        scores = {}
+        scores: dict[str, float] = {}
         try:
             points = read_points(formed.paired.scan.content(PointCloud2))
-            for name, calibrated in formed.cameras.items():
-                message = formed.paired.images[name].item
-                image = decode_image(calibrated.camera.content(message))
-                camera = calibrated.model, calibrated.camera_from_lidar
-                scores[name] = calibration_score(points, image, *camera).score
+            images = {
+                name: decode_image(calibrated.camera.content(formed.paired.images[name].item))
+                for name, calibrated in formed.cameras.items()
+            }
+            for name, by in formed.cameras.items():
+                scores[name] = calibration_score(points, images[name], by.model, by.camera_from_lidar).score
+            for name, by in formed.cameras.items():
                 if self.is_drawn(name):
-                    self.draw(name, message, draw_overlay(image, points, *camera))
+                    picture = draw_overlay(images[name], points, by.model, by.camera_from_lidar)
+                    self.draw(name, formed.paired.images[name].item, picture)
             self.trouble = ""
         except Exception as error:  # whatever it is, the set can be recorded all the same
-            self.trouble = f"the calibration cannot be scored: {error}"
+            self.trouble = f"the calibration cannot be looked at: {error}"
         with self._lock:
             for name, score in scores.items():
                 if not math.isnan(score):

@@ -266,6 +266,16 @@ def test_the_overlay_shows_the_scan_in_the_picture(start: Start, vehicle: Vehicl
     assert 10 < np.count_nonzero(changed.reshape(sent.height, sent.width, 3).any(axis=2)) < 500
 
 
+def test_without_cv_bridge_only_the_overlay_is_missing(start: Start, vehicle: Vehicle) -> None:
+    start(main_without_cv_bridge, score_interval=0.0)
+    with vehicle.reading(Image, "/collect/overlay/front", MANY) as pictures:
+        vehicle.wait_for_recording()
+        vehicle.drive(range(50_000, 51_000, 100))
+        assert vehicle.wait_for_words("showing the overlay needs cv_bridge, which is not installed: sudo apt") == WARN
+        vehicle.wait_for_status(lambda status: status.sets >= 8, "sets")
+    assert not pictures
+
+
 def test_parameters_that_cannot_be_are_refused_at_start() -> None:
     with NodeProcess(main, "-p", "images:=[/a/image, /b/image]", "-p", "camera_infos:=[/a/info]") as process:
         assert process.wait() == 1
@@ -284,4 +294,9 @@ def test_a_missing_package_is_said_in_one_sentence() -> None:
 
 def main_with_small_files(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, 6 * 2**20))
+    return main(arguments)
+
+
+def main_without_cv_bridge(arguments: list[str]) -> int:
+    sys.modules["cv_bridge"] = None  # type: ignore[assignment]
     return main(arguments)
