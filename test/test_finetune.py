@@ -36,7 +36,7 @@ def write_drive(bag: Path) -> None:
         data.info(stamp_ns, camera.model)
         if number % (FRAMES // LABELLED) == 0 or number >= FRAMES * 3 // 4:  # the end is held out
             LabelStore(bag.with_name("files")).write(stamp_ns, scan.raw_labels)
-    lower = replace(camera.camera_from_lidar, translation=camera.camera_from_lidar.apply(np.array([0.0, 0, -1])))
+    lower = replace(camera.camera_from_lidar, translation=camera.camera_from_lidar.apply(np.array([[0.0, 0, -1]]))[0])
     data.transform("camera", "lidar", lower, 10**18, static=True)
     data.write(bag)
 
