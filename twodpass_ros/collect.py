@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+import threading
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from twodpass_core.errors import MissingDependencyError
@@ -20,24 +20,28 @@ from twodpass_core.errors import MissingDependencyError
 if TYPE_CHECKING:
     from twodpass_ros.collect_node import CollectNode
 
+WAKE_UP = 0.5  # seconds within which a signal is heard
+
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit code.
 
     0, also after a disk has run full; 1 where it cannot start: a parameter is refused, or a package is missing.
     """
+    ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, lambda *_: ended.set())  # no message is left half done, and ROS stays until the bag is
     node: CollectNode | None = None
     try:
         from twodpass_ros.collect_node import CollectNode
 
-        # rclpy's own handlers would take ROS away from the node before it has ended its recording. Without them a
-        # signal is heard when the executor wakes up, at the node's next timer.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = CollectNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not ended.is_set():
+            executor.spin_once(timeout_sec=WAKE_UP)
+    except ExternalShutdownException:
         pass
     except (ParameterException, MissingDependencyError) as error:
         rclpy.logging.get_logger("collect").fatal(str(error))
@@ -48,13 +52,6 @@ def main(args: list[str] | None = None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Leaves whatever the main thread does. A second signal must not disturb the end of the recording."""
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from sensor_msgs.msg import CameraInfo
 from twodpass_core.camera import CameraModel
 from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
 from twodpass_core.data.image_messages import decode_image, image_size
-from twodpass_core.errors import ConfigError, ImageError, TransformError
+from twodpass_core.errors import ConfigError, ImageError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedCamera
 from twodpass_core.transform_tree import TransformTree
@@ -94,7 +94,7 @@ class Camera:
                 )
             else:
                 decode_image(content)
-        except ImageError as error:
+        except (ImageError, MissingDependencyError) as error:
             yield f"{self.image.name}: {error}"
 
     def _problems_with_scan(

@@ -7,8 +7,11 @@ and written in a thread of its own. What stands against recording is told on /di
 from __future__ import annotations
 
 import shutil
+import threading
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rclpy.clock import Clock, ClockType
@@ -44,9 +47,10 @@ class CollectNode(Node):
         parameters = read_table(self, CollectParameters)
         self._state = RecordingState(wanted=parameters.autostart)
         self._lost_sets: Counter[str] = Counter()
+        self._lost_sets_lock = threading.Lock()
         self._dropped_before: Counter[str] = Counter()  # by the recordings before this one
         self._lost_at_start: Counter[str] = Counter()
-        self._set_failures = Streak()
+        self._failures = Streak()
         self._health = Health()
 
         self._sensors = Sensors(self, parameters, self._on_message, self._on_set)
@@ -60,8 +64,8 @@ class CollectNode(Node):
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stands still or jumps back when a bag is played
-        self.create_timer(LOOK_PERIOD, self._look, clock=steady)
-        self.create_timer(REPORT_PERIOD, self._report, clock=steady)
+        self.create_timer(LOOK_PERIOD, partial(self._attempt, self._look), clock=steady)
+        self.create_timer(REPORT_PERIOD, partial(self._attempt, self._report), clock=steady)
 
     def close(self) -> None:
         """Ends the recording, if there is one, and the thread."""
@@ -79,6 +83,10 @@ class CollectNode(Node):
 
     def _on_set(self, formed: FormedSet) -> None:
         if not self._worker.offer(formed):
+            self._count_lost(formed)
+
+    def _count_lost(self, formed: FormedSet) -> None:
+        with self._lost_sets_lock:
             self._lost_sets.update(self._sensors.topics_of(formed))
 
     # Sets, in the worker's thread.
@@ -91,11 +99,10 @@ class CollectNode(Node):
             recording = self._recording
             if recording is not None:
                 recording.write_set(formed, scores)
-            self._set_failures.good()
+            self._failures.good()
         except Exception as error:
-            self._lost_sets.update(self._sensors.topics_of(formed))
-            self._set_failures.bad(f"a set was dropped: {error}")
-            self.get_logger().debug(traceback.format_exc())
+            self._count_lost(formed)
+            self._fail(f"a set was dropped: {error}")
 
     def _draw(self, camera: str, image: Message, picture: Picture) -> None:
         try:
@@ -116,7 +123,10 @@ class CollectNode(Node):
         if self._recording is not None:
             response.success, response.message = False, f"recording already, to {self._recording.bag}"
             return response
-        obstacle = self._start()
+        try:
+            obstacle = self._start()
+        except Exception as error:
+            self._fail(obstacle := f"{type(error).__name__}: {error}")
         response.success, response.message = not obstacle, obstacle or f"recording to {self._state.bag}"
         return response
 
@@ -159,7 +169,7 @@ class CollectNode(Node):
         self._sensors.flush()
         self._worker.drain()
         self._recording = None
-        self._tell(recording)
+        self._attempt(partial(self._tell, recording))
         recording.close()
         self._dropped_before.update(recording.dropped)
         self._state.recording, self._state.sets, self._state.sets_per_second = False, recording.sets, 0.0
@@ -176,7 +186,8 @@ class CollectNode(Node):
 
     def _lost(self) -> Counter[str]:
         """Topic -> messages that did not come as far as a bag."""
-        return self._sensors.lost() + self._lost_sets
+        with self._lost_sets_lock:
+            return self._sensors.lost() + self._lost_sets
 
     def _dropped(self) -> Counter[str]:
         """Topic -> messages that are in no bag, though they should be, since the node's start."""
@@ -184,6 +195,17 @@ class CollectNode(Node):
         return self._lost() + self._dropped_before + (recording.dropped if recording is not None else Counter())
 
     # Once in a while.
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """What goes wrong is told, and does not end the node, nor what it records."""
+        try:
+            step()
+        except Exception as error:
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, what: str) -> None:
+        self._failures.bad(what)
+        self.get_logger().debug(traceback.format_exc())
 
     def _look(self) -> None:
         self._sensors.connect()
@@ -208,7 +230,7 @@ class CollectNode(Node):
 
         problems = self._sensors.problems(parameters.max_clock_difference)
         troubles = self._health.troubles(
-            state, problems, self._sensors, self._watch, self._set_failures, dropped, parameters
+            state, problems, self._sensors, self._watch, self._failures, dropped, parameters
         )
         level = troubles[0][0] if troubles else OK
         activity = f"recording to {state.bag}" if state.recording else "not recording"
