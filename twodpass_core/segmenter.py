@@ -54,15 +54,17 @@ class Segmenter:
         Args:
             device: `auto` (CUDA if there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
             precision: number format of the network; voxels and the last layer are float32 in all of them.
-            backend: implementation of the sparse convolution, `auto` or `torch`.
+            backend: implementation of the sparse convolution, see `sparse.backend.make_backend`.
 
         Raises:
             WeightsError: the file is missing, damaged or does not fit.
             ConfigError: unknown or unavailable device, precision or backend.
+            MissingDependencyError: the backend's package is not installed.
         """
         if precision not in get_args(Precision):
             raise ConfigError(f"unknown precision '{precision}': choose {', '.join(get_args(Precision))}")
-        chosen_device, chosen_backend = choose_device(device), make_backend(backend)
+        chosen_device = choose_device(device)
+        chosen_backend = make_backend(backend, chosen_device)
         card, state_dict = load_weights(Path(path))
         student = PointVoxelStudent(card.architecture, card.grid, chosen_backend)
         student.load_state_dict(state_dict)

@@ -6,10 +6,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
+from typing import get_args
 
 from rclpy.node import Node
 
 from twodpass_core.segmenter import Precision
+from twodpass_core.sparse.backend import BackendName
 from twodpass_ros.parameter_table import Rule, declare_table, one_of, parameter, read_table, rules_of
 
 
@@ -37,9 +39,9 @@ class Parameters:
     )
     backend: str = parameter(
         "auto",
-        "Implementation of the sparse convolutions.",
+        "Implementation of the sparse convolutions; auto: on CUDA the first that works of torchsparse, triton, torch.",
         fixed_at_work=True,
-        **one_of("auto", "torch"),
+        **one_of(*get_args(BackendName)),
     )
     autostart: bool = parameter(
         True,

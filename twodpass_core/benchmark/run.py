@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -25,28 +26,29 @@ from twodpass_core.sparse.backend import make_backend
 from twodpass_core.weights import Card, load_weights, read_card
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
-PEERS = ("none", "unfolded", "spconv")
+PEERS = ("none", "unfolded", "spconv", "torchsparse")
 
 
 @dataclass(frozen=True)
 class Contender:
     """One way of running the network on one scan: what a process of its own needs to know to do it."""
 
-    name: str  # a precision, or a peer
+    kind: str  # a precision, or a peer
     weights: Path
     points: npt.NDArray[np.float32]  # (N, 4)
     device: str
     backend: str
+    name: str  # in the report
 
     def prepare(self) -> Callable[[], Mapping[str, float]]:
         """Load the network; what comes back runs it once and gives the seconds of its stages, if it tells them."""
-        if self.name in DTYPES:
+        if self.kind in DTYPES:
             segmenter = self.segmenter()
             return lambda: segmenter.segment(self.points).stage_seconds
         return _prepare_peer(self)
 
     def segmenter(self) -> Segmenter:
-        return Segmenter.from_weights(self.weights, self.device, cast(Precision, self.name), self.backend)
+        return Segmenter.from_weights(self.weights, self.device, cast(Precision, self.kind), self.backend)
 
     def __call__(self) -> None:
         """Load and run once, for a measurement of memory."""
@@ -59,7 +61,7 @@ def run_benchmark(
     *,
     device: str = "auto",
     precisions: Sequence[Precision] = ("fp32", "bf16"),
-    backend: str = "auto",
+    backends: Sequence[str] = ("auto",),
     peer: str = "none",
     threads: int | None = None,
     repeats: int = 10,
@@ -68,8 +70,10 @@ def run_benchmark(
     """Time `Segmenter.segment` on one scan (N, 4), from host points to host labels, in turn with a peer.
 
     Args:
-        peer: `unfolded` (the trainable network as it is), `spconv` (as the authors run it; must be installed) or
-            `none`. The peer comes first in the report, and times are given as shares of its time.
+        backends: implementations of the sparse convolution; each runs in every precision.
+        peer: `unfolded` (the trainable network as it is), `torchsparse` (the same, with that library's convolutions),
+            `spconv` (as the authors run it; either must be installed) or `none`. The peer comes first in the report,
+            and times are given as shares of its time.
         threads: CPU threads; None leaves torch's choice.
         progress: told what is being done.
 
@@ -83,8 +87,10 @@ def run_benchmark(
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
     torch.set_num_threads(threads or torch.get_num_threads())
     card, chosen = read_card(weights), choose_device(device)
-    names = [*([] if peer == "none" else [peer]), *precisions]
-    contenders = [Contender(name, weights, points, device, backend) for name in names]
+    contenders = [] if peer == "none" else [Contender(peer, weights, points, device, backends[0], peer)]
+    for precision, backend in product(precisions, backends):
+        name = precision if len(backends) == 1 else f"{precision} {backend}"
+        contenders.append(Contender(precision, weights, points, device, backend, name))
     runs = []
     for contender in contenders:
         progress(f"loading {contender.name}")
@@ -110,8 +116,8 @@ def run_benchmark(
         points_in_volume=int(card.grid.contains(torch.from_numpy(points)).sum()),
         threads=torch.get_num_threads(),
         repeats=repeats,
-        measurements=tuple(map(_measurement, names, totals, stages, peaks)),
-        agreements=_agreements([contender for contender in contenders if contender.name in precisions]),
+        measurements=tuple(map(_measurement, [contender.name for contender in contenders], totals, stages, peaks)),
+        agreements=_agreements([contender for contender in contenders if contender.kind in precisions]),
     )
 
 
@@ -130,11 +136,12 @@ def _measurement(
 def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
     card, state_dict = load_weights(contender.weights)
     device = choose_device(contender.device)
-    student = PointVoxelStudent(card.architecture, card.grid, make_backend("torch"))
+    backend = make_backend("torchsparse" if contender.kind == "torchsparse" else "torch", device)
+    student = PointVoxelStudent(card.architecture, card.grid, backend)
     student.load_state_dict(state_dict)
     student.to(device).eval()
     inside = contender.points[card.grid.contains(torch.from_numpy(contender.points)).numpy()]
-    network = SpconvStudent(student, device) if contender.name == "spconv" else lambda points: student(points).logits
+    network = SpconvStudent(student, device) if contender.kind == "spconv" else lambda points: student(points).logits
 
     def run() -> Mapping[str, float]:
         with torch.no_grad():
@@ -146,9 +153,10 @@ def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
 
 def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
     results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
-    reference = results.pop("fp32", None)
-    if reference is None:
+    exact = next((contender.name for contender in contenders if contender.kind == "fp32"), None)
+    if exact is None:
         return ()
+    reference = results.pop(exact)
     answered = reference.class_id != UNLABELLED
     assert reference.scores is not None
     logits = reference.scores[answered]

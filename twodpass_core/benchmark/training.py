@@ -20,6 +20,7 @@ from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.data.semantickitti import GRID
 from twodpass_core.segmenter import DTYPES, Precision, choose_device
+from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 
@@ -39,6 +40,7 @@ class TrainingCase:
     device: str = "auto"
     threads: int | None = None
     save_memory: bool = False
+    backend: str = "auto"
 
     def prepare(self) -> Callable[[], None]:
         """Make networks and batch; what comes back takes one step."""
@@ -52,6 +54,7 @@ class TrainingCase:
             }
         )
         network = TrainingNetwork(config, class_map, GRID).to(device)
+        network.student.backend = make_backend(self.backend, device)
         optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
         batch = self._batch(class_map.num_classes).to(device)
         mixed = self.precision != "fp32"

@@ -196,9 +196,11 @@ def benchmark(
         list[Precision] | None,
         typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given)."),
     ] = None,
-    backend: Backend = "auto",
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton; several to compare.")
+    ] = None,
     peer: Annotated[
-        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), none.")
+        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), torchsparse, none.")
     ] = "none",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
@@ -214,7 +216,7 @@ def benchmark(
         weights,
         [entry.value for entry in precision or (Precision.fp32, Precision.bf16)],
         device=device,
-        backend=backend,
+        backends=backend or ["auto"],
         peer=peer,
         threads=threads,
         repeats=repeats,

@@ -18,4 +18,4 @@ class Precision(str, Enum):
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network.")]
-Backend = Annotated[str, typer.Option(help="Implementation of the sparse convolution.")]
+Backend = Annotated[str, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton.")]

@@ -46,12 +46,15 @@ def print_training_benchmark(
     device: str,
     threads: int | None,
     save_memory: bool,
+    backend: str,
     repeats: int,
 ) -> None:
     """Measure a training step in each number format and print the table."""
     from twodpass_core.benchmark.training import TrainingCase, measure_training, training_table
 
-    cases = [TrainingCase(scans, entry, variant, width, patch, device, threads, save_memory) for entry in precisions]
+    cases = [
+        TrainingCase(scans, entry, variant, width, patch, device, threads, save_memory, backend) for entry in precisions
+    ]
     with Console(stderr=True).status("measuring"):
         measurements = measure_training(cases, repeats)
     Console().print(training_table(cases[0], measurements))
@@ -63,7 +66,7 @@ def measure(
     precisions: Sequence[Precision],
     *,
     device: str,
-    backend: str,
+    backends: Sequence[str],
     peer: str,
     threads: int | None,
     repeats: int,
@@ -78,7 +81,7 @@ def measure(
             weights,
             device=device,
             precisions=precisions,
-            backend=backend,
+            backends=backends,
             peer=peer,
             threads=threads,
             repeats=repeats,

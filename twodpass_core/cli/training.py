@@ -181,6 +181,7 @@ def benchmark_training(
         bool, typer.Option("--save-memory", help="As machine.save_memory: less memory for more time.")
     ] = False,
     device: Device = "auto",
+    backend: Backend = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each; the median is shown.")] = 5,
 ) -> None:
@@ -200,5 +201,6 @@ def benchmark_training(
         device=device,
         threads=threads,
         save_memory=save_memory,
+        backend=backend,
         repeats=repeats,
     )

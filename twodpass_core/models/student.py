@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from twodpass_core.sparse.backend import SparseBackend, make_backend
+from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
 from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
 from twodpass_core.sparse.rows import mean_rows, spread_rows
+from twodpass_core.sparse.torch_backend import TorchBackend
 
 LEAK = 0.1  # slope of every Leaky ReLU
 VOXEL_DESCRIPTION = 6  # per point: offset from the mean of its voxel's points, offset from the voxel's corner
@@ -62,12 +63,12 @@ class StudentOutput:
 
 
 class PointVoxelStudent(nn.Module):
-    """Points in, per-point logits and per-scale features out."""
+    """Points in, per-point logits and per-scale features out. Its backend, torch unless given, may be exchanged."""
 
     def __init__(self, config: StudentConfig, grid: VoxelGrid, backend: SparseBackend | None = None) -> None:
         super().__init__()
         self.config, self.grid = config, grid
-        self.backend = backend or make_backend("auto")
+        self.backend: SparseBackend = backend or TorchBackend()
         width = config.width
         self.point_encoder = nn.Sequential(
             nn.Linear(config.input_dims + VOXEL_DESCRIPTION, width), nn.ReLU(inplace=True), nn.Linear(width, width)

@@ -1,13 +1,22 @@
-"""The interface behind which implementations of the sparse convolution stand."""
+"""The interface behind which implementations of the sparse convolution stand, and the choice among them."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+from importlib.util import find_spec
+from typing import Any, Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
 
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, MissingDependencyError
 from twodpass_core.sparse.pyramid import VoxelLevel
+
+logger = logging.getLogger(__name__)
+
+BackendName = Literal["auto", "torch", "torchsparse", "triton"]
+PREFERRED_ON_CUDA = ("torchsparse", "triton", "torch")
+CPU = torch.device("cpu")
 
 
 class SparseBackend(Protocol):
@@ -32,14 +41,71 @@ class SparseBackend(Protocol):
         """
 
 
-def make_backend(name: str) -> SparseBackend:
-    """The backend called `torch` or chosen by `auto`.
+def make_backend(name: str, device: torch.device = CPU) -> SparseBackend:
+    """A backend for a device: the one of that name, or with `auto` the first that works there; the log says which.
+
+    All but `torch` are tried on a few voxels first.
 
     Raises:
-        ConfigError: there is no such backend.
+        ConfigError: there is no such backend, or it does not work on this device.
+        MissingDependencyError: its package is not installed.
     """
-    from twodpass_core.sparse.torch_backend import TorchBackend
+    if name == "auto":
+        return _first_that_works(device)
+    if name == "torch":
+        from twodpass_core.sparse.torch_backend import TorchBackend
 
-    if name in ("auto", "torch"):
         return TorchBackend()
-    raise ConfigError(f"unknown sparse backend '{name}': choose auto or torch")
+    if name == "triton":
+        return _make_triton(device)
+    if name == "torchsparse":
+        return _make_torchsparse(device)
+    raise ConfigError(f"unknown sparse backend '{name}': choose {', '.join(get_args(BackendName))}")
+
+
+def _first_that_works(device: torch.device) -> SparseBackend:
+    if device.type != "cuda":
+        logger.info("sparse backend torch: the others need CUDA, the device is %s", device)
+        return make_backend("torch")
+    passed_over = []
+    for name in PREFERRED_ON_CUDA[:-1]:
+        try:
+            backend = make_backend(name, device)
+        except MissingDependencyError:
+            passed_over.append(f"{name} is not installed")
+        except ConfigError as error:
+            logger.warning("%s", error)
+            passed_over.append(f"{name} does not work")
+        else:
+            logger.info("sparse backend %s on %s: %s", name, device, "; ".join([*passed_over, "it passed its trial"]))
+            return backend
+    logger.info("sparse backend torch on %s: %s", device, "; ".join(passed_over))
+    return make_backend("torch")
+
+
+def _make_triton(device: torch.device) -> SparseBackend:
+    if find_spec("triton") is None:
+        install = "it comes with CUDA builds of torch; choose auto or torch to go without"
+        raise MissingDependencyError("triton", "the sparse backend 'triton'", install)
+    from twodpass_core.sparse.trial import try_backend
+    from twodpass_core.sparse.triton_backend import TritonBackend, is_interpreting
+
+    if not is_interpreting():
+        _require_cuda("triton", device)
+    return try_backend(TritonBackend, device)
+
+
+def _make_torchsparse(device: torch.device) -> SparseBackend:
+    if find_spec("torchsparse") is None:
+        install = "build it from github.com/mit-han-lab/torchsparse; choose auto, triton or torch to go without"
+        raise MissingDependencyError("torchsparse", "the sparse backend 'torchsparse'", install)
+    _require_cuda("torchsparse", device)
+    from twodpass_core.sparse.torchsparse_backend import TorchsparseBackend
+    from twodpass_core.sparse.trial import try_backend
+
+    return try_backend(TorchsparseBackend, device)
+
+
+def _require_cuda(name: str, device: torch.device) -> None:
+    if device.type != "cuda":
+        raise ConfigError(f"the sparse backend '{name}' needs a CUDA device, not {device}: choose auto or torch")

@@ -14,6 +14,7 @@ from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
+from twodpass_core.sparse.backend import BackendName
 from twodpass_core.weights import describe_problems
 
 
@@ -89,6 +90,7 @@ class MachineSettings(Section):
     devices: PositiveInt | Literal["auto"] = Field("auto", description="per node; auto: all GPUs, or one CPU process")
     nodes: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
+    backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
     save_memory: bool = Field(False, description="at the cost of time: activations are computed again when needed")
     sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")
 

@@ -19,6 +19,7 @@ from twodpass_core.evaluation.evaluate import Evaluation, count_frame
 from twodpass_core.evaluation.metrics import SegmentationCounts
 from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.segmenter import Segmenter
+from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.schedules import Factor, authors_annealing, cosine
@@ -45,6 +46,10 @@ class TrainingModule(LightningModule):
         self._generator_state: Tensor | None = None
 
     # --- Training ----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """By now the device of this process is known."""
+        self.network.student.backend = make_backend(self.config.machine.backend, self.trainer.strategy.root_device)
 
     def on_train_start(self) -> None:
         if self._generator_state is not None:

@@ -1,0 +1,148 @@
+"""Which sparse backend is chosen, what is said of it, and what happens where one is absent."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_weights import write_tiny_weights
+from torch import Tensor
+
+from twodpass_core.errors import ConfigError, MissingDependencyError
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.sparse import backend as backends
+from twodpass_core.sparse.backend import SparseBackend, make_backend
+from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.torch_backend import TorchBackend
+from twodpass_core.sparse.trial import try_backend
+from twodpass_core.training.config import TrainingConfig, load_config
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class OtherBackend:
+    """Stands for a backend that works."""
+
+    name = "other"
+
+    def build_map(self, level: VoxelLevel) -> VoxelLevel:
+        return level
+
+    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
+        torch_backend = TorchBackend()
+        return torch_backend.convolve(features, weight, torch_backend.build_map(neighbour_map), addend)
+
+
+class TransposedBackend(OtherBackend):
+    """Reads offsets as z, y, x: what a forgotten conversion looks like."""
+
+    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
+        flipped = weight.view(3, 3, 3, *weight.shape[1:]).transpose(0, 2).reshape(weight.shape)
+        return super().convolve(features, flipped, neighbour_map, addend)
+
+
+class GradientlessBackend(OtherBackend):
+    """Right forward, wrong backward."""
+
+    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
+        return super().convolve(features.detach() + 0 * features, weight, neighbour_map, addend)
+
+
+class BrokenBackend(OtherBackend):
+    def __init__(self) -> None:
+        raise OSError("no C compiler")
+
+
+def test_a_backend_that_works_passes_its_trial() -> None:
+    assert try_backend(OtherBackend, CPU).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (TransposedBackend, "differ from the torch backend's"),
+        (GradientlessBackend, "differ from the torch backend's"),
+        (BrokenBackend, "no C compiler"),
+    ],
+)
+def test_a_backend_that_does_not_work_fails_its_trial_with_the_reason(make: type[OtherBackend], reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"does not work on cpu: .*{reason}.*\. Choose auto or torch"):
+        try_backend(make, CPU)
+
+
+def test_a_trial_leaves_the_random_numbers_of_a_training_alone() -> None:
+    before = torch.get_rng_state()
+    try_backend(OtherBackend, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_auto_on_a_cpu_is_torch_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert make_backend("auto", CPU).name == "torch"
+    assert "sparse backend torch: the others need CUDA, the device is cpu" in caplog.text
+
+
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("no_packages")
+def test_auto_on_a_gpu_without_others_is_torch_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert make_backend("auto", CUDA).name == "torch"
+    assert "sparse backend torch on cuda: torchsparse is not installed; triton is not installed" in caplog.text
+
+
+def test_auto_on_a_gpu_takes_the_first_that_works_and_warns_of_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(device: torch.device) -> SparseBackend:
+        raise ConfigError("the sparse backend 'torchsparse' does not work on cuda: undefined symbol")
+
+    monkeypatch.setattr(backends, "_make_torchsparse", broken)
+    monkeypatch.setattr(backends, "_make_triton", lambda device: OtherBackend())
+    caplog.set_level(logging.INFO)
+    assert make_backend("auto", CUDA).name == "other"
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "undefined symbol" in caplog.records[0].message
+    assert "triton on cuda: torchsparse does not work; it passed its trial" in caplog.records[1].message
+
+
+@pytest.mark.usefixtures("no_packages")
+@pytest.mark.parametrize("name", ["triton", "torchsparse"])
+def test_an_absent_package_is_named(name: str) -> None:
+    with pytest.raises(MissingDependencyError, match=f"'{name}' needs {name}, which is not installed: .*without"):
+        make_backend(name, CUDA)
+
+
+@pytest.mark.parametrize("name", ["triton", "torchsparse"])
+def test_a_backend_for_gpus_refuses_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "triton" and find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    monkeypatch.setattr(backends, "find_spec", lambda name: name)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ConfigError, match=f"'{name}' needs a CUDA device, not cpu"):
+        make_backend(name, CPU)
+
+
+def test_unknown_backends_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'minuet': choose auto, torch, torchsparse, triton"):
+        make_backend("minuet")
+
+
+def test_the_segmenter_passes_its_device_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: name)
+    weights = write_tiny_weights(tmp_path / "tiny.safetensors")
+    with pytest.raises(ConfigError, match="'torchsparse' needs a CUDA device, not cpu"):
+        Segmenter.from_weights(weights, "cpu", backend="torchsparse")
+
+
+def test_training_settings_have_a_backend_and_old_ones_go_on_working() -> None:
+    assert TrainingConfig.model_validate({"machine": {"accelerator": "cpu"}}).machine.backend == "auto"
+    assert load_config(None, ["machine.backend=triton"]).machine.backend == "triton"
+    with pytest.raises(ConfigError, match=r"machine\.backend"):
+        load_config(None, ["machine.backend=minuet"])

@@ -1,0 +1,118 @@
+"""Submanifold convolution with Triton kernels of our own, on CUDA; on the CPU in Triton's interpreter, for tests."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from twodpass_core.sparse.kernel_backend import KernelBackend
+from twodpass_core.sparse.neighbour_table import build_neighbour_table
+from twodpass_core.sparse.neighbours import NUM_OFFSETS
+from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient_kernel
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WEIGHT_GRADIENT_PROGRAMS = 1024  # enough for any card; more parts of the rows would only cost memory
+
+
+def is_interpreting() -> bool:
+    """Whether Triton runs kernels in Python (TRITON_INTERPRET=1 in the environment), slowly and without a GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """How a matrix product is cut. With two blocks ahead in flight, at most 80 KiB of shared memory."""
+
+    rows: int
+    width_in: int
+    width_out: int
+
+    @classmethod
+    def of(cls, dtype: torch.dtype, width_in: int, width_out: int) -> BlockSizes:
+        wide = dtype == torch.float32
+        return cls(64 if wide else 128, _power_of_two(width_in, 32 if wide else 64), _power_of_two(width_out, 64))
+
+
+def _power_of_two(width: int, limit: int) -> int:
+    """The power of two that holds `width`, between 16, the least that tensor cores take, and `limit`."""
+    return min(max(16, 1 << (width - 1).bit_length()), limit)
+
+
+class TritonBackend(KernelBackend):
+    """Takes float32, bfloat16 and float16. In float32, TF32 is used where torch may use it for matrix products."""
+
+    name = "triton"
+
+    def build_map(self, level: VoxelLevel) -> Tensor:
+        return build_neighbour_table(level)
+
+    def forward(self, features: Tensor, weight: Tensor, neighbour_map: Tensor, addend: Tensor) -> Tensor:
+        _check_dtypes(features, weight, addend)
+        num_rows, (_, width_in, width_out) = neighbour_map.shape[1], weight.shape
+        out = features.new_empty(num_rows, width_out)
+        blocks = BlockSizes.of(features.dtype, width_in, width_out)
+        grid = math.ceil(num_rows / blocks.rows), math.ceil(width_out / blocks.width_out)
+        if num_rows:
+            with torch.cuda.device_of(features):  # Triton launches on the current device
+                convolve_kernel[grid](
+                    *(tensor.contiguous() for tensor in (features, weight, neighbour_map, addend)),
+                    out,
+                    num_rows,
+                    NUM_OFFSETS,
+                    width_in,
+                    width_out,
+                    0 if addend.ndim == 1 else width_out,
+                    blocks.rows,
+                    blocks.width_in,
+                    blocks.width_out,
+                    _input_precision(),
+                    _must_upcast(features),
+                )
+        return out
+
+    def weight_gradient(self, features: Tensor, grad: Tensor, neighbour_map: Tensor) -> Tensor:
+        _check_dtypes(features, grad)
+        num_rows, width_in, width_out = neighbour_map.shape[1], features.shape[1], grad.shape[1]
+        blocks = BlockSizes.of(features.dtype, width_in, width_out)
+        tiles = math.ceil(width_in / blocks.width_in) * math.ceil(width_out / blocks.width_out)
+        wanted_parts = math.ceil(WEIGHT_GRADIENT_PROGRAMS / (NUM_OFFSETS * tiles))
+        rows_per_part = blocks.rows * math.ceil(num_rows / (wanted_parts * blocks.rows))
+        num_parts = math.ceil(num_rows / rows_per_part) if num_rows else 0
+        # Parts are summed afterwards, not added up in place: the result is the same every time.
+        parts = features.new_empty(num_parts, NUM_OFFSETS, width_in, width_out, dtype=torch.float32)
+        if num_parts:
+            with torch.cuda.device_of(features):
+                weight_gradient_kernel[NUM_OFFSETS, num_parts, tiles](
+                    *(tensor.contiguous() for tensor in (features, grad, neighbour_map)),
+                    parts,
+                    num_rows,
+                    rows_per_part,
+                    NUM_OFFSETS,
+                    width_in,
+                    width_out,
+                    blocks.rows,
+                    blocks.width_in,
+                    blocks.width_out,
+                    _input_precision(),
+                    _must_upcast(features),
+                )
+        return parts.sum(dim=0).to(features.dtype)
+
+
+def _check_dtypes(*tensors: Tensor) -> None:
+    found = {tensor.dtype for tensor in tensors}
+    if len(found) > 1 or not found <= set(DTYPES):
+        raise ValueError(f"the triton backend takes one of {', '.join(map(str, DTYPES))} throughout, not {found}")
+
+
+def _input_precision() -> str:
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+
+
+def _must_upcast(features: Tensor) -> bool:
+    return is_interpreting() and features.dtype == torch.bfloat16
