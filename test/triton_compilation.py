@@ -1,0 +1,69 @@
+"""Compiles the Triton kernels for GPUs that need not be there; prints what they take, as JSON.
+
+    python test/triton_compilation.py COMPUTE_CAPABILITY FORMAT WIDTH
+
+For a process of its own without TRITON_INTERPRET: interpreted kernels cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from twodpass_core.segmenter import DTYPES
+from twodpass_core.sparse.triton_backend import BlockSizes
+from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient_kernel
+
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+
+
+def compile_kernel(kernel: Any, capability: int, types: dict[str, str], constants: dict[str, Any]) -> dict[str, int]:
+    names = [parameter.name for parameter in kernel.params]
+    pointers = [index for index, name in enumerate(names) if types.get(name, "").startswith("*")]
+    source = ASTSource(
+        fn=kernel,
+        signature={name: types.get(name, "constexpr") for name in names},
+        constexprs={name: constants[name] for name in names if name not in types},
+        attrs={(index,): [["tt.divisibility", 16]] for index in pointers},  # torch aligns its memory
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    return {
+        "shared_bytes": compiled.metadata.shared,
+        "machine_code_bytes": len(compiled.asm["cubin"]),
+        "tensor_core_products": compiled.asm["ptx"].count("mma"),
+        "loads_ahead": compiled.asm["ttgir"].count("async_copy_global_to_local"),
+    }
+
+
+def main(capability: int, precision: str, width: int) -> None:
+    dtype = DTYPES[precision]
+    blocks, pointer = BlockSizes.of(dtype, width, width), TYPES[dtype]
+    constants = {
+        "NUM_OFFSETS": 27,
+        "WIDTH_IN": width,
+        "WIDTH_OUT": width,
+        "ADDEND_STRIDE": width,
+        "BLOCK_ROWS": blocks.rows,
+        "BLOCK_IN": blocks.width_in,
+        "BLOCK_OUT": blocks.width_out,
+        "PRECISION": "ieee",
+        "UPCAST": False,
+    }
+    rows = {"features": pointer, "table": "*i32", "num_rows": "i32"}
+    convolve = {**rows, "weight": pointer, "addend": pointer, "out": pointer}
+    gradient = {**rows, "grad": pointer, "parts": "*fp32", "rows_per_part": "i32"}
+    found = {
+        "convolve": compile_kernel(convolve_kernel, capability, convolve, constants),
+        "weight_gradient": compile_kernel(weight_gradient_kernel, capability, gradient, constants),
+    }
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
