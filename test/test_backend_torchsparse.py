@@ -16,6 +16,7 @@ import torch
 from test_sparse import GRID, random_points
 from torch import Tensor
 
+from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid
 from twodpass_core.sparse.torch_backend import TorchBackend
 from twodpass_core.sparse.torchsparse_backend import TorchsparseBackend, torchsparse_coordinates, torchsparse_weight
@@ -105,7 +106,8 @@ def test_results_and_gradients_are_those_of_the_torch_backend(
     addend = torch.randn(6) if addend_is_bias else torch.randn(level.num_voxels, 6)
     arriving = torch.randn(level.num_voxels, 6)
     results = []
-    for backend in (TorchBackend(), TorchsparseBackend()):
+    backends: list[SparseBackend] = [TorchBackend(), TorchsparseBackend()]
+    for backend in backends:
         inputs = [tensor.clone().requires_grad_() for tensor in (features, weight, addend)]
         out = backend.convolve(inputs[0], inputs[1], backend.build_map(level), inputs[2])
         results.append([out, *torch.autograd.grad(out, inputs, arriving)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -89,7 +90,14 @@ class VoxelGrid(BaseModel):
 
     @staticmethod
     def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
-        return like.new_tensor(values)[:, None]
+        return _column_on_device(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _column_on_device(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(3, 1), uploaded once: the host waits for the device at every upload."""
+    return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
 
 def coordinate_rows(points: Tensor) -> Tensor:
