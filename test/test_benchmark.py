@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +54,34 @@ def test_report_reads_as_a_table(weights: Path) -> None:
     Console(file=text, width=120).print(report.render())
     for word in ("voxelise", "block_1", "peak memory", "UNTRAINED", "width 8"):
         assert word in text.getvalue()
+
+
+def test_backends_are_compared_on_the_same_scan(weights: Path) -> None:
+    report = run_benchmark(scan(), weights, device="cpu", precisions=("fp32",), backends=("torch", "auto"), repeats=1)
+    assert [measurement.name for measurement in report.measurements] == ["fp32 torch", "fp32 auto"]
+    (agreement,) = report.agreements
+    assert (agreement.name, agreement.equal) == ("fp32 auto", 1)
+
+
+def test_the_command_needs_little_beside_torch(weights: Path, tmp_path: Path) -> None:
+    """It is to run on a bare machine with a GPU."""
+    scan().tofile(tmp_path / "scan.bin")
+    options = ["-w", str(weights), "--precision", "fp32", "--repeats", "1", "--device", "cpu"]
+    command = ["benchmark", str(tmp_path / "scan.bin"), *options]
+    code = f"""
+import sys
+for name in ("rosbags", "mcap", "lightning", "torchmetrics", "cv2", "rclpy", "PIL", "matplotlib"):
+    sys.modules[name] = None  # importing it fails
+if __name__ == "__main__":
+    from twodpass_core.cli import app
+    app({command})
+"""
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "block_1" in done.stdout
 
 
 @pytest.mark.parametrize("settings", [{"peer": "abacus"}, {"repeats": 0}])

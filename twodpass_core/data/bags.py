@@ -1,4 +1,7 @@
-"""Point clouds in ROS 2 bags (sqlite3 and mcap), read by rosbags; no ROS installation is needed."""
+"""Point clouds in ROS 2 bags (sqlite3 and mcap), read by rosbags; no ROS installation is needed.
+
+rosbags is imported where bags are read: single scans can be labelled and timed on a machine without it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.typesys import Stores, get_typestore
+from typing import TYPE_CHECKING, Any, Final
 
 from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import BagError
+
+if TYPE_CHECKING:
+    from rosbags.rosbag2 import Reader
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -49,6 +51,8 @@ class CloudTopic:
 
     def __iter__(self) -> Iterator[StampedCloud]:
         """The topic's messages in the order of recording, read one at a time. Raises `BagError` for a damaged bag."""
+        from rosbags.typesys import Stores, get_typestore
+
         typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
         index = 0
         with open_bag(self.path) as reader:
@@ -101,6 +105,8 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 @contextmanager
 def open_bag(path: Path) -> Iterator[Reader]:
     """rosbags' reader of a bag, checked before. Whatever goes wrong inside becomes a `BagError` that names the file."""
+    from rosbags.rosbag2 import Reader
+
     try:
         source = _checked(path)
         with Reader(source) as reader:
@@ -118,6 +124,8 @@ def open_bag(path: Path) -> Iterator[Reader]:
 
 def storages(reader: Reader) -> list[Any]:
     """rosbags' readers of the single files."""
+    from rosbags.rosbag2.reader import DirectoryReader
+
     return reader.storage.storages if isinstance(reader.storage, DirectoryReader) else [reader.storage]
 
 
