@@ -42,7 +42,7 @@ class Segmenter:
     """A network ready to label scans."""
 
     def __init__(self, card: Card, network: FoldedStudent, device: torch.device) -> None:
-        self.card, self.device = card, device
+        self.card, self.device, self.backend = card, device, network.backend.name
         self._network: FoldedStudent | None = network
 
     @classmethod

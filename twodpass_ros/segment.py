@@ -15,6 +15,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 
 from twodpass_core.process import tune_process
+from twodpass_ros.core_log import forward_core_log
 
 if TYPE_CHECKING:
     from twodpass_ros.segment_node import LoadSegmenter, SegmentNode
@@ -34,6 +35,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
         from twodpass_ros.segment_node import SegmentNode
 
         rclpy.init(args=args)
+        forward_core_log(rclpy.logging.get_logger("segment"))
         node = SegmentNode(load_segmenter or Segmenter.from_weights)
         node.autostart()
         rclpy.spin(node)

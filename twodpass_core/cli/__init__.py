@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -42,13 +43,16 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 @app.callback()
 def global_options(
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="TWODPASS_DEBUG", help="Show the whole traceback of an error.")
+        bool,
+        typer.Option("--debug", envvar="TWODPASS_DEBUG", help="Show the log, and the whole traceback of an error."),
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Options of all commands; ReportingGroup reads `debug`."""
+    if debug:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 @app.command()

@@ -123,10 +123,9 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
     output = Console()
     output.print(table)
     if tally.seconds:
-        output.print(
-            f"median {1000 * np.median(tally.seconds):.0f} ms per scan on {segmenter.device}, written to {folder.path}",
-            markup=False,
-        )
+        where = f"{segmenter.device} ({segmenter.backend})"
+        median = 1000 * np.median(tally.seconds)
+        output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
     if tally.missing:
         output.print(f"[red]not labelled: {tally.missing} of {tally.expected} scans[/]")
     if not segmenter.card.trained:
