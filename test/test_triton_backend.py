@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_sparse import GRID, random_points
-from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from torch import Tensor
 
 from twodpass_core.data.semantickitti import GRID as KITTI_GRID
@@ -125,6 +125,21 @@ def test_parity_on_a_crop_of_a_real_scan(backend: SparseBackend, kitti_scan: Pat
     level = build_pyramid(ahead[:400].to(DEVICE), None, KITTI_GRID, ()).levels[1]
     assert level.num_voxels > 100
     assert_parity(backend, level, (16, 16), dtype, addend_is_bias=True)
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
+def test_a_student_learns_as_with_the_torch_backend(backend: SparseBackend, mixed: bool) -> None:
+    points = torch.rand(100, 4, generator=torch.Generator().manual_seed(1)).mul(4).sub(2).to(DEVICE)
+    gradients = []
+    for chosen in (TorchBackend(), backend):
+        student = tiny_student(tiny_card(SMALL_GRID)).to(DEVICE)
+        student.backend = chosen
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mixed):
+            logits = student(points).logits
+        of_parameters = torch.autograd.grad(logits.float().square().sum(), list(student.parameters()))
+        gradients.append(torch.cat([gradient.flatten() for gradient in of_parameters]))
+    error = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert float(error) < (0.05 if mixed else 1e-4)
 
 
 def test_it_passes_its_trial_and_labels_as_the_torch_backend(tmp_path: Path) -> None:
