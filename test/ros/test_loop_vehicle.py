@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 from harness import NodeProcess, Peer
 from mcap.reader import make_reader
@@ -111,7 +110,6 @@ def twodpass(*arguments: object) -> str:
     return done.output
 
 
-@pytest.mark.slow
 def test_drive_record_label_train_and_label_live(tmp_path: Path, weights: Path) -> None:
     street = Street(Drive(3, LIDAR), kitti_camera(414))
     bags = tmp_path / "bags"
