@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEEP_BELOW = 1 << 30  # bytes
 SPIN_COUNT = "10000"  # of GNU OpenMP: some 0.1 ms
 
@@ -17,8 +17,7 @@ def tune_process() -> None:
     * OpenMP's threads spin for milliseconds at the end of every parallel loop. On a machine that is busy with other
       work, as a vehicle's computer is, that multiplies the time of a scan. A short spin serves a free machine as well.
     * glibc returns large blocks to the system as soon as they are freed. Every scan needs them again, as fresh pages
-      that the kernel has to clear. And it gives threads heaps of their own, so that the node's threads, which come and
-      go, cannot use what the ones before have freed.
+      that the kernel has to clear.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -27,7 +26,6 @@ def tune_process() -> None:
 
 def _keep_freed_memory() -> None:
     own_choice = {
-        "MALLOC_ARENA_MAX",
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
         "GLIBC_TUNABLES",
@@ -38,4 +36,3 @@ def _keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
             mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
-            mallopt(M_ARENA_MAX, 1)

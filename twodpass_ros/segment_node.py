@@ -28,7 +28,7 @@ from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
 from twodpass_ros.parameters import declare_parameters, read_parameters
 from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
-from twodpass_ros.worker import NewestFirstWorker, run_in_own_thread
+from twodpass_ros.worker import NewestFirstWorker, WorkThread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
@@ -45,6 +45,7 @@ class SegmentNode(LifecycleNode):
         self._load_segmenter = load_segmenter
         self._segmenter: Segmenter | None = None
         self._weights: Path | None = None
+        self._thread = WorkThread("segment")
         self._worker: NewestFirstWorker[tuple[PointCloud2, float]] | None = None
         self._subscription: Any = None
         self._health = Health()
@@ -105,7 +106,7 @@ class SegmentNode(LifecycleNode):
             segmenter.warm_up()
             return segmenter
 
-        segmenter = self._segmenter = run_in_own_thread(load_and_warm_up, name="load")
+        segmenter = self._segmenter = self._thread.submit(load_and_warm_up).result()
         self._weights = path
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
@@ -120,7 +121,7 @@ class SegmentNode(LifecycleNode):
     def _start(self) -> None:
         segmenter = self._segmenter or self._load()  # a deactivation has freed it
         self._health = Health()
-        self._worker = NewestFirstWorker(partial(self._process, segmenter, self._health), name="segment")
+        self._worker = NewestFirstWorker(partial(self._process, segmenter, self._health), self._thread)
         self._subscription = create_subscription(
             self, PointCloud2, "~/input/points", self._on_scan, self._health.scans_lost
         )
@@ -134,6 +135,7 @@ class SegmentNode(LifecycleNode):
             self.destroy_subscription(subscription)
         if worker is not None and not worker.stop(STOP_TIMEOUT):
             self.get_logger().warning("A scan is still in work: its result is dropped, its memory freed when it ends")
+            self._thread = WorkThread("segment")
         elif segmenter is not None:
             segmenter.close()
 

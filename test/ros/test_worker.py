@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from twodpass_ros.transport import SequenceGaps
-from twodpass_ros.worker import NewestFirstWorker, run_in_own_thread
+from twodpass_ros.worker import NewestFirstWorker, WorkThread
 
 HANG = 30.0
 
@@ -23,7 +23,7 @@ def test_a_newer_item_replaces_the_one_that_waits() -> None:
         if item == 3:
             done.set()
 
-    worker = NewestFirstWorker(process, name="test")
+    worker = NewestFirstWorker(process, WorkThread("test"))
     assert not worker.offer(1)
     assert begun.wait(HANG)
     assert not worker.offer(2)
@@ -43,7 +43,7 @@ def test_a_stop_drops_what_waits_and_tells_whether_the_work_has_ended() -> None:
         begun.set()
         go_on.wait(HANG)
 
-    worker = NewestFirstWorker(process, name="test")
+    worker = NewestFirstWorker(process, WorkThread("test"))
     worker.offer(1)
     assert begun.wait(HANG)
     worker.offer(2)
@@ -69,12 +69,16 @@ def test_without_numbers_no_gap_is_made_up() -> None:
     assert not gaps.numbered
 
 
-def test_work_in_its_own_thread_gives_its_result_and_the_thread_is_gone() -> None:
-    used = run_in_own_thread(threading.current_thread, name="test")
+def test_all_work_is_done_in_one_thread_in_order() -> None:
+    thread = WorkThread("test")
+    outcomes = [thread.submit(threading.current_thread) for _ in range(3)]
+    (used,) = {outcome.result(HANG) for outcome in outcomes}
     assert used is not threading.current_thread()
-    assert not used.is_alive()
+    assert used.daemon
 
 
-def test_an_error_in_its_own_thread_reaches_the_one_that_waits() -> None:
+def test_an_error_reaches_the_one_that_waits_and_the_thread_goes_on() -> None:
+    thread = WorkThread("test")
     with pytest.raises(ZeroDivisionError):
-        run_in_own_thread(lambda: 1 // 0, name="test")
+        thread.submit(lambda: 1 // 0).result(HANG)
+    assert thread.submit(lambda: 1).result(HANG) == 1
