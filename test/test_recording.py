@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ import numpy as np
 import pytest
 import recording_data as data
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
@@ -28,12 +25,9 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds
 from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import BagError, ConfigError, DiskFullError, RecordingError
-from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import (
     BagWriter,
     Calibration,
-    Gate,
-    GateSettings,
     Manifest,
     RecordedCamera,
     RecordedMessage,
@@ -445,61 +439,3 @@ def test_a_folder_without_a_manifest_or_with_a_damaged_one(tmp_path: Path) -> No
     (tmp_path / "manifest.json").write_text('{"version": 1, "software": "x", "sets": [{"stamp_ns": "soon"}]}')
     with pytest.raises(BagError, match=r"is no manifest of a recording: sets\.0\.stamp_ns"):
         Manifest.read(tmp_path)
-
-
-# --- The gate ---
-
-
-def at(x: float) -> RigidTransform:
-    return RigidTransform(np.eye(3), np.array([x, 0.0, 0.0]))
-
-
-def test_gate_by_distance() -> None:
-    gate = Gate(GateSettings(min_distance=1.0))
-    assert [gate.admits(k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
-    assert gate.admits(8, None)  # not known to be near
-
-
-def test_gate_by_time() -> None:
-    gate = Gate(GateSettings(min_interval=0.25))
-    assert [gate.admits(k * 10**8, None) for k in range(7)] == [True, False, False, True, False, False, True]
-
-
-def test_gate_by_number() -> None:
-    gate = Gate(GateSettings(every_nth=3))
-    assert [gate.admits(k, None) for k in range(7)] == [True, False, False, True, False, False, True]
-
-
-def test_gate_after_time_jumped_back() -> None:
-    gate = Gate(GateSettings(min_distance=1.0, min_interval=10.0))
-    assert [gate.admits(t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
-
-
-@given(
-    st.floats(0, 5),
-    st.floats(0, 2),
-    st.integers(1, 4),
-    st.lists(st.tuples(st.integers(1, 10**9), st.floats(-3, 3)), max_size=40),
-)
-def test_admitted_sets_keep_their_distance(
-    distance: float, interval: float, nth: int, steps: list[tuple[int, float]]
-) -> None:
-    gate = Gate(GateSettings(distance, interval, nth))
-    stamp, x, admitted = 0, 0.0, []
-    for number, (wait, move) in enumerate(steps):
-        stamp, x = stamp + wait, x + move
-        if gate.admits(stamp, at(x)):
-            admitted.append((number, stamp, x))
-    assert not steps or admitted[0][0] == 0
-    for (number_a, stamp_a, x_a), (number_b, stamp_b, x_b) in pairwise(admitted):
-        assert number_b % nth == number_a % nth == 0
-        assert stamp_b - stamp_a >= round(interval * 1e9)
-        assert abs(x_b - x_a) >= distance
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"min_distance": -1.0}, {"min_interval": math.inf}, {"min_distance": math.nan}, {"every_nth": 0}]
-)
-def test_gate_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        GateSettings(**wrong)  # type: ignore[arg-type]

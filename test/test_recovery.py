@@ -321,7 +321,7 @@ def test_a_bag_that_is_being_recorded_is_not_touched(tmp_path: Path) -> None:
         recover(writer.folder)
 
 
-# --- kill -9 (contract item 13) ---
+# --- kill -9 ---
 
 
 def kill_while_recording(bag: Path, moment: Callable[[int, int], bool]) -> tuple[int, int]:

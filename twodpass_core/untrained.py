@@ -1,4 +1,4 @@
-"""Random weights, for a first look and for measuring speed while there are no trained ones."""
+"""Random weights of the published size, for measuring speed where there are no trained ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, save_weights
 
 STREET_SEED = 38
-"""Of the simulated street whose points the random network is made to tell apart."""
+"""Of the simulated street of demo and benchmark. No training sees it (data/simulated.py)."""
 
 
 def write_untrained_weights(path: Path) -> None:

@@ -24,6 +24,7 @@ from twodpass_core.pretrained import default_weights
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
+from twodpass_core.untrained import STREET_SEED
 from twodpass_core.weights import Card, read_card
 
 try:
@@ -34,8 +35,6 @@ except ImportError as error:
 
 UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
-STREET_SEED = 38
-"""Of the simulated street: one that the weights which come with twodpass have not seen."""
 
 app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)

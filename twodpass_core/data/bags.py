@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +91,23 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
             if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
                 counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
         everything = sorted({f"{c.topic} ({c.msgtype}, {c.msgcount} messages)" for c in reader.connections})
-    clouds = ", ".join(sorted(counts))
-    if not counts:
-        raise BagError(f"{path}: holds no PointCloud2; it has {shorten(everything) or 'no topics'}")
-    if topic is None and len(counts) > 1:
-        raise BagError(f"{path}: has several PointCloud2 topics, name one of them with --topic: {clouds}")
-    chosen = topic or next(iter(counts))
-    if chosen not in counts:
-        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {clouds}")
+    chosen = choose_cloud_topic(path, topic, counts, everything, "with --topic")
     return CloudTopic(path, chosen, counts[chosen])
+
+
+def choose_cloud_topic(
+    path: Path, topic: str | None, clouds: Collection[str], everything: Sequence[str], how_to_name: str
+) -> str:
+    """The one named of a bag's PointCloud2 topics, else the only one. Raises `BagError`, which lists what there is."""
+    if not clouds:
+        raise BagError(f"{path}: holds no PointCloud2; it has {shorten(list(everything)) or 'no topics'}")
+    names = ", ".join(sorted(clouds))
+    if topic is None and len(clouds) > 1:
+        raise BagError(f"{path}: has several PointCloud2 topics, name one of them {how_to_name}: {names}")
+    chosen = topic or next(iter(clouds))
+    if chosen not in clouds:
+        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {names}")
+    return chosen
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicI
 from twodpass_core.data.bag_labels import LABEL_FIELDS
 from twodpass_core.data.bag_reader import BagReader
 from twodpass_core.data.bag_transforms import build_tree, find_fixed_frame
-from twodpass_core.data.bags import shorten
+from twodpass_core.data.bags import choose_cloud_topic
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
@@ -129,14 +129,7 @@ def open_recorded(
 
 def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
     found = {entry.topic: entry for entry in index.of_type(POINT_CLOUD)}
-    if not found:
-        raise BagError(f"{index.path}: holds no PointCloud2; it has {shorten(list(index.everything)) or 'no topics'}")
-    if topic is None and len(found) > 1:
-        raise BagError(f"{index.path}: has several PointCloud2 topics, name one of them as topic: {', '.join(found)}")
-    chosen = topic or next(iter(found))
-    if chosen not in found:
-        raise BagError(f"{index.path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {', '.join(found)}")
-    return found[chosen]
+    return found[choose_cloud_topic(index.path, topic, found, index.everything, "as topic")]
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:

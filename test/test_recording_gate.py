@@ -1,0 +1,73 @@
+"""The gate: which of the sets that come are recorded."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twodpass_core.errors import ConfigError
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.recording import (
+    Gate,
+    GateSettings,
+)
+
+
+def at(x: float) -> RigidTransform:
+    return RigidTransform(np.eye(3), np.array([x, 0.0, 0.0]))
+
+
+def test_gate_by_distance() -> None:
+    gate = Gate(GateSettings(min_distance=1.0))
+    assert [gate.admits(k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
+    assert gate.admits(8, None)  # not known to be near
+
+
+def test_gate_by_time() -> None:
+    gate = Gate(GateSettings(min_interval=0.25))
+    assert [gate.admits(k * 10**8, None) for k in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_gate_by_number() -> None:
+    gate = Gate(GateSettings(every_nth=3))
+    assert [gate.admits(k, None) for k in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_gate_after_time_jumped_back() -> None:
+    gate = Gate(GateSettings(min_distance=1.0, min_interval=10.0))
+    assert [gate.admits(t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
+
+
+@given(
+    st.floats(0, 5),
+    st.floats(0, 2),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 10**9), st.floats(-3, 3)), max_size=40),
+)
+def test_admitted_sets_keep_their_distance(
+    distance: float, interval: float, nth: int, steps: list[tuple[int, float]]
+) -> None:
+    gate = Gate(GateSettings(distance, interval, nth))
+    stamp, x, admitted = 0, 0.0, []
+    for number, (wait, move) in enumerate(steps):
+        stamp, x = stamp + wait, x + move
+        if gate.admits(stamp, at(x)):
+            admitted.append((number, stamp, x))
+    assert not steps or admitted[0][0] == 0
+    for (number_a, stamp_a, x_a), (number_b, stamp_b, x_b) in pairwise(admitted):
+        assert number_b % nth == number_a % nth == 0
+        assert stamp_b - stamp_a >= round(interval * 1e9)
+        assert abs(x_b - x_a) >= distance
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_distance": -1.0}, {"min_interval": math.inf}, {"min_distance": math.nan}, {"every_nth": 0}]
+)
+def test_gate_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        GateSettings(**wrong)  # type: ignore[arg-type]
