@@ -68,19 +68,12 @@ class VoxelGrid(BaseModel):
         key: Tensor = (x << 2 * KEY_BITS) + (y << KEY_BITS) + (z + CELL_OFFSETS)
         return key if sample is None else key + (sample << 3 * KEY_BITS)
 
-    def check_reach(self, xyz: Tensor) -> None:
-        """Refuse points (3, N) whose cells do not fit a key: not finite, or some 16,000 cells and more outside.
-
-        Raises:
-            ValueError: there is such a point.
-        """
+    def within_reach(self, xyz: Tensor) -> Tensor:
+        """() bool: whether the cells of all points (3, N) fit a key: finite, less than some 16,000 cells outside."""
         if xyz.shape[1] == 0:
-            return
+            return torch.ones((), dtype=torch.bool, device=xyz.device)
         cell = self.cell_indices(torch.stack(torch.aminmax(xyz, dim=1), dim=1), 1)  # NaN passes through aminmax
-        if not bool(((cell > -CELL_OFFSET + 1) & (cell < CELL_OFFSET - 1)).all()):
-            raise ValueError(
-                "a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only"
-            )
+        return ((cell > -CELL_OFFSET + 1) & (cell < CELL_OFFSET - 1)).all()
 
     def lower_corners(self, keys: Tensor) -> Tensor:
         """(M, 3) float32 lower corners, in metres, of the scale-1 voxels with these keys."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, coordinate_rows, unpack_keys
-from twodpass_core.sparse.rows import Membership, Pooling, run_begins
+from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, run_begins, to_host
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class VoxelPyramid:
     levels: dict[int, VoxelLevel]
     points: Membership  # of the N points in the voxels of scale 1
     point_to_atom: Tensor  # (N,) int32
-    atom_sizes: Tensor  # (A,) int64: points of each atom
+    atom_sizes: Tensor  # (A,) int32: points of each atom
 
     def point_to_voxel(self, scale: int) -> Tensor:
         """(N,) int32: the voxel of each point."""
@@ -72,23 +73,27 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
         ValueError: a point is not finite, or thousands of cells away from the volume.
     """
     xyz = coordinate_rows(points)
-    grid.check_reach(xyz)
-    finest, keys = Membership.of(grid.voxel_keys(xyz, sample, 1))
-    order = finest.order
-    ordered_xyz = xyz.index_select(1, order)
-    ordered_sample = None if sample is None else sample.index_select(0, order)
+    point_keys = grid.voxel_keys(xyz, sample, 1)
+    by_voxel = Runs.of(point_keys)
+    ordered_xyz = xyz.index_select(1, by_voxel.order)
+    ordered_sample = None if sample is None else sample.index_select(0, by_voxel.order)
     coarser_scales = sorted(set(scales) - {1})
     coarser_keys = [grid.voxel_keys(ordered_xyz, ordered_sample, scale) for scale in coarser_scales]
+    by_atom = Runs(by_voxel.order, reduce(torch.logical_or, map(run_begins, coarser_keys), by_voxel.begins))
 
-    begins = run_begins(finest.group.index_select(0, order), *coarser_keys)
-    starts = begins.nonzero().squeeze(1)
-    point_to_atom = torch.empty_like(order)
-    point_to_atom.scatter_(0, order.to(torch.int64), (torch.cumsum(begins, 0) - 1).to(torch.int32))
+    num_voxels, num_atoms, reachable = to_host(by_voxel.number(), by_atom.number(), grid.within_reach(xyz))
+    if not reachable:
+        raise ValueError("a point is not finite or far outside the volume: keep those inside (VoxelGrid.contains) only")
+    finest, atoms = by_voxel.groups(num_voxels), by_atom.groups(num_atoms)
+    levels = {1: VoxelLevel(1, point_keys.index_select(0, finest.first_rows()), _nested(atoms, finest))}
+    atom_keys = [keys.index_select(0, atoms.offsets) for keys in coarser_keys]
+    for scale, keys, of_atoms in zip(coarser_scales, atom_keys, group_runs(*map(Runs.of, atom_keys)), strict=True):
+        levels[scale] = VoxelLevel(scale, keys.index_select(0, of_atoms.first_rows()), of_atoms)
+    return VoxelPyramid(levels, finest, atoms.group, atoms.sizes())
 
-    voxel_of_atom = finest.group.index_select(0, order.index_select(0, starts))
-    levels = {1: VoxelLevel(1, keys, Membership.of_sorted(voxel_of_atom)[0])}
-    for scale, point_keys in zip(coarser_scales, coarser_keys, strict=True):
-        atoms, keys = Membership.of(point_keys.index_select(0, starts))
-        levels[scale] = VoxelLevel(scale, keys, atoms)
-    atom_sizes = torch.diff(starts, append=starts.new_full((1,), points.shape[0]))
-    return VoxelPyramid(levels, finest, point_to_atom, atom_sizes)
+
+def _nested(small: Membership, large: Membership) -> Membership:
+    """The groups of `small` in those of `large`, of which each is a part, when both list the rows in one order."""
+    group = large.group.index_select(0, small.first_rows())
+    order = torch.arange(group.shape[0], dtype=torch.int32, device=group.device)
+    return Membership(group, order, small.group.index_select(0, large.first_rows()))

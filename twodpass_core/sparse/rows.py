@@ -24,25 +24,59 @@ class Membership:
     offsets: Tensor  # (G,) int32: where each group begins in `order`
 
     @classmethod
-    def of_sorted(cls, keys: Tensor) -> tuple[Membership, Tensor]:
-        """As `of`, for keys that ascend already."""
-        begins = run_begins(keys)
-        starts = begins.nonzero().squeeze(1)
-        order = torch.arange(keys.shape[0], dtype=torch.int32, device=keys.device)
-        group = (torch.cumsum(begins, 0) - 1).to(torch.int32)
-        return cls(group, order, starts.to(torch.int32)), keys.index_select(0, starts)
-
-    @classmethod
     def of(cls, keys: Tensor) -> tuple[Membership, Tensor]:
         """Group rows by key (R,) int64; also returns the groups' keys (G,), ascending."""
-        sorted_keys, order = torch.sort(keys)
-        by_order, group_keys = cls.of_sorted(sorted_keys)
-        group = torch.empty_like(by_order.group).scatter_(0, order, by_order.group)
-        return cls(group, order.to(torch.int32), by_order.offsets), group_keys
+        (membership,) = group_runs(Runs.of(keys))
+        return membership, keys.index_select(0, membership.first_rows())
 
     def sizes(self) -> Tensor:
         """(G,) int32 rows of each group."""
         return torch.diff(self.offsets, append=self.offsets.new_full((1,), self.order.shape[0]))
+
+    def first_rows(self) -> Tensor:
+        """(G,) int32: the first row of each group in `order`."""
+        return self.order.index_select(0, self.offsets)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Rows in an order in which each group's follow one another. How many groups there are, the device knows alone."""
+
+    order: Tensor  # (R,) int64
+    begins: Tensor  # (R,) bool, in that order: the first row of each group
+
+    @classmethod
+    def of(cls, keys: Tensor) -> Runs:
+        """Rows with the same key (R,) int64 are a group."""
+        sorted_keys, order = torch.sort(keys)
+        return cls(order, run_begins(sorted_keys))
+
+    def number(self) -> Tensor:
+        """Of groups, () int64."""
+        return self.begins.sum()
+
+    def groups(self, number: int) -> Membership:
+        """The groups, given their number. The host does not wait for the device, as it would for `nonzero`."""
+        rank = (torch.cumsum(self.begins, 0) - 1).to(torch.int32)
+        rows = torch.arange(rank.shape[0], dtype=torch.int32, device=rank.device)
+        place = torch.where(self.begins, rank, number).to(torch.int64)  # rows that begin nothing: one beyond, cut off
+        offsets = rows.new_empty(number + 1).scatter_(0, place, rows)[:number]
+        group = torch.empty_like(rank).scatter_(0, self.order, rank)
+        return Membership(group, self.order.to(torch.int32), offsets)
+
+
+def group_runs(*runs: Runs) -> list[Membership]:
+    """The groups of each; the host waits for the device once for all."""
+    numbers = to_host(*(run.number() for run in runs))
+    return [run.groups(number) for run, number in zip(runs, numbers, strict=True)]
+
+
+def to_host(*scalars: Tensor) -> list[int]:
+    """Integers and truth values () that the device has found; the host waits for it once for all."""
+    if not scalars:
+        return []
+    numbers: list[int] = torch.stack([scalar.to(torch.int64) for scalar in scalars]).tolist()
+    return numbers
 
 
 def run_begins(*columns: Tensor) -> Tensor:
@@ -81,13 +115,14 @@ class Pooling:
 
     source: Membership
     target: Membership
-    row_weights: Tensor  # (R,) integer: how often each row counts
-    totals: Tensor  # (G_target, 1) float32: summed weights
+    shares: Tensor  # (R,) float64: of each row in its target group, of sum 1
 
     @classmethod
     def between(cls, source: Membership, target: Membership, row_weights: Tensor) -> Pooling:
-        weights = row_weights.to(torch.float32)
-        return cls(source, target, row_weights, sum_rows(weights[:, None], target.order, target.offsets))
+        """`row_weights` (R,): how often each row counts."""
+        weights = row_weights.to(torch.float64)
+        totals = sum_rows(weights[:, None], target.order, target.offsets).squeeze(1)
+        return cls(source, target, weights / totals.index_select(0, target.group))
 
     def __call__(self, features: Tensor) -> Tensor:
         """(G_source, C) -> (G_target, C)."""
@@ -123,14 +158,13 @@ class _Pool(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, pooling: Pooling) -> Tensor:
         ctx.pooling = pooling
-        summed = _sum_through(features, pooling.source, pooling.target, pooling.row_weights)
-        return summed.div_(pooling.totals.to(features.dtype))
+        # Shares, not a sum that is divided afterwards: that of a large group exceeds what fp16 can hold.
+        return _sum_through(features, pooling.source, pooling.target, pooling.shares)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         pooling = ctx.pooling
-        shares = grad / pooling.totals.to(grad.dtype)
-        return _sum_through(shares, pooling.target, pooling.source, pooling.row_weights), None
+        return _sum_through(grad.contiguous(), pooling.target, pooling.source, pooling.shares), None
 
 
 def _sum_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
