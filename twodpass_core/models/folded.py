@@ -26,7 +26,7 @@ from twodpass_core.models.student import (
 )
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, mean_rows, run_begins, sum_rows
+from twodpass_core.sparse.rows import Membership, Runs, group_runs, mean_rows, run_begins, sum_rows
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,16 @@ class FoldedStudent:
         """Segment points (N, 4) float32, N > 0; see PointVoxelStudent.forward."""
         with clock.stage("voxelise"):
             pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
-            cells = _Cells.of(pyramid, self.config.scales)
+            levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
+            atoms_in_cells, *voxels_by_two = group_runs(
+                _cell_runs(pyramid, self.config.scales), *(level.runs_by_two() for level in levels)
+            )
+            cells = _Cells.of(pyramid, self.config.scales, atoms_in_cells)
         with clock.stage("neighbours"):
-            levels = [pyramid.levels[scale] for scale in self.config.input_scales]
-            surfaces = {level.scale: _Surface.of(level, self.backend) for level in levels}
+            surfaces = {
+                level.scale: _Surface(level, self.backend.build_map(level), by_two)
+                for level, by_two in zip(levels, voxels_by_two, strict=True)
+            }
         with clock.stage("point_encoder"):
             described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
             features = self._embed(mean_rows(described, pyramid.points).to(self._embed.weight.dtype))
@@ -117,10 +123,6 @@ class _Surface:
     neighbours: object
     by_two: Membership
 
-    @classmethod
-    def of(cls, level: VoxelLevel, backend: SparseBackend) -> _Surface:
-        return cls(level, backend.build_map(level), level.group_by_two())
-
 
 @dataclass(frozen=True)
 class _Cells:
@@ -129,19 +131,23 @@ class _Cells:
     hidden_offsets: Tensor  # (D,) int32
 
     @classmethod
-    def of(cls, pyramid: VoxelPyramid, scales: tuple[int, ...]) -> _Cells:
-        order = pyramid.levels[min(scales)].atoms.order
-        voxels = {scale: pyramid.levels[scale].atoms.group.index_select(0, order) for scale in set(scales)}
-        begins = run_begins(*voxels.values())
-        starts = begins.nonzero().squeeze(1)
-        atom_to_cell = torch.empty_like(order)
-        atom_to_cell.scatter_(0, order.to(torch.int64), (torch.cumsum(begins, 0) - 1).to(torch.int32))
+    def of(cls, pyramid: VoxelPyramid, scales: tuple[int, ...], atoms: Membership) -> _Cells:
+        """`atoms`: of the atoms in the cells."""
+        any_atom = atoms.first_rows()
         rows, first_row = [], 0
         for scale in scales:
-            rows.append(voxels[scale].index_select(0, starts) + first_row)
+            rows.append(pyramid.levels[scale].atoms.group.index_select(0, any_atom) + first_row)
             first_row += pyramid.levels[scale].num_voxels
-        offsets = torch.arange(0, starts.shape[0] * len(scales), len(scales), dtype=torch.int32, device=order.device)
-        return cls(atom_to_cell.index_select(0, pyramid.point_to_atom), torch.stack(rows, dim=1).view(-1), offsets)
+        num_rows = any_atom.shape[0] * len(scales)
+        offsets = torch.arange(0, num_rows, len(scales), dtype=torch.int32, device=any_atom.device)
+        return cls(atoms.group.index_select(0, pyramid.point_to_atom), torch.stack(rows, dim=1).view(-1), offsets)
+
+
+def _cell_runs(pyramid: VoxelPyramid, scales: tuple[int, ...]) -> Runs:
+    """The atoms, those of a cell one after the other."""
+    order = pyramid.levels[min(scales)].atoms.order
+    voxels = (pyramid.levels[scale].atoms.group.index_select(0, order) for scale in set(scales))
+    return Runs(order.to(torch.int64), run_begins(*voxels))
 
 
 class _Block:

@@ -36,9 +36,13 @@ class VoxelLevel:
         """(M, 4) int64: sample, x, y, z."""
         return unpack_keys(self.keys)
 
+    def runs_by_two(self) -> Runs:
+        """The voxels in groups by floor(cell / 2) on each axis."""
+        return Runs.of(self.keys & ~CELL_LOW_BITS)
+
     def group_by_two(self) -> Membership:
-        """The voxels grouped by floor(cell / 2) on each axis."""
-        return Membership.of(self.keys & ~CELL_LOW_BITS)[0]
+        """These groups, counted."""
+        return group_runs(self.runs_by_two())[0]
 
 
 @dataclass(frozen=True)
