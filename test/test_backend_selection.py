@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from twodpass_core.errors import ConfigError, MissingDependencyError
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse import backend as backends
-from twodpass_core.sparse.backend import SparseBackend, make_backend
-from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.backend import SparseBackend, StridedMaps, make_backend
+from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 from twodpass_core.sparse.torch_backend import TorchBackend
 from twodpass_core.sparse.trial import try_backend
 from twodpass_core.training.config import TrainingConfig, load_config
@@ -28,27 +29,58 @@ class OtherBackend:
 
     name = "other"
 
-    def build_map(self, level: VoxelLevel) -> VoxelLevel:
-        return level
+    def __init__(self) -> None:
+        self.torch_backend = TorchBackend()
 
-    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
-        torch_backend = TorchBackend()
-        return torch_backend.convolve(features, weight, torch_backend.build_map(neighbour_map), addend)
+    def build_map(self, level: VoxelLevel) -> Any:
+        return self.torch_backend.build_map(level)
+
+    def build_strided_maps(self, halving: Halving) -> StridedMaps:
+        return self.torch_backend.build_strided_maps(halving)
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        return self.torch_backend.convolve(features, weight, kernel_map, addend)
 
 
 class TransposedBackend(OtherBackend):
-    """Reads offsets as z, y, x: what a forgotten conversion looks like."""
+    """Reads offsets as z, y, x, of the submanifold convolution alone: what a forgotten conversion looks like."""
 
-    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
-        flipped = weight.view(3, 3, 3, *weight.shape[1:]).transpose(0, 2).reshape(weight.shape)
-        return super().convolve(features, flipped, neighbour_map, addend)
+    num_offsets = 27
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        if weight.shape[0] == self.num_offsets:
+            size = round(self.num_offsets ** (1 / 3))
+            weight = weight.view(size, size, size, *weight.shape[1:]).transpose(0, 2).reshape(weight.shape)
+        return super().convolve(features, weight, kernel_map, addend)
+
+
+class TransposedStridedBackend(TransposedBackend):
+    """The same, of the strided convolution and its inverse alone."""
+
+    num_offsets = 8
 
 
 class GradientlessBackend(OtherBackend):
     """Right forward, wrong backward."""
 
-    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: VoxelLevel, addend: Tensor) -> Tensor:
-        return super().convolve(features.detach() + 0 * features, weight, neighbour_map, addend)
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        return super().convolve(features.detach() + 0 * features, weight, kernel_map, addend)
+
+
+class GradientlessInverseBackend(OtherBackend):
+    """Wrong in the backward pass of the inverse convolution alone."""
+
+    up: Any = None
+
+    def build_strided_maps(self, halving: Halving) -> StridedMaps:
+        maps = super().build_strided_maps(halving)
+        self.up = maps.up
+        return maps
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        if kernel_map is self.up:
+            weight = weight.detach() + 0 * weight
+        return super().convolve(features, weight, kernel_map, addend)
 
 
 class BrokenBackend(OtherBackend):
@@ -64,7 +96,9 @@ def test_a_backend_that_works_passes_its_trial() -> None:
     ("make", "reason"),
     [
         (TransposedBackend, "differ from the torch backend's"),
+        (TransposedStridedBackend, "differ from the torch backend's"),
         (GradientlessBackend, "differ from the torch backend's"),
+        (GradientlessInverseBackend, "differ from the torch backend's"),
         (BrokenBackend, "no C compiler"),
     ],
 )
@@ -121,8 +155,9 @@ def test_an_absent_package_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["triton", "torchsparse"])
 def test_a_backend_for_gpus_refuses_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "triton" and find_spec("triton") is None:
-        pytest.skip("triton is not installed")
+    if name == "triton":
+        pytest.importorskip("triton", reason="triton is not installed")
+        import_module("twodpass_core.sparse.triton_backend")  # before: kernels are interpreted or not from import on
     monkeypatch.setattr(backends, "find_spec", lambda name: name)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=f"'{name}' needs a CUDA device, not cpu"):

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.errors import MissingDependencyError
+from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolution
 from twodpass_core.models.student import (
     LEAK,
     PointBranch,
     PointVoxelBlock,
     PointVoxelStudent,
-    PointwiseConvolution,
     ResidualBlock,
-    SubmanifoldConvolution,
 )
 from twodpass_core.sparse.grid import VoxelGrid, coordinate_rows
 

@@ -7,7 +7,6 @@ trainable form; for inference `models.folded` computes the same faster.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolution, VoxelNorm
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.sparse.neighbours import NUM_OFFSETS
 from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
 from twodpass_core.sparse.rows import mean_rows, spread_rows
 from twodpass_core.sparse.torch_backend import TorchBackend
@@ -139,50 +138,15 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.shortcut = PointwiseConvolution(width)
         self.shortcut_norm = VoxelNorm(width)
-        self.convolution1 = SubmanifoldConvolution(width)
+        self.convolution1 = SubmanifoldConvolution(width, width)
         self.norm1 = VoxelNorm(width)
-        self.convolution2 = SubmanifoldConvolution(width)
+        self.convolution2 = SubmanifoldConvolution(width, width)
         self.norm2 = VoxelNorm(width)
 
     def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
         hidden = _leaky(self.norm1(self.convolution1(features, backend, neighbours)))
         main = self.norm2(self.convolution2(hidden, backend, neighbours))
         return _leaky(main + self.shortcut_norm(self.shortcut(features)))
-
-
-class VoxelNorm(nn.BatchNorm1d):
-    """Batch normalisation over voxels; in training, fewer than two have no variance: then as in inference."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        if self.training and features.shape[0] < 2:
-            statistics = self.running_mean, self.running_var
-            return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
-        return super().forward(features)
-
-
-class PointwiseConvolution(nn.Module):
-    """1x1x1 convolution without bias; weight (C_in, C_out)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(width)
-        self.weight = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features @ self.weight
-
-
-class SubmanifoldConvolution(nn.Module):
-    """3x3x3 convolution without bias on occupied voxels only; weight (27, C_in, C_out), see SparseBackend.convolve."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(NUM_OFFSETS * width)
-        self.weight = nn.Parameter(torch.empty(NUM_OFFSETS, width, width).uniform_(-bound, bound))
-
-    def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
-        weight = self.weight.to(features.dtype)  # in mixed precision features come in half precision
-        return backend.convolve(features, weight, neighbours, features.new_zeros(weight.shape[2]))
 
 
 class PointBranch(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol, get_args
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from twodpass_core.errors import ConfigError, MissingDependencyError
-from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 
 logger = logging.getLogger(__name__)
 
@@ -19,26 +20,62 @@ PREFERRED_ON_CUDA = ("torchsparse", "triton", "torch")
 CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class StridedMaps:
+    """A backend's own maps between the two levels of a Halving."""
+
+    down: Any  # to the coarse level: the strided convolution
+    up: Any  # back to the voxels of the fine level: its inverse, the transposed convolution
+
+
 class SparseBackend(Protocol):
-    """Builds neighbour maps, once per level, and convolves with them. All read one weight layout."""
+    """Builds maps, once per level or pair of levels, and convolves with them.
+
+    Of what kind a convolution is lies in its map. Weights are (K, C_in, C_out): a matrix per offset, in this order.
+    """
 
     name: str
 
     def build_map(self, level: VoxelLevel) -> Any:
-        """The backend's own neighbour map of a level, to be handed back to `convolve`."""
+        """For the submanifold 3x3x3 convolution on a level's voxels: source p + k for target p, K = 27.
 
-    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: Any, addend: Tensor) -> Tensor:
-        """Submanifold 3x3x3 convolution: out[p] = addend[p] + sum over offsets k of features[p + k] @ weight[k].
+        Offset k = (dx, dy, dz), each -1..1, at (dx + 1) * 9 + (dy + 1) * 3 + (dz + 1).
+        """
+
+    def build_strided_maps(self, halving: Halving) -> StridedMaps:
+        """For the 2x2x2 convolution by 2, source 2 p + k for target p, and for its inverse, the other way; K = 8.
+
+        Offset k = (dx, dy, dz), each 0..1, at dx * 4 + dy * 2 + dz, in both.
+        """
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        """out[target] = addend[target] + sum over offsets k of features[source at k] @ weight[k], where it is occupied.
 
         Args:
-            features: (M, C_in).
-            weight: (27, C_in, C_out), offset (dx, dy, dz) at (dx + 1) * 9 + (dy + 1) * 3 + (dz + 1).
-            neighbour_map: of this backend's `build_map`.
-            addend: (M, C_out), or a bias (C_out,).
+            features: (M_source, C_in).
+            weight: (K, C_in, C_out).
+            kernel_map: of this backend's `build_map` or `build_strided_maps`.
+            addend: (M_target, C_out), or a bias (C_out,).
 
         Returns:
-            (M, C_out), with gradients for features, weight and addend.
+            (M_target, C_out), with gradients for features, weight and addend.
+
+        Raises:
+            ValueError: features or weight are not of this map's sizes.
         """
+
+
+def check_operands(features: Tensor, weight: Tensor, num_sources: int, num_offsets: int) -> None:
+    """Refuse what is not of a map's sizes: kernels would read beyond it.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if features.shape[0] != num_sources or weight.shape[0] != num_offsets:
+        raise ValueError(
+            f"this map is for {num_sources} feature rows and {num_offsets} offsets, "
+            f"not {features.shape[0]} and {weight.shape[0]}"
+        )
 
 
 def make_backend(name: str, device: torch.device = CPU) -> SparseBackend:

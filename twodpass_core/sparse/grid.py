@@ -98,6 +98,12 @@ def coordinate_rows(points: Tensor) -> Tensor:
     return points[:, :3].t().contiguous()
 
 
+def halve_keys(keys: Tensor) -> Tensor:
+    """(M,) int64 keys of floor(cell / 2), same samples, of the packed keys (M,)."""
+    cell = keys & ((1 << 3 * KEY_BITS) - 1)
+    return (keys - cell) + (((cell & ~CELL_LOW_BITS) + CELL_OFFSETS) >> 1)
+
+
 def unpack_keys(keys: Tensor) -> Tensor:
     """(M, 4) int64 (sample, x, y, z) of packed keys (M,)."""
     mask = (1 << KEY_BITS) - 1

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from twodpass_core.sparse.grid import KEY_BITS
+from twodpass_core.sparse.pairs import Pairs
 from twodpass_core.sparse.pyramid import VoxelLevel
 
 NUM_OFFSETS = 27
 CENTRE = 13  # offset k stands for (dx, dy, dz) with k = (dx + 1) * 9 + (dy + 1) * 3 + (dz + 1); 26 - k is its opposite
 
 
-@dataclass(frozen=True)
-class NeighbourMap:
-    """Pairs (voxel, neighbour) of one level, grouped by offset, and for each voxel the list of its pairs.
-
-    A convolution makes one product row per pair (features of the neighbour times the offset's weights) and sums the
-    rows of each voxel. Product rows are numbered: 0..M-1 the voxels themselves (the centre offset), then the P pairs.
-    """
-
-    num_voxels: int
-    offsets: tuple[int, ...]  # the 26 offsets without the centre, in the order of the groups
-    counts: tuple[int, ...]  # pairs of each group
-    neighbours: Tensor  # (P,) int32
-    product_rows: Tensor  # (M + P,) int32, listed voxel by voxel
-    product_offsets: Tensor  # (M,) int32: where each voxel's list begins
-
-
-def build_neighbour_map(level: VoxelLevel) -> NeighbourMap:
-    """Find the up to 26 occupied neighbours of every voxel of a level.
+def build_neighbour_map(level: VoxelLevel) -> Pairs:
+    """Find the up to 26 occupied neighbours (sources) of every voxel (target) of a level.
 
     Being a neighbour is mutual: only the 13 offsets before the centre are searched, each pair is entered both ways.
     """
@@ -41,17 +24,13 @@ def build_neighbour_map(level: VoxelLevel) -> NeighbourMap:
     counts = torch.bincount(torch.div(entries, max(num_voxels, 1), rounding_mode="floor"), minlength=CENTRE)
     voxels = (entries % max(num_voxels, 1)).to(torch.int32)
     neighbours = found.view(-1).index_select(0, entries)
-
-    itself = torch.arange(num_voxels, dtype=torch.int32, device=found.device)
-    voxel_of_product = torch.cat([itself, voxels, neighbours])
-    list_lengths = torch.bincount(voxel_of_product, minlength=num_voxels)
-    return NeighbourMap(
-        num_voxels=num_voxels,
+    return Pairs.grouped(
+        num_voxels,
         offsets=(*range(CENTRE), *range(NUM_OFFSETS - 1, CENTRE, -1)),
         counts=tuple(counts.tolist()) * 2,
-        neighbours=torch.cat([neighbours, voxels]),
-        product_rows=torch.sort(voxel_of_product, stable=True).indices.to(torch.int32),
-        product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths).to(torch.int32),
+        sources=torch.cat([neighbours, voxels]),
+        targets=torch.cat([voxels, neighbours]),
+        centre=CENTRE,
     )
 
 

@@ -15,7 +15,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, coordinate_rows, unpack_keys
+from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, coordinate_rows, halve_keys, unpack_keys
 from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, run_begins, to_host
 
 
@@ -43,6 +43,23 @@ class VoxelLevel:
     def group_by_two(self) -> Membership:
         """These groups, counted."""
         return group_runs(self.runs_by_two())[0]
+
+    def halve(self) -> Halving:
+        """The next coarser level of a U-Net: every cell is two of this level's on each axis, floor(cell / 2).
+
+        Unlike the pyramid's levels, which divide the volume anew at every scale, these nest.
+        """
+        parents, keys = Membership.of(halve_keys(self.keys))
+        return Halving(self, VoxelLevel(2 * self.scale, keys, self.atoms.through(parents)), parents)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """A level, the level of its voxels' cells halved, and which voxel of that each voxel is in."""
+
+    fine: VoxelLevel
+    coarse: VoxelLevel
+    parents: Membership  # of the fine voxels in the coarse ones
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,13 @@ class Membership:
         (membership,) = group_runs(Runs.of(keys))
         return membership, keys.index_select(0, membership.first_rows())
 
+    def through(self, groups: Membership) -> Membership:
+        """The same rows by the larger groups in which `groups` has these groups, each of which has some."""
+        group = groups.group.index_select(0, self.group)
+        ordered, order = torch.sort(group)
+        numbers = torch.arange(groups.offsets.shape[0], dtype=group.dtype, device=group.device)
+        return Membership(group, order.to(torch.int32), torch.searchsorted(ordered, numbers, out_int32=True))
+
     def sizes(self) -> Tensor:
         """(G,) int32 rows of each group."""
         return torch.diff(self.offsets, append=self.offsets.new_full((1,), self.order.shape[0]))

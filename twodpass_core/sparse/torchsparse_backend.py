@@ -1,11 +1,14 @@
-"""Submanifold convolution by torchsparse 2.1, CUDA only. It computes in float32 and float16; bf16 is widened.
+"""Sparse convolution by torchsparse 2.1, CUDA only. It computes in float32 and float16; bf16 is widened.
 
-Its ways differ from ours in three points, all converted here: it has offsets with x running fastest, wants coordinates
-that are not negative, and keeps neighbour maps in a cache that the tensors of one level share.
+Its ways differ from ours in these points, all converted here. Kernels of odd size have offsets with x running fastest
+(those of even size z, as ours). Coordinates may not be negative. Maps are found by convolutions alone, and kept in a
+cache that their results share. A strided convolution drops the last cells of an odd range, and orders voxels itself.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from twodpass_core.sparse.backend import StridedMaps, check_operands
+from twodpass_core.sparse.grid import KEY_BITS
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
-from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.pyramid import Halving, VoxelLevel
+from twodpass_core.sparse.strided import NUM_STRIDED_OFFSETS
+
+MAX_CELLS = 1 << 31  # of the coarse level: torchsparse counts them in 32 bits
+PROBE_WIDTH = 16  # channels that any of its kernels takes
 
 
 @dataclass(frozen=True)
 class TorchsparseMap:
-    """A level as torchsparse sees it: a SparseTensor without features, whose cache its convolutions fill and share."""
+    """A convolution as torchsparse is asked for it."""
 
-    sites: Any
-    training: bool  # whether the maps of the backward pass are wanted too
+    num_sources: int
+    num_offsets: int
+    sources: Any  # a SparseTensor without features; its cache has the maps, or gets them at the first convolution
+    options: Mapping[str, Any]  # of torchsparse's conv3d
+    source_order: Tensor | None = None  # (M_source,) our rows in its order, if it has another
+    target_order: Tensor | None = None  # (M_target,) its rows in our order
 
 
 class TorchsparseBackend:
@@ -39,28 +52,78 @@ class TorchsparseBackend:
     def build_map(self, level: VoxelLevel) -> TorchsparseMap:
         """torchsparse itself finds the neighbours, at the first convolution."""
         coordinates = torchsparse_coordinates(level)
-        return TorchsparseMap(self._sparse_tensor(coordinates[:, :0], coordinates), torch.is_grad_enabled())
+        sources = self._sparse_tensor(coordinates[:, :0], coordinates)
+        options = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "training": torch.is_grad_enabled()}
+        return TorchsparseMap(level.num_voxels, NUM_OFFSETS, sources, options)
 
-    def convolve(self, features: Tensor, weight: Tensor, neighbour_map: TorchsparseMap, addend: Tensor) -> Tensor:
+    def build_strided_maps(self, halving: Halving) -> StridedMaps:
+        """Two convolutions of zeros: of size 1, which notes the voxels to come back to, and of stride 2.
+
+        Raises:
+            ValueError: the coarse voxels are spread over more cells than torchsparse can count.
+        """
+        down = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1, "training": torch.is_grad_enabled()}
+        up = {**down, "transposed": True}
+        sizes = halving.fine.num_voxels, halving.coarse.num_voxels
+        if halving.fine.num_voxels == 0:
+            return StridedMaps(*(TorchsparseMap(0, NUM_STRIDED_OFFSETS, None, options) for options in (down, up)))
+        coordinates = torchsparse_coordinates(halving.fine, multiple=2)
+        zeros = torch.zeros(sizes[0], PROBE_WIDTH, device=coordinates.device)
+        fine = self._sparse_tensor(zeros, coordinates, spatial_range=_even_range(coordinates))
+        fine = self._conv3d(fine, zeros.new_zeros(PROBE_WIDTH, PROBE_WIDTH), kernel_size=1)
+        coarse = self._conv3d(fine, zeros.new_zeros(NUM_STRIDED_OFFSETS, PROBE_WIDTH, PROBE_WIDTH), **down)
+        if coarse.coords.shape[0] != sizes[1]:
+            raise ValueError(f"torchsparse finds {coarse.coords.shape[0]} coarse voxels where there are {sizes[1]}")
+        ours = torch.argsort(_packed(coarse.coords))
+        theirs = torch.argsort(ours)
+        fine.feats, coarse.feats = fine.feats[:, :0], coarse.feats[:, :0]
+        return StridedMaps(
+            down=TorchsparseMap(sizes[0], NUM_STRIDED_OFFSETS, fine, down, target_order=ours),
+            up=TorchsparseMap(sizes[1], NUM_STRIDED_OFFSETS, coarse, up, source_order=theirs),
+        )
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: TorchsparseMap, addend: Tensor) -> Tensor:
+        check_operands(features, weight, kernel_map.num_sources, kernel_map.num_offsets)
         if features.shape[0] == 0:
             return features @ weight[0] + addend
         dtype = torch.float16 if features.dtype == torch.float16 else torch.float32
-        here = copy(neighbour_map.sites)  # shares coordinates and cache
-        here.feats = features.to(dtype)
-        kernel = torchsparse_weight(weight).to(dtype)
-        out = self._conv3d(here, kernel, 3, stride=1, padding=1, dilation=1, training=neighbour_map.training)
-        summed: Tensor = out.feats.to(features.dtype) + addend
+        here = copy(kernel_map.sources)  # shares coordinates and cache
+        here.feats = _ordered(features, kernel_map.source_order).to(dtype)
+        out = self._conv3d(here, torchsparse_weight(weight).to(dtype), **kernel_map.options)
+        summed: Tensor = _ordered(out.feats, kernel_map.target_order).to(features.dtype) + addend
         return summed
 
 
-def torchsparse_coordinates(level: VoxelLevel) -> Tensor:
-    """(M, 4) int32 sample, x, y, z, moved so that the least x, y and z are 0."""
+def torchsparse_coordinates(level: VoxelLevel, multiple: int = 1) -> Tensor:
+    """(M, 4) int32 sample, x, y, z, moved by multiples of `multiple` so that the least x, y, z are in 0..multiple-1."""
     coordinates = level.coordinates
     if level.num_voxels:
-        coordinates[:, 1:] -= coordinates[:, 1:].amin(dim=0)
+        lowest = coordinates[:, 1:].amin(dim=0)
+        coordinates[:, 1:] -= lowest - lowest % multiple
     return coordinates.to(torch.int32)
 
 
 def torchsparse_weight(weight: Tensor) -> Tensor:
-    """(27, C_in, C_out) with offset (dx, dy, dz) at (dz + 1) * 9 + (dy + 1) * 3 + (dx + 1)."""
+    """(27, C_in, C_out) with offset (dx, dy, dz) at (dz + 1) * 9 + (dy + 1) * 3 + (dx + 1); of size 8 as it is."""
+    if weight.shape[0] != NUM_OFFSETS:
+        return weight
     return weight.reshape(3, 3, 3, *weight.shape[1:]).transpose(0, 2).reshape(NUM_OFFSETS, *weight.shape[1:])
+
+
+def _even_range(coordinates: Tensor) -> tuple[int, ...]:
+    """Samples, and the even numbers of cells that hold all coordinates (M, 4), so that none of them is dropped."""
+    sample, *last = coordinates.amax(dim=0).tolist()
+    cells = tuple(2 * (cell // 2 + 1) for cell in last)
+    if (sample + 1) * math.prod(cells) // 8 >= MAX_CELLS:
+        raise ValueError(f"torchsparse cannot count the cells of {sample + 1} samples of {cells} cells")
+    return sample + 1, *cells
+
+
+def _packed(coordinates: Tensor) -> Tensor:
+    """(M,) int64 that sort as sample, x, y, z (M, 4) do, and so as our voxels are numbered."""
+    sample, x, y, z = coordinates.to(torch.int64).unbind(dim=1)
+    return (((sample << KEY_BITS | x) << KEY_BITS | y) << KEY_BITS) | z
+
+
+def _ordered(rows: Tensor, order: Tensor | None) -> Tensor:
+    return rows if order is None else rows.index_select(0, order)

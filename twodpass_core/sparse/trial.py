@@ -11,7 +11,8 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
-from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid
+from twodpass_core.sparse.pyramid import build_pyramid
+from twodpass_core.sparse.strided import NUM_STRIDED_OFFSETS
 from twodpass_core.sparse.torch_backend import TorchBackend
 
 GRID = VoxelGrid(minimum=(-4, -4, -4), maximum=(4, 4, 4), cells=(8, 8, 8))
@@ -22,7 +23,7 @@ TOLERANCE = 0.02
 
 
 def try_backend(make: Callable[[], SparseBackend], device: torch.device) -> SparseBackend:
-    """Make a backend and have it convolve a few voxels, forward and backward, as the torch backend does.
+    """Make a backend and have it convolve a few voxels, every way, forward and backward, as the torch backend does.
 
     Raises:
         ConfigError: it fails, or finds something else.
@@ -31,10 +32,10 @@ def try_backend(make: Callable[[], SparseBackend], device: torch.device) -> Spar
     try:
         backend = make()
         name = backend.name
-        found = _convolution_and_gradients(backend, device)
+        found = _convolutions_and_gradients(backend, device)
     except Exception as error:  # whatever compilers and drivers raise
         raise ConfigError(_complaint(name, device, str(error) or type(error).__name__)) from error
-    for of_backend, expected in zip(found, _convolution_and_gradients(TorchBackend(), device), strict=True):
+    for of_backend, expected in zip(found, _convolutions_and_gradients(TorchBackend(), device), strict=True):
         if not float((of_backend - expected).abs().mean()) < TOLERANCE * float(expected.std()):
             raise ConfigError(_complaint(name, device, "its results differ from the torch backend's"))
     return backend
@@ -45,14 +46,22 @@ def _complaint(name: str, device: torch.device, reason: str) -> str:
 
 
 @torch.enable_grad()
-def _convolution_and_gradients(backend: SparseBackend, device: torch.device) -> tuple[Tensor, ...]:
+def _convolutions_and_gradients(backend: SparseBackend, device: torch.device) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device).requires_grad_()
 
     points = torch.rand(POINTS, 3, generator=generator).mul(8).sub(4).to(device)
-    level: VoxelLevel = build_pyramid(points, None, GRID, ()).levels[1]
-    features, weight, addend = normal(level.num_voxels, WIDTH), normal(NUM_OFFSETS, WIDTH, WIDTH), normal(WIDTH)
-    out = backend.convolve(features, weight, backend.build_map(level), addend)
-    return out.detach(), *torch.autograd.grad(out, (features, weight), normal(*out.shape).detach())
+    halving = build_pyramid(points, None, GRID, ()).levels[1].halve()
+    between = backend.build_strided_maps(halving)
+    results = []
+    for kernel_map, num_offsets, source in (
+        (backend.build_map(halving.fine), NUM_OFFSETS, halving.fine),
+        (between.down, NUM_STRIDED_OFFSETS, halving.fine),
+        (between.up, NUM_STRIDED_OFFSETS, halving.coarse),
+    ):
+        features, weight, addend = normal(source.num_voxels, WIDTH), normal(num_offsets, WIDTH, WIDTH), normal(WIDTH)
+        out = backend.convolve(features, weight, kernel_map, addend)
+        results += [out.detach(), *torch.autograd.grad(out, (features, weight), normal(*out.shape).detach())]
+    return results

@@ -1,4 +1,4 @@
-"""Submanifold convolution with Triton kernels of our own, on CUDA; on the CPU in Triton's interpreter, for tests."""
+"""Sparse convolution with Triton kernels of our own, on CUDA; on the CPU in Triton's interpreter, for tests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
-from twodpass_core.sparse.neighbours import NUM_OFFSETS
-from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.pyramid import Halving, VoxelLevel
+from twodpass_core.sparse.strided import build_strided_tables
 from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient_kernel
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -43,27 +43,30 @@ def _power_of_two(width: int, limit: int) -> int:
     return min(max(16, 1 << (width - 1).bit_length()), limit)
 
 
-class TritonBackend(KernelBackend):
+class TritonBackend(KernelBackend[Tensor]):
     """Takes float32, bfloat16 and float16. In float32, TF32 is used where torch may use it for matrix products."""
 
     name = "triton"
 
-    def build_map(self, level: VoxelLevel) -> Tensor:
+    def neighbour_table(self, level: VoxelLevel) -> Tensor:
         return build_neighbour_table(level)
 
-    def forward(self, features: Tensor, weight: Tensor, neighbour_map: Tensor, addend: Tensor) -> Tensor:
+    def strided_tables(self, halving: Halving) -> tuple[Tensor, Tensor]:
+        return build_strided_tables(halving)
+
+    def forward(self, features: Tensor, weight: Tensor, table: Tensor, addend: Tensor) -> Tensor:
         _check_dtypes(features, weight, addend)
-        num_rows, (_, width_in, width_out) = neighbour_map.shape[1], weight.shape
+        num_rows, (num_offsets, width_in, width_out) = table.shape[1], weight.shape
         out = features.new_empty(num_rows, width_out)
         blocks = BlockSizes.of(features.dtype, width_in, width_out)
         grid = math.ceil(num_rows / blocks.rows), math.ceil(width_out / blocks.width_out)
         if num_rows:
             with torch.cuda.device_of(features):  # Triton launches on the current device
                 convolve_kernel[grid](
-                    *(tensor.contiguous() for tensor in (features, weight, neighbour_map, addend)),
+                    *(tensor.contiguous() for tensor in (features, weight, table, addend)),
                     out,
                     num_rows,
-                    NUM_OFFSETS,
+                    num_offsets,
                     width_in,
                     width_out,
                     0 if addend.ndim == 1 else width_out,
@@ -75,24 +78,24 @@ class TritonBackend(KernelBackend):
                 )
         return out
 
-    def weight_gradient(self, features: Tensor, grad: Tensor, neighbour_map: Tensor) -> Tensor:
+    def weight_gradient(self, features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
         _check_dtypes(features, grad)
-        num_rows, width_in, width_out = neighbour_map.shape[1], features.shape[1], grad.shape[1]
+        (num_offsets, num_rows), width_in, width_out = table.shape, features.shape[1], grad.shape[1]
         blocks = BlockSizes.of(features.dtype, width_in, width_out)
         tiles = math.ceil(width_in / blocks.width_in) * math.ceil(width_out / blocks.width_out)
-        wanted_parts = math.ceil(WEIGHT_GRADIENT_PROGRAMS / (NUM_OFFSETS * tiles))
+        wanted_parts = math.ceil(WEIGHT_GRADIENT_PROGRAMS / (num_offsets * tiles))
         rows_per_part = blocks.rows * math.ceil(num_rows / (wanted_parts * blocks.rows))
         num_parts = math.ceil(num_rows / rows_per_part) if num_rows else 0
         # Parts are summed afterwards, not added up in place: the result is the same every time.
-        parts = features.new_empty(num_parts, NUM_OFFSETS, width_in, width_out, dtype=torch.float32)
+        parts = features.new_empty(num_parts, num_offsets, width_in, width_out, dtype=torch.float32)
         if num_parts:
             with torch.cuda.device_of(features):
-                weight_gradient_kernel[NUM_OFFSETS, num_parts, tiles](
-                    *(tensor.contiguous() for tensor in (features, grad, neighbour_map)),
+                weight_gradient_kernel[num_offsets, num_parts, tiles](
+                    *(tensor.contiguous() for tensor in (features, grad, table)),
                     parts,
                     num_rows,
                     rows_per_part,
-                    NUM_OFFSETS,
+                    num_offsets,
                     width_in,
                     width_out,
                     blocks.rows,

@@ -1,8 +1,8 @@
 """The sparse convolution as Triton kernels: gather, multiply and sum at once, without products in memory.
 
-Both read the table of neighbour_table.build_neighbour_table and accumulate in float32. Offsets into features are
-64-bit: many scans of a wide network exceed 2^31 numbers. UPCAST multiplies bf16 as float32, for Triton's interpreter,
-which has no bf16; products of bf16 numbers are exact in float32.
+Both read a table with a row per offset (of build_neighbour_table or build_strided_tables) and accumulate in float32.
+Offsets into features are 64-bit: many scans of a wide network exceed 2^31 numbers. UPCAST multiplies bf16 as float32,
+for Triton's interpreter, which has no bf16; products of bf16 numbers are exact in float32.
 """
 # ruff: noqa: N803
 
@@ -17,7 +17,7 @@ import triton.language as tl
 def convolve_kernel(
     features,  # (M, WIDTH_IN)
     weight,  # (NUM_OFFSETS, WIDTH_IN, WIDTH_OUT)
-    table,  # (NUM_OFFSETS, num_rows) int32, -1 for absent neighbours
+    table,  # (NUM_OFFSETS, num_rows) int32: the row of features there, -1 for none
     addend,  # (num_rows, WIDTH_OUT), or a bias (WIDTH_OUT,) with ADDEND_STRIDE 0
     out,  # (num_rows, WIDTH_OUT)
     num_rows,
@@ -44,9 +44,9 @@ def convolve_kernel(
         offset = step // blocks_in
         of = (step % blocks_in) * BLOCK_IN + tl.arange(0, BLOCK_IN)
         of_exists = of < WIDTH_IN
-        neighbours = tl.load(table + offset * num_rows + rows, mask=row_exists, other=-1)
-        present = (neighbours >= 0)[:, None]
-        first = neighbours.to(tl.int64)[:, None] * WIDTH_IN
+        sources = tl.load(table + offset * num_rows + rows, mask=row_exists, other=-1)
+        present = (sources >= 0)[:, None]
+        first = sources.to(tl.int64)[:, None] * WIDTH_IN
         gathered = tl.load(features + first + of[None, :], mask=present & of_exists[None, :], other=0.0)
         place = (offset * WIDTH_IN + of)[:, None] * WIDTH_OUT + to[None, :]
         weights = tl.load(weight + place, mask=of_exists[:, None] & to_exists[None, :], other=0.0)
@@ -84,9 +84,9 @@ def weight_gradient_kernel(
     total = tl.zeros((BLOCK_IN, BLOCK_OUT), tl.float32)
     for start in range(begin, end, BLOCK_ROWS):
         rows = start + tl.arange(0, BLOCK_ROWS)
-        neighbours = tl.load(table + offset * num_rows + rows, mask=rows < end, other=-1)
-        present = (neighbours >= 0)[:, None]
-        first = neighbours.to(tl.int64)[:, None] * WIDTH_IN
+        sources = tl.load(table + offset * num_rows + rows, mask=rows < end, other=-1)
+        present = (sources >= 0)[:, None]
+        first = sources.to(tl.int64)[:, None] * WIDTH_IN
         gathered = tl.load(features + first + of[None, :], mask=present & of_exists[None, :], other=0.0)
         first = rows.to(tl.int64)[:, None] * WIDTH_OUT
         arriving = tl.load(grad + first + to[None, :], mask=present & to_exists[None, :], other=0.0)
