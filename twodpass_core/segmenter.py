@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,7 +106,7 @@ class Segmenter:
             raise ValueError(f"votes must be at least 1, not {votes}")
         clock = StageClock(self.device)
         with clock.stage("voxelise"):
-            on_device = torch.tensor(points, device=self.device)
+            on_device = _upload(points, self.device)
             kept = self._given_to_network(on_device).nonzero().squeeze(1)
             inside = on_device.index_select(0, kept)
         if kept.shape[0] == 0:
@@ -114,7 +114,8 @@ class Segmenter:
         if votes == 1 and random_votes is None:
             answer = self._network(inside, None, clock)
         else:
-            answer = _average(self._network, inside, _vote_moves(votes, random_votes), clock)
+            moves = _upload(_vote_moves(votes, random_votes), self.device)
+            answer = _average(self._network, inside, moves, clock)
         with clock.stage("gather"):
             class_id, probability, scores = _spread(answer, kept, points.shape[0], return_scores)
         return Segmentation(class_id, probability, scores, clock.seconds())
@@ -152,29 +153,42 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _vote_moves(votes: int, rng: np.random.Generator | None) -> Iterable[tuple[Tensor, Tensor]]:
-    """Rotation (3, 3) and shift (3,) of each vote, float32."""
+def _upload(array: npt.NDArray[np.float32], device: torch.device) -> Tensor:
+    """A copy on the device. To a GPU from page-locked memory: the host does not wait for the copy."""
+    if device.type == "cuda":
+        return torch.tensor(array, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(array, device=device)
+
+
+def _download(*tensors: Tensor) -> list[npt.NDArray[Any]]:
+    """Copies for the host, which waits once for all. From a GPU they come into page-locked memory."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if tensors[0].is_cuda:
+        torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [copy.numpy() for copy in copies]
+
+
+def _vote_moves(votes: int, rng: np.random.Generator | None) -> npt.NDArray[np.float32]:
+    """(votes, 4, 3): a rotation, and below it a shift."""
+    moves = []
     for vote in range(votes):
         angle = 2 * math.pi * vote / votes if rng is None else rng.uniform(0, 2 * math.pi)
         shift = np.zeros(3) if rng is None else rng.normal(0, VOTE_SHIFT_STD, 3)
-        yield torch.from_numpy(rotation_about_z(angle)).float(), torch.from_numpy(shift).float()
+        moves.append(np.vstack([rotation_about_z(angle), shift]))
+    return np.stack(moves).astype(np.float32)
 
 
-def _average(
-    network: FoldedStudent, points: Tensor, moves: Iterable[tuple[Tensor, Tensor]], clock: StageClock
-) -> CellLogits:
+def _average(network: FoldedStudent, points: Tensor, moves: Tensor, clock: StageClock) -> CellLogits:
     """Mean logits per point over the votes, one vote in memory at a time. Every vote sees every point."""
     total: Tensor | None = None
-    votes = 0
-    for rotation, shift in moves:
+    for move in moves:
         moved = points.clone()
-        moved[:, :3] = points[:, :3] @ rotation.T.to(points.device) + shift.to(points.device)
+        moved[:, :3] = points[:, :3] @ move[:3].T + move[3]
         answer = network(moved, None, clock)
         logits = answer.logits.index_select(0, answer.point_to_cell)
         total = logits if total is None else total.add_(logits)
-        votes += 1
     assert total is not None
-    return CellLogits(total / votes, torch.arange(points.shape[0], device=points.device))
+    return CellLogits(total / len(moves), torch.arange(points.shape[0], device=points.device))
 
 
 def _spread(
@@ -184,13 +198,15 @@ def _spread(
     best = answer.logits[:, 1:].argmax(dim=1) + 1
     probability = answer.logits.softmax(dim=1).gather(1, best[:, None]).squeeze(1)
 
-    def at_points(of_cells: Tensor, fill: int) -> npt.NDArray[Any]:
+    def at_points(of_cells: Tensor, fill: int) -> Tensor:
         out = of_cells.new_full((num_points, *of_cells.shape[1:]), fill)
-        out[kept] = of_cells.index_select(0, answer.point_to_cell)
-        return out.cpu().numpy()
+        return out.index_copy_(0, kept, of_cells.index_select(0, answer.point_to_cell))
 
-    scores = at_points(answer.logits, 0) if return_scores else None
-    return at_points(best.to(torch.uint8), UNLABELLED), at_points(probability, 0), scores
+    found = [at_points(best.to(torch.uint8), UNLABELLED), at_points(probability, 0)]
+    if return_scores:
+        found.append(at_points(answer.logits, 0))
+    class_id, of_class, *scores = _download(*found)
+    return class_id, of_class, scores[0] if scores else None
 
 
 def _no_answer(num_points: int, num_classes: int, return_scores: bool, seconds: Mapping[str, float]) -> Segmentation:
