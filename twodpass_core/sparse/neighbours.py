@@ -8,6 +8,7 @@ from torch import Tensor
 from twodpass_core.sparse.grid import KEY_BITS
 from twodpass_core.sparse.pairs import Pairs
 from twodpass_core.sparse.pyramid import VoxelLevel
+from twodpass_core.sparse.rows import run_begins, to_host
 
 NUM_OFFSETS = 27
 CENTRE = 13  # offset k stands for (dx, dy, dz) with k = (dx + 1) * 9 + (dy + 1) * 3 + (dz + 1); 26 - k is its opposite
@@ -20,14 +21,15 @@ def build_neighbour_map(level: VoxelLevel) -> Pairs:
     """
     found = _neighbours_before(level)
     num_voxels = level.num_voxels
-    entries = (found >= 0).view(-1).nonzero().squeeze(1)
-    counts = torch.bincount(torch.div(entries, max(num_voxels, 1), rounding_mode="floor"), minlength=CENTRE)
+    present = found >= 0
+    counts: list[int] = present.sum(dim=1).tolist()
+    entries = present.view(-1).nonzero().squeeze(1)
     voxels = (entries % max(num_voxels, 1)).to(torch.int32)
     neighbours = found.view(-1).index_select(0, entries)
     return Pairs.grouped(
         num_voxels,
         offsets=(*range(CENTRE), *range(NUM_OFFSETS - 1, CENTRE, -1)),
-        counts=tuple(counts.tolist()) * 2,
+        counts=tuple(counts) * 2,
         sources=torch.cat([neighbours, voxels]),
         targets=torch.cat([voxels, neighbours]),
         centre=CENTRE,
@@ -58,10 +60,13 @@ def _neighbours_before(level: VoxelLevel) -> Tensor:
 def _columns(level: VoxelLevel) -> tuple[Tensor, Tensor, Tensor, int]:
     """Each voxel's column (M,), the columns' keys (U,) ascending, each voxel's height (M,), the number of heights."""
     height = level.keys & ((1 << KEY_BITS) - 1)
-    columns, column_of_voxel = torch.unique_consecutive(level.keys >> KEY_BITS, return_inverse=True)
+    column_keys = level.keys >> KEY_BITS
     if level.num_voxels == 0:
-        return column_of_voxel, columns, height, 0
-    lowest, highest = (int(bound) for bound in torch.aminmax(height))
+        return column_keys, column_keys, height, 0
+    begins = run_begins(column_keys)
+    column_of_voxel = torch.cumsum(begins, 0) - 1
+    num_columns, lowest, highest = to_host(begins.sum(), *torch.aminmax(height))
+    columns = column_keys.new_empty(num_columns).scatter_(0, column_of_voxel, column_keys)
     return column_of_voxel, columns, height - lowest, highest - lowest + 1
 
 

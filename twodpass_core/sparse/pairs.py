@@ -38,7 +38,9 @@ class Pairs:
         """List the pairs target by target."""
         itself = torch.arange(num_targets, dtype=torch.int32, device=targets.device)
         target_of_product = torch.cat([itself, targets])
-        list_lengths = torch.bincount(target_of_product, minlength=num_targets)
+        # bincount would have the host wait for the device.
+        ones = torch.ones_like(target_of_product)
+        list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
         return cls(
             num_targets=num_targets,
             centre=centre,

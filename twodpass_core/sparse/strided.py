@@ -18,7 +18,8 @@ NUM_STRIDED_OFFSETS = 8  # offset k stands for (dx, dy, dz) = fine cell - 2 coar
 def build_strided_pairs(halving: Halving) -> tuple[Pairs, Pairs]:
     """From fine voxels to coarse ones, and back."""
     places = _places(halving)
-    counts = tuple(torch.bincount(places, minlength=NUM_STRIDED_OFFSETS).tolist())
+    offsets = torch.arange(NUM_STRIDED_OFFSETS, device=places.device)
+    counts = tuple((places == offsets[:, None]).sum(dim=1).tolist())
     fine = torch.sort(places, stable=True).indices.to(torch.int32)
     coarse = halving.parents.group.index_select(0, fine)
     groups = tuple(range(NUM_STRIDED_OFFSETS)), counts

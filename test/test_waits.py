@@ -1,0 +1,153 @@
+"""How often the host waits for a GPU between points and labels: what docs/design.md says, and no more."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_segmenter import scan
+from test_sparse import GRID, random_points
+from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from torch import Tensor
+from waits import Waits
+
+from twodpass_core.segmenter import Segmenter
+from twodpass_core.sparse.kernel_backend import KernelBackend
+from twodpass_core.sparse.neighbour_table import build_neighbour_table
+from twodpass_core.sparse.neighbours import build_neighbour_map
+from twodpass_core.sparse.pyramid import Halving, VoxelLevel, build_pyramid
+from twodpass_core.sparse.strided import build_strided_tables
+
+POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS = "nonzero", "tolist", "tolist", "tolist"
+SCAN = [POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS]
+MAP_OF_A_LEVEL = ["tolist", "tolist", "nonzero"]
+UPLOAD = ["lift_fresh"]
+
+
+class TableBackend(KernelBackend[Tensor]):
+    """Reads the tables that kernels read, in plain torch."""
+
+    name = "table"
+
+    def neighbour_table(self, level: VoxelLevel) -> Tensor:
+        return build_neighbour_table(level)
+
+    def strided_tables(self, halving: Halving) -> tuple[Tensor, Tensor]:
+        return build_strided_tables(halving)
+
+    def forward(self, features: Tensor, weight: Tensor, table: Tensor, addend: Tensor) -> Tensor:
+        gathered = _gathered(features, table)
+        return addend + torch.stack([rows @ matrix for rows, matrix in zip(gathered, weight, strict=True)]).sum(0)
+
+    def weight_gradient(self, features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
+        return torch.stack([rows.t() @ grad for rows in _gathered(features, table)])
+
+
+def _gathered(features: Tensor, table: Tensor) -> list[Tensor]:
+    padded = torch.cat([features, torch.zeros_like(features[:1])])
+    absent = table < 0
+    return [padded.index_select(0, sources) for sources in torch.where(absent, features.shape[0], table)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_card(SMALL_GRID))
+
+
+@pytest.mark.parametrize(
+    ("wait", "name"),
+    [
+        (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: torch.bincount(x.long()), "bincount"),
+        (lambda x: x.unique(), "_unique2"),
+        (lambda x: torch.unique_consecutive(x), "unique_consecutive"),
+        (lambda x: x[x > 1], "index with a mask"),
+        (lambda x: x.masked_select(x > 1), "masked_select"),
+        (lambda x: x.tolist(), "tolist"),
+        (lambda x: bool(x.any()), "__bool__"),
+        (lambda x: int(x.sum()), "__int__"),
+        (lambda x: float(x.sum()), "__float__"),
+        (lambda x: x.sum().item(), "item"),
+        (lambda x: x.cpu(), "cpu"),
+        (lambda x: x.to("cpu"), "to the host"),
+        (lambda x: torch.tensor([1.0]), "lift_fresh"),
+    ],
+)
+def test_what_waits_is_seen(wait: Callable[[Tensor], object], name: str) -> None:
+    numbers = torch.arange(3.0)
+    with Waits() as waits:
+        wait(numbers)
+    assert name in waits.seen
+
+
+def test_what_does_not_wait_is_not_noted() -> None:
+    numbers = torch.arange(3.0)
+    with Waits() as waits:
+        numbers.to("cpu", non_blocking=True)
+        numbers.to(torch.float64)[torch.zeros_like(numbers).long()].sort()
+    assert waits.seen == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_waits_of_a_neighbour_map(count: int) -> None:
+    points, sample = random_points(count)
+    level = build_pyramid(points, sample, GRID, ()).levels[1]
+    with Waits() as by_table:
+        build_neighbour_table(level)
+    with Waits() as by_pairs:
+        build_neighbour_map(level)
+    assert by_table.seen == []
+    assert by_pairs.seen == MAP_OF_A_LEVEL[count == 0 :]
+
+
+def test_waits_of_a_scan(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, "cpu")
+    segmenter.warm_up()
+    with Waits() as waits:
+        segmenter.segment(scan(2000))
+    assert waits.seen == UPLOAD + SCAN + MAP_OF_A_LEVEL * 2
+
+
+def test_waits_of_a_scan_whose_backend_does_not_wait(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, "cpu")
+    assert segmenter._network is not None
+    segmenter._network.backend = TableBackend()
+    with Waits() as waits:
+        found = segmenter.segment(scan(2000), return_scores=True)
+    assert waits.seen == UPLOAD + SCAN
+    expected = Segmenter.from_weights(weights, "cpu").segment(scan(2000), return_scores=True)
+    assert found.scores is not None
+    assert expected.scores is not None
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_votes_are_uploaded_together(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, "cpu")
+    assert segmenter._network is not None
+    segmenter._network.backend = TableBackend()
+    with Waits() as waits:
+        segmenter.segment(scan(2000), votes=3)
+    assert waits.seen == UPLOAD + SCAN[:1] + UPLOAD + 3 * SCAN[1:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, whose driver counts the waits")
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_cuda_counts_no_more(weights: Path, backend: str) -> None:
+    segmenter = Segmenter.from_weights(weights, "cuda", backend=backend)
+    segmenter.warm_up()
+    points = scan(2000)
+    segmenter.segment(points)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            segmenter.segment(points)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    maps = len(MAP_OF_A_LEVEL) * 2 if segmenter.backend == "torch" else 0
+    download = 1
+    assert sum("synchroniz" in str(warning.message) for warning in caught) <= len(SCAN) + maps + download
