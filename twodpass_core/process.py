@@ -24,6 +24,13 @@ def tune_process() -> None:
     _keep_freed_memory()
 
 
+def give_back_freed_memory() -> None:
+    """Let the system have what `tune_process` keeps: for a program that will not need it for a while."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if malloc_trim is not None:  # of glibc
+        malloc_trim(0)
+
+
 def _keep_freed_memory() -> None:
     own_choice = {
         "MALLOC_MMAP_THRESHOLD_",

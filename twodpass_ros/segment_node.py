@@ -21,6 +21,7 @@ from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.errors import CloudError, TwodpassError
 from twodpass_core.pretrained import default_weights
+from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
@@ -138,6 +139,7 @@ class SegmentNode(LifecycleNode):
             self._thread = WorkThread("segment")
         elif segmenter is not None:
             segmenter.close()
+            give_back_freed_memory()
 
     # Scans: received by the executor, labelled in the worker's thread.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_labels_are_those_of_the_segmenter(node: NodeProcess, peer: Peer, weight
     assert "UNTRAINED" in node.log()
 
 
+def test_a_deactivated_node_gives_back_what_its_scans_needed(node: NodeProcess, peer: Peer) -> None:
+    peer.wait_for_active_node()
+    peer.label(made_up_scan(1, points=60_000))
+    before = node.memory()
+    assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert node.memory() < before - 20 * MEBIBYTE
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+
+
 def test_a_looped_bag_gives_the_same_the_second_time(node: NodeProcess, peer: Peer) -> None:
     """Stamps and /clock jump back to the start, as `ros2 bag play --loop --clock` does."""
     clock = peer.node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
@@ -89,4 +99,5 @@ def test_twenty_lives_need_no_more_memory_than_three(node: NodeProcess, peer: Pe
             peer.spin(0.02)
         peer.label(made_up_scan(1))
         memory.append(node.memory())
-    assert memory[-1] - memory[2] < 10 * MEBIBYTE, memory
+    # Medians: where in the heap a scan finds room differs from life to life by some megabytes.
+    assert median(memory[-3:]) - median(memory[:3]) < 10 * MEBIBYTE, memory
