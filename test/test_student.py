@@ -178,3 +178,31 @@ def test_real_scan_equals_the_authors_prediction(golden: Path, kitti_scan: Path,
             logits = student(points[inside]).logits
         assert int((logits.argmax(dim=1).numpy() != expected["pred"]).sum()) == 0
         assert float(np.abs(logits[::16].numpy() - expected["logits_every_16th"]).max()) < 1e-3
+
+
+@pytest.mark.parametrize("scales", [(2, 4), (16,)])
+def test_a_crowd_in_one_voxel_is_within_reach_of_fp16(scales: tuple[int, ...]) -> None:
+    """Sums over so many points are not: 65,504 is the largest number. A vehicle that stands has such clouds."""
+    student = lived_in(StudentConfig(scales=scales, width=8, num_classes=5, hidden=16))
+    crowd = scan(70_000) * torch.tensor([0.001, 0.001, 0.1, 1.0]) + torch.tensor([8.0, 8.0, 0.0, 0.0])
+    with torch.no_grad():
+        expected = student(crowd).logits
+        with torch.autocast("cpu", torch.float16):
+            trained = student(crowd).logits
+    answer = FoldedStudent(student, torch.float16, torch.device("cpu"))(crowd, None, StageClock(torch.device("cpu")))
+    for logits in (trained.float(), answer.logits[answer.point_to_cell.long()]):
+        assert float((logits - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_does_not_round_coordinates(dtype: torch.dtype) -> None:
+    """A step of a centimetre at 9 m, which bf16 cannot tell from none: its numbers there are 6 cm apart."""
+    student = lived_in(SMALL)
+    here = torch.tensor([[9.01, 9.01, 0.05, 0.5]])
+    described = []
+    student.point_encoder[2].register_forward_pre_hook(lambda module, given: described.append(given[0]))
+    with torch.no_grad(), torch.autocast("cpu", dtype):
+        for step in (0.0, 0.01):
+            student(here + torch.tensor([step, 0, 0, 0]))
+    assert float((described[0] - described[1]).abs().max()) > 1e-4
+    assert described[0].dtype == torch.float32

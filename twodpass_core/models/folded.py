@@ -22,11 +22,12 @@ from twodpass_core.models.student import (
     PointVoxelBlock,
     PointVoxelStudent,
     ResidualBlock,
+    Surface,
     describe_points,
 )
 from twodpass_core.sparse.backend import SparseBackend
-from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, Runs, group_runs, mean_rows, run_begins, sum_rows
+from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
+from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, mean_rows, run_begins, sum_rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class FoldedStudent:
             cells = _Cells.of(pyramid, self.config.scales, atoms_in_cells)
         with clock.stage("neighbours"):
             surfaces = {
-                level.scale: _Surface(level, self.backend.build_map(level), by_two)
+                level.scale: Surface(self.backend.build_map(level), by_two)
                 for level, by_two in zip(levels, voxels_by_two, strict=True)
             }
         with clock.stage("point_encoder"):
@@ -75,7 +76,8 @@ class FoldedStudent:
         for index, block in enumerate(self._blocks):
             with clock.stage(f"block_{index}"):
                 source, target = self.config.input_scales[index], self.config.scales[index]
-                point_features, pooled_voxels = block(features, pyramid, surfaces[source], target, self.backend)
+                pooling = pyramid.pooling(source, target)
+                point_features, pooled_voxels = block(features, surfaces[source], pooling, self.backend)
                 hidden.append(point_features @ self._hidden[index])
                 features = pooled_voxels.add_(point_features)
         with clock.stage("classifier"):
@@ -116,15 +118,6 @@ def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class _Surface:
-    """What a block needs to know of its voxels' surroundings."""
-
-    level: VoxelLevel
-    neighbours: object
-    by_two: Membership
-
-
-@dataclass(frozen=True)
 class _Cells:
     point_to_cell: Tensor  # (N,) int32
     hidden_rows: Tensor  # (D * S,) int32: for each cell its voxel of each block, numbered through all blocks
@@ -156,13 +149,12 @@ class _Block:
         self._points = _Points(block.point_branch, dtype, device)
 
     def __call__(
-        self, features: Tensor, pyramid: VoxelPyramid, surface: _Surface, target: int, backend: SparseBackend
+        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend
     ) -> tuple[Tensor, Tensor]:
         """(M_source, C) -> point features (M_target, C), pooled voxel features (M_target, C)."""
         voxels = features
         for residual in self._residuals:
             voxels = residual(voxels, backend, surface.neighbours)
-        pooling = pyramid.pooling(surface.level.scale, target)
         pooled_voxels = pooling(voxels)
         merged = self._points(features.add_(voxels), surface.by_two)
         return self._points.finish(pooling(merged)), pooled_voxels

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -19,7 +20,7 @@ from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolu
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import mean_rows, spread_rows
+from twodpass_core.sparse.rows import Membership, Pooling, group_runs, mean_rows, spread_rows
 from twodpass_core.sparse.torch_backend import TorchBackend
 
 LEAK = 0.1  # slope of every Leaky ReLU
@@ -82,18 +83,32 @@ class PointVoxelStudent(nn.Module):
     def forward(self, points: Tensor, sample: Tensor | None = None) -> StudentOutput:
         """Segment points (N, 4) float32 x, y, z, intensity; `sample` (N,) int64 tells the scans of a batch apart."""
         pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
-        maps = {scale: self.backend.build_map(pyramid.levels[scale]) for scale in set(self.config.input_scales)}
-        first, rectify, second = self.point_encoder
-        # A linear layer and a mean may change places: the layer runs where rows are fewer, here and below.
-        features = second(mean_rows(rectify(first(describe_points(points, pyramid, self.grid))), pyramid.points))
+        levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
+        groups_by_two = group_runs(*(level.runs_by_two() for level in levels))
+        surfaces = {
+            level.scale: Surface(self.backend.build_map(level), by_two)
+            for level, by_two in zip(levels, groups_by_two, strict=True)
+        }
+        features = self._encode(points, pyramid)
         point_features, scale_features = [], []
         for block, source, target in zip(self.blocks, self.config.input_scales, self.config.scales, strict=True):
-            of_voxels, of_points = block(features, pyramid, source, target, self.backend, maps[source])
+            pooling = pyramid.pooling(source, target)
+            of_voxels, of_points = block(features, surfaces[source], pooling, self.backend)
             scale_features.append(ScaleFeatures(of_voxels, pyramid.point_to_voxel(source)))
             point_features.append(of_points)
-            features = of_points + pyramid.pooling(source, target)(of_voxels)
+            features = of_points + pooling(of_voxels)
         logits = self._classify(point_features, pyramid)
         return StudentOutput(logits.index_select(0, pyramid.point_to_atom), tuple(scale_features))
+
+    def _encode(self, points: Tensor, pyramid: VoxelPyramid) -> Tensor:
+        """(M_1, C)."""
+        first, rectify, second = self.point_encoder
+        # Coordinates span tens of metres and matter to the millimetre: float32 also in mixed precision.
+        with torch.autocast(points.device.type, enabled=False):
+            described = mean_rows(rectify(first(describe_points(points, pyramid, self.grid))), pyramid.points)
+        # A linear layer and a mean may change places: the layer runs where rows are fewer, here and below.
+        features: Tensor = second(described)
+        return features
 
     def _classify(self, point_features: Sequence[Tensor], pyramid: VoxelPyramid) -> Tensor:
         """Logits of the atoms (A, K): of all scales' features side by side, without ever putting them there."""
@@ -107,6 +122,14 @@ class PointVoxelStudent(nn.Module):
         return logits
 
 
+@dataclass(frozen=True)
+class Surface:
+    """What a block needs to know of its voxels' surroundings."""
+
+    neighbours: Any  # the backend's map
+    by_two: Membership  # of the voxels in groups by floor(cell / 2)
+
+
 class PointVoxelBlock(nn.Module):
     """One scale: two residual blocks on the voxels, and the point branch that carries them to the next scale."""
 
@@ -116,19 +139,13 @@ class PointVoxelBlock(nn.Module):
         self.point_branch = PointBranch(width)
 
     def forward(
-        self,
-        features: Tensor,
-        pyramid: VoxelPyramid,
-        source: int,
-        target: int,
-        backend: SparseBackend,
-        neighbours: object,
+        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend
     ) -> tuple[Tensor, Tensor]:
         """(M_source, C) -> voxel features (M_source, C), point features (M_target, C)."""
         voxel_features = features
         for residual in self.voxel_branch:
-            voxel_features = residual(voxel_features, backend, neighbours)
-        return voxel_features, self.point_branch(features + voxel_features, pyramid, source, target)
+            voxel_features = residual(voxel_features, backend, surface.neighbours)
+        return voxel_features, self.point_branch(features + voxel_features, surface.by_two, pooling)
 
 
 class ResidualBlock(nn.Module):
@@ -163,9 +180,8 @@ class PointBranch(nn.Module):
         )  # fmt: skip
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(LEAK), nn.Linear(width, width))
 
-    def forward(self, features: Tensor, pyramid: VoxelPyramid, source: int, target: int) -> Tensor:
+    def forward(self, features: Tensor, surroundings: Membership, pooling: Pooling) -> Tensor:
         """(M_source, C) -> (M_target, C)."""
-        surroundings = pyramid.levels[source].group_by_two()
         context = self.context(mean_rows(features, surroundings))
         direct = _leaky(self.direct(features))
         first, _, second = self.merge
@@ -174,7 +190,7 @@ class PointBranch(nn.Module):
         merged = F.linear(direct, weight_direct, first.bias)
         merged = _leaky(merged + spread_rows(F.linear(context, weight_context), surroundings))
         # All points of a voxel have equal inputs here: merging per voxel, then averaging over points, is the same.
-        out: Tensor = second(pyramid.pooling(source, target)(merged))
+        out: Tensor = second(pooling(merged))
         return out
 
 
