@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from convolutions import KINDS, Convolution
 from test_sparse import GRID, random_points
 from torch import Tensor
 
-from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid
 from twodpass_core.sparse.torch_backend import TorchBackend
 from twodpass_core.sparse.torchsparse_backend import TorchsparseBackend, torchsparse_coordinates, torchsparse_weight
@@ -25,16 +25,30 @@ THEIR_OFFSETS = [(x, y, z) for z, y, x in itertools.product((-1, 0, 1), repeat=3
 """Of kernels of odd size, in the order of their weights: x runs fastest, as in MinkowskiEngine."""
 
 
+Pair = tuple[int, int, int]
+"""Offset, source row, target row."""
+
+
+@dataclass
+class CacheDouble:
+    """What tensors of one origin share: the coordinates and range of each stride, and the maps from each."""
+
+    sites: dict[int, tuple[Tensor, Any]] = field(default_factory=dict)
+    pairs: dict[tuple[int, int], list[Pair]] = field(default_factory=dict)  # by the finer stride and the kernel's size
+
+
 @dataclass
 class SparseTensorDouble:
     feats: Tensor
     coords: Tensor
-    cache: dict[str, Any] = field(default_factory=dict)  # shared by shallow copies, as torchsparse's caches are
+    stride: int = 1
+    spatial_range: tuple[int, ...] | None = None
+    cache: CacheDouble = field(default_factory=CacheDouble)  # shared by shallow copies, as torchsparse's caches are
 
 
 @dataclass
 class TorchsparseDouble:
-    """conv3d with torchsparse's signature and meaning, for odd sizes and stride 1; notes how it was called."""
+    """conv3d with torchsparse's signature and meaning, for the sizes 1 and 3, and 2 by 2; notes how it was called."""
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     maps_built: int = 0
@@ -44,24 +58,82 @@ class TorchsparseDouble:
         assert input.coords.dtype == torch.int32
         assert input.coords.is_contiguous()
         assert int(input.coords.min()) >= 0  # others are not found
-        if "pairs" not in input.cache:
+        if kernel_size == 1:
+            out = SparseTensorDouble(input.feats @ weight, input.coords, input.stride, input.spatial_range, input.cache)
+        elif options.get("transposed", False):
+            out = self._inverse(input, weight, kernel_size)
+        elif options["stride"] == 1:
+            out = self._submanifold(input, weight)
+        else:
+            out = self._strided(input, weight)
+        input.cache.sites.setdefault(out.stride, (out.coords, out.spatial_range))
+        return out
+
+    def _submanifold(self, input: SparseTensorDouble, weight: Tensor) -> SparseTensorDouble:
+        if (input.stride, 3) not in input.cache.pairs:
             self.maps_built += 1
-            input.cache["pairs"] = self._pairs(input.coords.tolist())
-        out = input.feats.new_zeros(input.feats.shape[0], weight.shape[2])
-        for offset, voxel, neighbour in input.cache["pairs"]:
-            out = out.index_add(0, torch.tensor([voxel]), input.feats[None, neighbour] @ weight[offset])
-        return SparseTensorDouble(out, input.coords, input.cache)
+            input.cache.pairs[input.stride, 3] = self._neighbours(input.coords.tolist())
+        out = self._sum(input.feats, weight, input.cache.pairs[input.stride, 3], input.feats.shape[0])
+        return SparseTensorDouble(out, input.coords, input.stride, input.spatial_range, input.cache)
+
+    def _strided(self, input: SparseTensorDouble, weight: Tensor) -> SparseTensorDouble:
+        """The result's voxels are in an order of its own: here neither ours nor one that undoes itself."""
+        if (input.stride, 2) not in input.cache.pairs:
+            self.maps_built += 1
+            pairs, coords = self._children(input)
+            input.cache.pairs[input.stride, 2] = pairs
+            halved = None if input.spatial_range is None else self._halved_range(input.spatial_range)
+            input.cache.sites[2 * input.stride] = coords, halved
+        coords, spatial_range = input.cache.sites[2 * input.stride]
+        out = self._sum(input.feats, weight, input.cache.pairs[input.stride, 2], coords.shape[0])
+        return SparseTensorDouble(out, coords, 2 * input.stride, spatial_range, input.cache)
+
+    def _inverse(self, input: SparseTensorDouble, weight: Tensor, kernel_size: int) -> SparseTensorDouble:
+        """There must have been the strided convolution before, and some result with the voxels to come back to."""
+        stride = input.stride // 2
+        back = [(offset, target, source) for offset, source, target in input.cache.pairs[stride, kernel_size]]
+        coords, spatial_range = input.cache.sites[stride]
+        out = self._sum(input.feats, weight, back, coords.shape[0])
+        return SparseTensorDouble(out, coords, stride, spatial_range, input.cache)
 
     @staticmethod
-    def _pairs(coords: list[list[int]]) -> list[tuple[int, int, int]]:
+    def _sum(features: Tensor, weight: Tensor, pairs: list[Pair], num_targets: int) -> Tensor:
+        out = features.new_zeros(num_targets, weight.shape[2])
+        for offset, source, target in pairs:
+            out = out.index_add(0, torch.tensor([target]), features[None, source] @ weight[offset])
+        return out
+
+    @staticmethod
+    def _neighbours(coords: list[list[int]]) -> list[Pair]:
         number = {tuple(cell): index for index, cell in enumerate(coords)}
         pairs = []
         for (sample, x, y, z), voxel in number.items():
             for offset, (dx, dy, dz) in enumerate(THEIR_OFFSETS):
                 neighbour = number.get((sample, x + dx, y + dy, z + dz))
                 if neighbour is not None:
-                    pairs.append((offset, voxel, neighbour))
+                    pairs.append((offset, neighbour, voxel))
         return pairs
+
+    @staticmethod
+    def _halved_range(cells: tuple[int, ...]) -> tuple[int, ...]:
+        return (cells[0], *((size - 2) // 2 + 1 for size in cells[1:]))
+
+    def _children(self, input: SparseTensorDouble) -> tuple[list[Pair], Tensor]:
+        """Windows that reach beyond the range are left out; without a range, beyond the last voxels."""
+        if input.spatial_range is None:
+            last = [(int(value) - 1) // 2 for value in input.coords.amax(dim=0)[1:]]
+        else:
+            last = [size - 1 for size in self._halved_range(input.spatial_range)[1:]]
+        parents, offsets = {}, {}
+        for row, (sample, *cell) in enumerate(input.coords.tolist()):
+            parent = [value // 2 for value in cell]
+            if all(value <= bound for value, bound in zip(parent, last, strict=True)):
+                x, y, z = (value % 2 for value in cell)
+                parents[row], offsets[row] = (sample, *parent), x * 4 + y * 2 + z  # of even size: z runs fastest
+        sites = sorted(set(parents.values()), key=lambda site: (site[3], site[1], site[0], site[2]))
+        number = {site: target for target, site in enumerate(sites)}
+        pairs = [(offsets[row], row, number[parent]) for row, parent in parents.items()]
+        return pairs, torch.tensor(sites, dtype=torch.int32)
 
 
 @pytest.fixture
@@ -97,21 +169,27 @@ def test_coordinates_begin_at_zero_and_keep_their_sample() -> None:
     assert torch.equal(shift, shift[:1].expand_as(shift))
 
 
-@pytest.mark.parametrize("addend_is_bias", [True, False])
-def test_results_and_gradients_are_those_of_the_torch_backend(
-    torchsparse: TorchsparseDouble, addend_is_bias: bool
-) -> None:
+def test_weights_of_a_strided_convolution_are_in_their_order_already() -> None:
+    weight = torch.randn(8, 3, 2)
+    assert torch.equal(torchsparse_weight(weight), weight)
+
+
+def test_coordinates_that_are_to_be_halved_are_moved_by_even_numbers() -> None:
     level = small_level()
-    features, weight = torch.randn(level.num_voxels, 4), torch.randn(27, 4, 6)
-    addend = torch.randn(6) if addend_is_bias else torch.randn(level.num_voxels, 6)
-    arriving = torch.randn(level.num_voxels, 6)
-    results = []
-    backends: list[SparseBackend] = [TorchBackend(), TorchsparseBackend()]
-    for backend in backends:
-        inputs = [tensor.clone().requires_grad_() for tensor in (features, weight, addend)]
-        out = backend.convolve(inputs[0], inputs[1], backend.build_map(level), inputs[2])
-        results.append([out, *torch.autograd.grad(out, inputs, arriving)])
-    torch.testing.assert_close(*results)
+    assert int(level.coordinates[:, 1].min()) == -1
+    moved = torchsparse_coordinates(level, multiple=2)
+    assert set(moved[:, 1:].amin(dim=0).tolist()) <= {0, 1}
+    assert not ((level.coordinates - moved)[:, 1:] % 2).any()
+
+
+@pytest.mark.usefixtures("torchsparse")
+@pytest.mark.parametrize("addend_is_bias", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_gradients_are_those_of_the_torch_backend(kind: str, addend_is_bias: bool) -> None:
+    convolution = Convolution(kind, small_level().halve())
+    inputs = convolution.inputs(4, 6, addend_is_bias=addend_is_bias, dtype=torch.float32)
+    found = convolution.results(TorchsparseBackend(), *inputs)
+    torch.testing.assert_close(found, convolution.results(TorchBackend(), *inputs))
 
 
 def test_a_level_is_mapped_once_and_calls_are_those_of_a_submanifold_convolution(
@@ -127,6 +205,41 @@ def test_a_level_is_mapped_once_and_calls_are_those_of_a_submanifold_convolution
     assert torchsparse.maps_built == 2
     common = {"kernel_size": 3, "stride": 1, "padding": 1, "dilation": 1, "dtypes": (torch.float32,) * 2}
     assert torchsparse.calls == [{**common, "training": training} for training in (False, False, True)]
+
+
+def test_levels_are_mapped_once_for_both_ways_whichever_comes_first(torchsparse: TorchsparseDouble) -> None:
+    halving, backend = small_level().halve(), TorchsparseBackend()
+    fine, coarse = torch.randn(halving.fine.num_voxels, 4), torch.randn(halving.coarse.num_voxels, 4)
+    weight, bias = torch.randn(8, 4, 4), torch.zeros(4)
+    with torch.no_grad():
+        maps = backend.build_strided_maps(halving)
+    torchsparse.calls.clear()
+    backend.convolve(coarse, weight, maps.up, bias)
+    backend.convolve(backend.convolve(fine, weight, maps.down, bias), weight, maps.up, bias)
+    assert torchsparse.maps_built == 1
+    common = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1, "training": False}
+    down, up = (
+        {**common, "dtypes": (torch.float32,) * 2},
+        {**common, "dtypes": (torch.float32,) * 2, "transposed": True},
+    )
+    assert torchsparse.calls == [up, down, up]
+
+
+@pytest.mark.usefixtures("torchsparse")
+def test_cells_beyond_its_count_are_refused() -> None:
+    points = torch.zeros(2, 4)
+    points[1, :3] = torch.tensor([5500.0, 5000.0, 2200.0])  # some 15,000 by 15,000 by 7,700 cells
+    halving = build_pyramid(points, None, GRID, ()).levels[1].halve()
+    with pytest.raises(ValueError, match="cannot count the cells"):
+        TorchsparseBackend().build_strided_maps(halving)
+
+
+def test_another_number_of_coarse_voxels_is_not_taken_for_ours(
+    torchsparse: TorchsparseDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torchsparse, "_halved_range", lambda cells: (cells[0], *(n // 2 - 1 for n in cells[1:])))
+    with pytest.raises(ValueError, match="coarse voxels where there are"):
+        TorchsparseBackend().build_strided_maps(small_level().halve())
 
 
 @pytest.mark.parametrize(
@@ -147,3 +260,6 @@ def test_no_voxels_give_no_rows() -> None:
     level, backend = build_pyramid(torch.empty(0, 4), None, GRID, ()).levels[1], TorchsparseBackend()
     out = backend.convolve(torch.empty(0, 3), torch.ones(27, 3, 5), backend.build_map(level), torch.zeros(5))
     assert out.shape == (0, 5)
+    maps = backend.build_strided_maps(level.halve())
+    for kernel_map in (maps.down, maps.up):
+        assert backend.convolve(torch.empty(0, 3), torch.ones(8, 3, 5), kernel_map, torch.zeros(5)).shape == (0, 5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from convolutions import KINDS, Convolution
 from test_sparse import GRID, random_points
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from torch import Tensor
@@ -34,31 +35,24 @@ def random_level(count: int) -> VoxelLevel:
     return build_pyramid(points.to(DEVICE) * 1.2, sample.to(DEVICE), GRID, ()).levels[1]
 
 
-def convolution_and_gradients(
-    backend: SparseBackend, level: VoxelLevel, inputs: tuple[Tensor, ...], arriving: Tensor, dtype: torch.dtype
-) -> list[Tensor]:
-    """The result and the gradients of features, weight and addend, float64."""
-    given = [tensor.to(DEVICE, dtype).requires_grad_() for tensor in inputs]
-    out = backend.convolve(given[0], given[1], backend.build_map(level), given[2])
-    assert out.dtype == dtype
-    gradients = torch.autograd.grad(out, given, arriving.to(DEVICE, dtype))
-    return [tensor.double() for tensor in (out.detach(), *gradients)]
+def submanifold(level: VoxelLevel) -> Convolution:
+    return Convolution("submanifold", level.halve())
+
+
+def results(backend: SparseBackend, convolution: Convolution, inputs: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Computed in dtype: the result and the gradients of features, weight and addend, float64."""
+    found = convolution.results(backend, *(tensor.to(DEVICE, dtype) for tensor in inputs))
+    assert found[0].dtype == dtype
+    return [tensor.double() for tensor in found]
 
 
 def assert_parity(
-    backend: SparseBackend, level: VoxelLevel, widths: tuple[int, int], dtype: torch.dtype, addend_is_bias: bool
+    backend: SparseBackend, convolution: Convolution, widths: tuple[int, int], dtype: torch.dtype, addend_is_bias: bool
 ) -> None:
     """Against float64 on the same numbers as they are rounded to dtype."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(dtype)
-
-    addend = normal(widths[1]) if addend_is_bias else normal(level.num_voxels, widths[1])
-    inputs = normal(level.num_voxels, widths[0]), normal(27, *widths), addend
-    arriving = normal(level.num_voxels, widths[1])
-    found = convolution_and_gradients(backend, level, inputs, arriving, dtype)
-    exact = convolution_and_gradients(TorchBackend(), level, inputs, arriving, torch.float64)
+    inputs = convolution.inputs(*widths, addend_is_bias=addend_is_bias, dtype=dtype)
+    found = results(backend, convolution, inputs, dtype)
+    exact = results(TorchBackend(), convolution, inputs, torch.float64)
     for name, ours, expected in zip(("result", "features", "weight", "addend"), found, exact, strict=True):
         assert ours.shape == expected.shape
         error = (ours - expected).abs()
@@ -68,24 +62,30 @@ def assert_parity(
 
 
 @pytest.mark.parametrize("dtype", MEAN_ERROR, ids=str)
-def test_results_and_gradients_are_those_of_the_torch_backend(backend: SparseBackend, dtype: torch.dtype) -> None:
-    assert_parity(backend, random_level(150), (16, 16), dtype, addend_is_bias=False)
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_gradients_are_those_of_the_torch_backend(
+    backend: SparseBackend, kind: str, dtype: torch.dtype
+) -> None:
+    assert_parity(backend, Convolution(kind, random_level(150).halve()), (16, 16), dtype, addend_is_bias=False)
 
 
 @pytest.mark.parametrize("widths", [(5, 3), (40, 16), (3, 70)], ids=str)
-def test_widths_that_fill_no_block_or_several(backend: SparseBackend, widths: tuple[int, int]) -> None:
-    assert_parity(backend, random_level(70), widths, torch.float32, addend_is_bias=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_widths_that_fill_no_block_or_several(backend: SparseBackend, kind: str, widths: tuple[int, int]) -> None:
+    assert_parity(backend, Convolution(kind, random_level(70).halve()), widths, torch.float32, addend_is_bias=True)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_few_voxels(backend: SparseBackend, count: int) -> None:
-    assert_parity(backend, random_level(count), (4, 4), torch.float32, addend_is_bias=True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_voxels(backend: SparseBackend, kind: str, count: int) -> None:
+    assert_parity(backend, Convolution(kind, random_level(count).halve()), (4, 4), torch.float32, addend_is_bias=True)
 
 
-def test_no_voxels(backend: SparseBackend) -> None:
-    level = random_level(0)
-    inputs = torch.empty(0, 3), torch.ones(27, 3, 5), torch.zeros(5)
-    out, features, weight, addend = convolution_and_gradients(backend, level, inputs, torch.empty(0, 5), torch.float32)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_voxels(backend: SparseBackend, kind: str) -> None:
+    convolution = Convolution(kind, random_level(0).halve())
+    inputs = [torch.empty(0, 3), torch.ones(convolution.num_offsets, 3, 5), torch.zeros(5), torch.empty(0, 5)]
+    out, features, weight, addend = results(backend, convolution, inputs, torch.float32)
     assert (out.shape, features.shape) == ((0, 5), (0, 3))
     assert not weight.any()
     assert not addend.any()
@@ -103,11 +103,18 @@ def test_rows_that_are_not_contiguous(backend: SparseBackend) -> None:
 
 
 def test_the_weight_gradient_is_the_same_every_time(backend: SparseBackend) -> None:
-    level = random_level(150)
-    inputs = torch.randn(level.num_voxels, 4), torch.randn(27, 4, 4), torch.zeros(4)
-    arriving = torch.randn(level.num_voxels, 4)
-    first, second = (convolution_and_gradients(backend, level, inputs, arriving, torch.float32)[2] for _ in range(2))
+    convolution = submanifold(random_level(150))
+    inputs = convolution.inputs(4, 4, addend_is_bias=True, dtype=torch.float32)
+    first, second = (results(backend, convolution, inputs, torch.float32)[2] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_map_refuses_features_of_another(backend: SparseBackend) -> None:
+    """Else the kernel would read beyond them."""
+    halving = random_level(40).halve()
+    features, weight, bias = (torch.ones(*shape, device=DEVICE) for shape in ((3, 4), (8, 4, 4), (4,)))
+    with pytest.raises(ValueError, match="feature rows"):
+        backend.convolve(features, weight, backend.build_strided_maps(halving).up, bias)
 
 
 def test_mixed_formats_are_refused(backend: SparseBackend) -> None:
@@ -118,13 +125,19 @@ def test_mixed_formats_are_refused(backend: SparseBackend) -> None:
         backend.convolve(features.to(DEVICE), weight.to(DEVICE), neighbours, bias.to(DEVICE))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_parity_on_a_crop_of_a_real_scan(backend: SparseBackend, kitti_scan: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("submanifold", torch.float32), ("submanifold", torch.bfloat16), ("down", torch.float32), ("up", torch.float32)],
+    ids=str,
+)
+def test_parity_on_a_crop_of_a_real_scan(
+    backend: SparseBackend, kitti_scan: Path, kind: str, dtype: torch.dtype
+) -> None:
     points = torch.from_numpy(np.fromfile(kitti_scan, np.float32).reshape(-1, 4))
     ahead = points[((points[:, :2] - torch.tensor([8.0, 0.0])).abs() < 3).all(dim=1)]
     level = build_pyramid(ahead[:400].to(DEVICE), None, KITTI_GRID, ()).levels[1]
     assert level.num_voxels > 100
-    assert_parity(backend, level, (16, 16), dtype, addend_is_bias=True)
+    assert_parity(backend, Convolution(kind, level.halve()), (16, 16), dtype, addend_is_bias=True)
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
