@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
 from torch import Tensor
 from waits import Waits
 
+from twodpass_core.benchmark.training import TrainingCase
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
@@ -22,7 +24,8 @@ from twodpass_core.sparse.neighbours import build_neighbour_map
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel, build_pyramid
 from twodpass_core.sparse.strided import build_strided_tables
 
-POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS = "nonzero", "tolist", "tolist", "tolist"
+POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS = "nonzero", "tolist", "tolist"
+CELLS_AND_GROUPS = GROUPS = "tolist"
 SCAN = [POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS]
 MAP_OF_A_LEVEL = ["tolist", "tolist", "nonzero"]
 UPLOAD = ["lift_fresh"]
@@ -132,6 +135,16 @@ def test_votes_are_uploaded_together(weights: Path) -> None:
     with Waits() as waits:
         segmenter.segment(scan(2000), votes=3)
     assert waits.seen == UPLOAD + SCAN[:1] + UPLOAD + 3 * SCAN[1:]
+
+
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+def test_waits_of_a_training_step(variant: Literal["paper", "authors"]) -> None:
+    """Losses, backward pass and optimiser add none to those of the student's voxels and maps."""
+    step = TrainingCase((scan(800), scan(700)), "bf16", variant, width=8, patch=(64, 48), device="cpu").prepare()
+    step()
+    with Waits() as waits:
+        step()
+    assert waits.seen == [VOXELS_AND_ATOMS, COARSER_VOXELS, GROUPS] + MAP_OF_A_LEVEL * 4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, whose driver counts the waits")

@@ -70,5 +70,5 @@ def _is_mask(index: Tensor | None) -> bool:
 
 
 def _goes_to_host(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    given = [str(value) for value in (*args, kwargs.get("device")) if isinstance(value, str | torch.device)]
-    return "cpu" in given and not kwargs.get("non_blocking", False)
+    # By name: by torch.device it may be the device that all is on.
+    return "cpu" in (*args, kwargs.get("device")) and not kwargs.get("non_blocking", False)

@@ -50,16 +50,17 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
     """Convex surrogate of 1 - mean IoU over the classes present, all points together (Berman et al., CVPR 2018)."""
+    # Unlabelled points and absent classes are masked, not left out: a GPU's host need not wait for their number.
     labelled = labels != ignore_id
-    labels = labels[labelled]
-    probabilities = logits[labelled].float().softmax(dim=1)
-    classes = labels.unique().long()
-    foreground = labels == classes[:, None]
-    errors = (foreground.float() - probabilities.t().index_select(0, classes)).abs()
-    slopes = torch.empty_like(errors)
-    for row in range(classes.shape[0]):
-        slopes[row] = _lovasz_slopes(errors[row].detach(), foreground[row])
-    loss: Tensor = (errors * slopes).sum() / max(classes.shape[0], 1)
+    foreground = (labels == torch.arange(logits.shape[1], device=labels.device)[:, None]) & labelled
+    present = foreground.any(dim=1)
+    probabilities = logits.float().softmax(dim=1).t().contiguous()
+    errors = (foreground.float() - probabilities).abs().where(labelled, 0)
+    slopes = torch.zeros_like(errors)
+    for class_id in range(logits.shape[1]):
+        if class_id != ignore_id:
+            slopes[class_id] = _lovasz_slopes(errors[class_id].detach(), foreground[class_id])
+    loss: Tensor = (errors * slopes).sum(dim=1).where(present, 0).sum() / present.sum().clamp(min=1)
     return loss
 
 
@@ -69,7 +70,7 @@ def _lovasz_slopes(errors: Tensor, foreground: Tensor) -> Tensor:
     order = (-errors.view(torch.int32)).argsort(stable=True)
     is_foreground = foreground[order]
     missed = is_foreground.cumsum(0, dtype=torch.int32)
-    size = missed[-1]
+    size = missed[-1:].clamp(min=1)
     rank = torch.arange(1, errors.shape[0] + 1, device=errors.device, dtype=torch.int32)
     intersection, union = size - missed, size + rank - missed
     # The difference of two successive values of 1 - intersection / union, without the cancellation.

@@ -223,7 +223,9 @@ def majority_labels(labels: Tensor, voxels: ScaleFeatures, num_classes: int) -> 
     """(M,) int64: the label most of a voxel's points have, the smallest of several. Unlabelled points vote, too."""
     num_voxels = voxels.features.shape[0]
     ballots = voxels.point_to_voxel.long() * num_classes + labels.long()
-    return torch.bincount(ballots, minlength=num_voxels * num_classes).view(num_voxels, num_classes).argmax(dim=1)
+    # bincount would have a GPU's host wait.
+    votes = torch.zeros(num_voxels * num_classes, dtype=torch.int64, device=labels.device)
+    return votes.scatter_add_(0, ballots, torch.ones_like(ballots)).view(num_voxels, num_classes).argmax(dim=1)
 
 
 def _sum(terms: Sequence[SegmentationTerms]) -> Tensor:
