@@ -26,7 +26,9 @@ def compiled(capability: int, precision: str, width: int, cache: Path) -> dict[s
 
 
 def check(capability: int, precision: str, width: int, cache: Path) -> None:
-    for name, kernel in compiled(capability, precision, width, cache).items():
+    kernels = compiled(capability, precision, width, cache)
+    assert len(kernels) == 4
+    for name, kernel in kernels.items():
         assert kernel["machine_code_bytes"] > 0
         assert kernel["shared_bytes"] <= SMALLEST_SHARED_MEMORY, name
         assert kernel["loads_ahead"] > 0, name  # the next block's loads overlap with this one's product

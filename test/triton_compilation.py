@@ -17,6 +17,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from twodpass_core.segmenter import DTYPES
+from twodpass_core.sparse.neighbours import NUM_OFFSETS
+from twodpass_core.sparse.strided import NUM_STRIDED_OFFSETS
 from twodpass_core.sparse.triton_backend import BlockSizes
 from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient_kernel
 
@@ -45,7 +47,6 @@ def main(capability: int, precision: str, width: int) -> None:
     dtype = DTYPES[precision]
     blocks, pointer = BlockSizes.of(dtype, width, width), TYPES[dtype]
     constants = {
-        "NUM_OFFSETS": 27,
         "WIDTH_IN": width,
         "WIDTH_OUT": width,
         "ADDEND_STRIDE": width,
@@ -58,10 +59,11 @@ def main(capability: int, precision: str, width: int) -> None:
     rows = {"features": pointer, "table": "*i32", "num_rows": "i32"}
     convolve = {**rows, "weight": pointer, "addend": pointer, "out": pointer}
     gradient = {**rows, "grad": pointer, "parts": "*fp32", "rows_per_part": "i32"}
-    found = {
-        "convolve": compile_kernel(convolve_kernel, capability, convolve, constants),
-        "weight_gradient": compile_kernel(weight_gradient_kernel, capability, gradient, constants),
-    }
+    found = {}
+    for kind, num_offsets in (("submanifold", NUM_OFFSETS), ("strided", NUM_STRIDED_OFFSETS)):
+        constants["NUM_OFFSETS"] = num_offsets
+        found[f"{kind} convolve"] = compile_kernel(convolve_kernel, capability, convolve, constants)
+        found[f"{kind} weight_gradient"] = compile_kernel(weight_gradient_kernel, capability, gradient, constants)
     sys.stdout.write(json.dumps(found))
 
 
