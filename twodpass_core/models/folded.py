@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.clock import StageClock
+from twodpass_core.models.layers import VoxelNorm
 from twodpass_core.models.student import (
     LEAK,
     PointBranch,
@@ -99,22 +100,14 @@ class _Linear:
         assert isinstance(layer, nn.Linear)
         weight, bias = layer.weight.detach().double().t(), layer.bias.detach().double()
         if norm_before is not None:
-            scale, shift = _scale_and_shift(norm_before)
+            assert isinstance(norm_before, VoxelNorm)
+            scale, shift = norm_before.scale_and_shift()
             bias = bias + shift @ weight
             weight = scale[:, None] * weight
         return cls(weight.to(device, dtype).contiguous(), bias.to(device, dtype))
 
     def __call__(self, features: Tensor) -> Tensor:
         return torch.addmm(self.bias, features, self.weight)
-
-
-def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Batch normalisation in evaluation mode as y = scale * x + shift, float64."""
-    assert isinstance(norm, nn.BatchNorm1d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return scale, norm.bias.detach().double() - scale * norm.running_mean.double()
 
 
 @dataclass(frozen=True)
@@ -162,9 +155,9 @@ class _Block:
 
 class _Residual:
     def __init__(self, block: ResidualBlock, dtype: torch.dtype, device: torch.device) -> None:
-        scale1, shift1 = _scale_and_shift(block.norm1)
-        scale2, shift2 = _scale_and_shift(block.norm2)
-        scale_short, shift_short = _scale_and_shift(block.shortcut_norm)
+        scale1, shift1 = block.norm1.scale_and_shift()
+        scale2, shift2 = block.norm2.scale_and_shift()
+        scale_short, shift_short = block.shortcut_norm.scale_and_shift()
         self._weight1 = (block.convolution1.weight.detach().double() * scale1).to(device, dtype)
         self._bias1 = shift1.to(device, dtype)
         self._weight2 = (block.convolution2.weight.detach().double() * scale2).to(device, dtype)

@@ -80,3 +80,10 @@ class VoxelNorm(nn.BatchNorm1d):
             statistics = self.running_mean, self.running_var
             return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
         return super().forward(features)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(C,), (C,) float64: what it is in evaluation mode, y = scale * x + shift."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = self.weight.detach().double() / torch.sqrt(self.running_var.double() + self.eps)
+        return scale, self.bias.detach().double() - scale * self.running_mean.double()

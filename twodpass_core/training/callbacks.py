@@ -124,7 +124,7 @@ class BestWeights(Callback):
     def write(self, trainer: Trainer, module: TrainingModule) -> None:
         """Write the weights as they are now."""
         if trainer.is_global_zero:
-            save_weights(self.folder.weights, module.network.student.state_dict(), module.card)
+            save_weights(self.folder.weights, module.deployed_student().state_dict(), module.card)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -18,6 +18,8 @@ from twodpass_core.errors import TrainingError
 from twodpass_core.evaluation.evaluate import Evaluation, count_frame
 from twodpass_core.evaluation.metrics import SegmentationCounts
 from twodpass_core.models.folded import FoldedStudent
+from twodpass_core.models.rounding import rounded_for_bf16
+from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig
@@ -101,6 +103,10 @@ class TrainingModule(LightningModule):
         factor = make_schedule(settings, self.config.epochs, steps_per_epoch, self.config.max_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}}
 
+    def deployed_student(self) -> PointVoxelStudent:
+        """The student as the weights file holds it: what is validated is what is written."""
+        return rounded_for_bf16(self.network.student)
+
     # --- Validation --------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
@@ -109,7 +115,7 @@ class TrainingModule(LightningModule):
             # Running statistics of batch normalisation differ by process; those of the first are saved.
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        student = FoldedStudent(self.network.student, torch.float32, self.device)
+        student = FoldedStudent(self.deployed_student(), torch.float32, self.device)
         self._segmenter = Segmenter(self.card, student, self.device)
 
     def validation_step(self, frame: Frame, batch_idx: int) -> None:
