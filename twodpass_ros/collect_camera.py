@@ -47,9 +47,7 @@ class Camera:
         return image.content(self.image.type)
 
     def problems(self, scans: Input, tree: TransformTree, max_clock_difference: float) -> Iterator[str]:
-        """What makes its images useless for training. Without a scan or an image yet, only that can be told."""
-        if self.image.newest is None:
-            yield self.image.describe_absence()
+        """What makes its images useless for training, as far as that can be told without a scan or an image yet."""
         try:
             model, _ = self.model()
         except ConfigError as error:

@@ -23,7 +23,7 @@ from twodpass_core.errors import ConfigError, MissingDependencyError, RecordingE
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_recording import Recording
-from twodpass_ros.collect_report import Health, RecordingState, status_message
+from twodpass_ros.collect_report import Health, RecordingState, status_message, without_numbers
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
 from twodpass_ros.diagnostics import OK, Reporter, Streak
@@ -141,7 +141,10 @@ class CollectNode(Node):
     def _start(self) -> str:
         """Begins a bag; returns what stands against it, if anything does."""
         parameters = read_table(self, CollectParameters)
+        absent = self._sensors.absent()
         problems = self._sensors.problems(parameters.max_clock_difference)
+        if absent:
+            return "; ".join([*absent, *problems])
         if problems and parameters.on_problem == "refuse":
             return "; ".join(problems) + " (on_problem:=warn records all the same)"
         try:
@@ -152,9 +155,8 @@ class CollectNode(Node):
             return str(error)
         self._state = RecordingState(wanted=True, bag=str(recording.bag), recording=True)
         self._lost_at_start = self._lost()
-        now = self.get_clock().now().nanoseconds
-        for message in self._sensors.latched:
-            recording.write(message, now)
+        for message in self._sensors.beginning(self.get_clock().now().nanoseconds):
+            recording.write(message)
         self._recording = recording
         self.get_logger().info(f"Recording to {recording.bag}")
         for problem in problems:
@@ -228,13 +230,13 @@ class CollectNode(Node):
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
 
-        problems = self._sensors.problems(parameters.max_clock_difference)
+        problems = self._sensors.absent() + self._sensors.problems(parameters.max_clock_difference)
         troubles = self._health.troubles(
             state, problems, self._sensors, self._watch, self._failures, dropped, parameters
         )
         level = troubles[0][0] if troubles else OK
         activity = f"recording to {state.bag}" if state.recording else "not recording"
-        message = "; ".join([activity, *(text for _, text in troubles)])
+        message = ": ".join([activity, *filter(None, ["; ".join(text for _, text in troubles)])])
         values = {
             "bag": state.bag,
             "sets": state.sets,
@@ -242,7 +244,7 @@ class CollectNode(Node):
             **{f"dropped of {topic}": count for topic, count in dropped.items()},
         }
         self._reporter.publish(level, message, values)
-        self._reporter.log_change(level, message)
+        self._reporter.log_change(level, message, tuple(map(without_numbers, problems)))
 
 
 def _free_bytes(folder: Path) -> int:

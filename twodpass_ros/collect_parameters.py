@@ -29,8 +29,8 @@ class CollectParameters:
         read_only=True,
     )
     odometry: str = parameter(
-        "",
-        "Topic of nav_msgs/Odometry, recorded, and measured by min_distance. Empty: distance is measured by /tf.",
+        "odom",
+        "Topic of nav_msgs/Odometry, recorded where there is one. By it min_distance is measured, else by /tf.",
         read_only=True,
     )
     fixed_frame: str = parameter(

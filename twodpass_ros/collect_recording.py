@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from twodpass_core.errors import RecordingError
@@ -48,10 +47,8 @@ class Recording:
         """Topic -> messages that found no room, as the disk was too slow."""
         return Counter(self._writer.dropped) - self._told
 
-    def write(self, message: Message, received_ns: int | None = None) -> None:
-        """A message that belongs to no set; `received_ns` if it shall count as received at another time."""
-        if received_ns is not None:
-            message = replace(message, received_ns=received_ns)
+    def write(self, message: Message) -> None:
+        """A message that belongs to no set."""
         with suppress(RecordingError):  # which is `failure`
             self._writer.write(message.topic, message.received_ns, message.data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -78,8 +79,7 @@ class Health:
         if state.failure:
             found.append((ERROR, state.failure))
         found += [(ERROR, text) for text in self._silences(sensors, parameters.input_timeout)]
-        refused = state.wanted and not state.recording and parameters.on_problem == "refuse"
-        found += [(ERROR if refused else WARN, f"not recording: {text}" if refused else text) for text in problems]
+        found += [(ERROR if state.wanted and not state.recording else WARN, text) for text in problems]
         for streak in (failures, *(topic.failures for topic in sensors.inputs)):
             if (level := streak.look()) >= WARN:
                 found.append((level, streak.reason))
@@ -100,6 +100,11 @@ class Health:
         for camera, count in (missing - self._missing).items():
             yield f"{count} scans without an image of {camera} within the slop"
         self._dropped, self._missing = dropped, missing
+
+
+def without_numbers(text: str) -> str:
+    """What a message is about, whatever its numbers are just now; those in names stay."""
+    return re.sub(r"(?<![\w/])\d+(\.\d+)?", "", text)
 
 
 def _doubts(watch: CalibrationWatch, sensors: Sensors) -> Iterator[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from nav_msgs.msg import Odometry
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from tf2_msgs.msg import TFMessage
 
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
-from twodpass_core.errors import ConfigError, TransformError
+from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Calibration
 from twodpass_core.transform_tree import TransformTree, add_transforms
@@ -22,10 +22,22 @@ from twodpass_ros.collect_input import Input, Message
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_sets import CalibratedCamera, FormedSet
 
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError as error:
+    raise MissingDependencyError(
+        "tf2_msgs", "collect", "sudo apt install ros-$ROS_DISTRO-tf2-msgs (without apt's ROS, `make setup` builds it)"
+    ) from error
+
 SENSOR_DEPTH, TRANSFORM_DEPTH = 10, 100
 """Messages that the middleware holds for the node."""
 HISTORY_NS = 10 * 10**9
 TOLERANCE_NS = 200 * 10**6  # /tf may come a little later than what it is asked for
+RECENT_NS = 2 * 10**9
+"""A recording begins with the motion of this time before it, for the sets that are formed of what has come before."""
+RECENT_MESSAGES = 2000
+ODOMETRY_AGE_NS = 10**9
+"""Odometry farther than this from a scan does not tell where the vehicle was."""
 
 
 class Sensors:
@@ -42,6 +54,7 @@ class Sensors:
         self._on_set = on_set
         self._tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
         self._latched: dict[object, Message] = {}
+        self._motion: deque[Message] = deque(maxlen=RECENT_MESSAGES)
         self.fixed_frame = parameters.fixed_frame
         self.offsets_ns: dict[str, int] = {}
         """Camera -> image's stamp less scan's stamp, of the newest set."""
@@ -53,7 +66,7 @@ class Sensors:
         ]
         self._odometry: Input | None = None
         if parameters.odometry:
-            self._odometry = Input(node, parameters.odometry, [Odometry], on_message, TRANSFORM_DEPTH)
+            self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)
             self._others.append(self._odometry)
         self._pairer: SetPairer[Message] = SetPairer(
             list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
@@ -80,22 +93,26 @@ class Sensors:
         cameras = [member for camera in self.cameras.values() for member in (camera.image, camera.info)]
         return [self.scans, *cameras, *self._others]
 
-    @property
-    def latched(self) -> Iterable[Message]:
-        """Static transforms and the newest CameraInfo of each camera: what a recording begins with."""
-        return self._latched.values()
+    def beginning(self, now_ns: int) -> list[Message]:
+        """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
+        motion = [message for message in self._motion if now_ns - RECENT_NS <= message.received_ns <= now_ns]
+        start_ns = min((message.received_ns for message in motion), default=now_ns)
+        return [*(replace(message, received_ns=start_ns) for message in self._latched.values()), *motion]
 
     def connect(self) -> None:
         """Looks for publishers."""
         for topic in self.inputs:
             topic.connect()
 
+    def absent(self) -> list[str]:
+        """Why nothing comes of what a set is formed of, for each topic of which nothing has come yet."""
+        topics = [self.scans, *(camera.image for camera in self.cameras.values())]
+        return [topic.describe_absence() for topic in topics if topic.newest is None]
+
     def problems(self, max_clock_difference: float) -> list[str]:
-        """What stands against recording sets that can be trained on."""
-        found = [] if self.scans.newest else [self.scans.describe_absence()]
-        for camera in self.cameras.values():
-            found += camera.problems(self.scans, self._tree, max_clock_difference)
-        return found
+        """What stands against training on the sets, as far as their topics have come."""
+        cameras = self.cameras.values()
+        return [text for each in cameras for text in each.problems(self.scans, self._tree, max_clock_difference)]
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -145,8 +162,12 @@ class Sensors:
         self._latched[camera] = message
         self._on_message(message)
 
-    def _on_transforms(self, message: Message) -> None:
+    def _on_motion(self, message: Message) -> None:
+        self._motion.append(message)
         self._on_message(message)
+
+    def _on_transforms(self, message: Message) -> None:
+        self._on_motion(message)
         add_transforms(self._tree, message.content(TFMessage), static=False)
 
     def _on_static_transforms(self, message: Message) -> None:
@@ -161,12 +182,11 @@ class Sensors:
 
     def _pose(self, paired: PairedSet[Message]) -> RigidTransform | None:
         """Where the vehicle was, as far as anybody says."""
+        odometry = self._odometry.newest if self._odometry is not None else None
         try:
-            if self._odometry is None:
+            if odometry is None or abs(odometry.stamp_ns - paired.stamp_ns) > ODOMETRY_AGE_NS:
                 return self._tree.lookup(self.fixed_frame, paired.scan.frame_id, paired.stamp_ns)
-            if self._odometry.newest is None:
-                return None
-            pose = self._odometry.newest.content(Odometry).pose.pose
+            pose = odometry.content(Odometry).pose.pose
             q, t = pose.orientation, pose.position
             return RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
         except (TransformError, ConfigError):

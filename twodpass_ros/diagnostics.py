@@ -120,13 +120,13 @@ class Health:
 
 
 class Reporter:
-    """Publishes one status on /diagnostics, and logs changes of its level."""
+    """Publishes one status on /diagnostics, and logs its changes."""
 
     def __init__(self, node: Node, task: str) -> None:
         self._node = node
         self._task = task
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._level = OK
+        self._logged: tuple[bytes, object] = (OK, ())
 
     def publish(self, level: bytes, message: str, values: Mapping[str, object]) -> None:
         status = DiagnosticStatus(
@@ -140,10 +140,11 @@ class Reporter:
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def log_change(self, level: bytes, message: str) -> None:
-        if level == self._level:
+    def log_change(self, level: bytes, message: str, matter: object = ()) -> None:
+        """Logs the message where the level, or what the matter is, is another one than before."""
+        if (level, matter) == self._logged:
             return
-        self._level = level
+        self._logged = level, matter
         if level == ERROR:  # three calls: rclpy refuses one that logs at changing severities
             self._node.get_logger().error(message)
         elif level == WARN:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from harness import Peer
+    from harness import Main, NodeProcess, Peer
+    from vehicle import Start, Vehicle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -69,3 +70,32 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_weights import tiny_card, write_tiny_weights
 
     return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_card(width=16))
+
+
+@pytest.fixture
+def vehicle() -> Iterator[Vehicle]:
+    """A vehicle with one camera, for `collect` to record."""
+    from vehicle import Vehicle
+
+    with Vehicle() as vehicle:
+        yield vehicle
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `collect`, which records to tmp_path."""
+    from harness import NodeProcess
+
+    from twodpass_ros.collect import main as collect
+
+    running: list[NodeProcess] = []
+
+    def start_collect(main: Main = collect, **parameters: object) -> NodeProcess:
+        values = {"folder": f"'{tmp_path}'", "images": "[/front/image_raw]", "min_free_bytes": 0, **parameters}
+        arguments = [part for name, value in values.items() for part in ("-p", f"{name}:={value}")]
+        running.append(NodeProcess(main, *arguments))
+        return running[-1].__enter__()
+
+    yield start_collect
+    for process in running:
+        process.__exit__()

@@ -14,9 +14,10 @@ import numpy as np
 import PIL.Image
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from harness import MANY, RosPeer
+from harness import MANY, NodeProcess, RosPeer
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -27,6 +28,8 @@ from twodpass_core.geometry import RigidTransform
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import CollectionStatus
 
+Start = Callable[..., NodeProcess]
+"""Starts `collect`, by a main function other than its own if need be, with parameters NAME=VALUE."""
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WIDTH, HEIGHT = 64, 48
 MS = 1_000_000
@@ -164,6 +167,15 @@ def odometry(stamp: int, x: float) -> Odometry:
 def only_bag(folder: Path) -> Path:
     (bag,) = folder.iterdir()
     return bag
+
+
+def messages(bag: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Topic -> (time of receipt, serialised message), by rosbags."""
+    found: dict[str, list[tuple[int, bytes]]] = {}
+    with Reader(bag) as reader:
+        for connection, received, data in reader.messages():
+            found.setdefault(connection.topic, []).append((received, bytes(data)))
+    return found
 
 
 def is_nan(values: Sequence[float]) -> bool:

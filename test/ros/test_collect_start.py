@@ -1,0 +1,135 @@
+"""`collect` over real DDS: what stands against a recording, how that is told, and how one begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import NodeProcess
+from rclpy.serialization import deserialize_message
+from tf2_msgs.msg import TFMessage
+from vehicle import Start, Vehicle, messages, odometry, only_bag, transform_message
+
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.recording import Manifest
+from twodpass_ros.collect import main
+
+WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def test_start_is_refused_until_all_is_right(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(autostart="false", input_timeout=60.0)
+    vehicle.wait_for_connection()
+
+    def refused(words: str, say: Callable[[], object] = lambda: None) -> None:
+        """When the vehicle says so."""
+        answer = ""
+        for _ in range(100):
+            say()
+            vehicle.spin(0.1)
+            success, answer = vehicle.call_trigger("start")
+            assert not success
+            if words in answer:
+                break
+        assert words in answer
+        assert vehicle.wait_for_words(words) == WARN
+
+    refused("nothing comes on /collect/input/points")
+    refused("no CameraInfo: nothing comes on /front/camera_info", lambda: vehicle.send_set(1000, info=False))
+    refused("no camera matrix", lambda: vehicle.inform(1000, focal=0.0))
+    refused("is 64 x 48 pixels, but /front/camera_info is of 128 x 48", lambda: vehicle.inform(1000, width=128))
+    refused("there is no frame", lambda: vehicle.inform(1000))
+    vehicle.mount()
+    refused("the clocks differ", lambda: vehicle.send_set(2000, offset=5000))
+    assert not list(tmp_path.iterdir())
+
+    assert vehicle.set_parameter("on_problem", "warn") == ""
+    assert vehicle.call_trigger("start")[0]
+    assert vehicle.wait_for_words("the clocks differ") == WARN
+    assert vehicle.next_status().recording
+    assert "call ~/stop first" in vehicle.set_parameter("min_distance", 1.0)
+    assert not vehicle.call_trigger("start")[0]
+    assert vehicle.call_trigger("stop") == (True, f"0 sets are in {only_bag(tmp_path)}")
+    assert not vehicle.next_status().recording
+    assert Manifest.read(only_bag(tmp_path)).complete
+
+
+def test_what_newly_stands_against_a_recording_is_logged(start: Start, vehicle: Vehicle) -> None:
+    process = start()
+    vehicle.wait_for_connection()
+    process.wait_for_log("not recording: nothing comes on /collect/input/points")
+
+    def logged(words: str, stamp: int) -> None:
+        for _ in range(100):
+            if words in process.log():
+                return
+            vehicle.send_set(stamp)
+            vehicle.spin(0.1)
+        raise AssertionError(f"{words!r} is not in\n{process.log()}")
+
+    logged("not recording: front: there is no frame", 1000)  # as much of an error as before, and another one
+    vehicle.mount()
+    logged("recording to ", 2000)
+
+
+def test_a_warning_is_not_enough_where_there_is_nothing_to_record(
+    start: Start, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    start(on_problem="warn")
+    vehicle.wait_for_connection()
+    assert vehicle.wait_for_words("nothing comes on /front/image_raw") == ERROR
+    success, answer = vehicle.call_trigger("start")
+    assert not success
+    assert "nothing comes on /collect/input/points" in answer
+    assert not list(tmp_path.iterdir())
+    vehicle.send_set(0)  # without any transform
+    vehicle.spin_until(lambda: vehicle.statuses[-1].recording, "a recording")
+    assert vehicle.wait_for_words("there is no frame") == WARN
+
+
+def test_a_recording_begins_with_the_motion_before_it(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(autostart="false", odometry="/odometry")
+    vehicle.wait_for_connection()
+    vehicle.mount()
+    success, stamp = False, 0
+    while not success:  # the last scan waits for the next one, and is in the first set
+        stamp += 100
+        assert stamp < 10_000
+        vehicle.moving.publish(
+            TFMessage(transforms=[transform_message("odom", "lidar", RigidTransform.identity(), stamp)])
+        )
+        vehicle.odometry.publish(odometry(stamp, 0.0))
+        vehicle.spin(0.05)
+        vehicle.send_set(stamp)
+        vehicle.spin(0.05)
+        success, _ = vehicle.call_trigger("start")
+    assert vehicle.call_trigger("stop")[0]
+    bag = only_bag(tmp_path)
+    recorded = messages(bag)
+    first = Manifest.read(bag).sets[0].stamp_ns
+    transforms = [deserialize_message(data, TFMessage).transforms[0] for _, data in recorded["/tf"]]
+    assert first in [entry.header.stamp.sec * 10**9 + entry.header.stamp.nanosec for entry in transforms]
+    assert recorded["/odometry"]
+    received = [at for at, _ in recorded["/tf"]]
+    assert received == sorted(received)
+    assert recorded["/tf_static"][0][0] <= received[0]
+    assert received[0] < recorded["/collect/input/points"][0][0]
+
+
+def test_parameters_that_cannot_be_are_refused_at_start() -> None:
+    with NodeProcess(main, "-p", "images:=[/a/image, /b/image]", "-p", "camera_infos:=[/a/info]") as process:
+        assert process.wait() == 1
+        assert "one for each of the 2 topics" in process.log()
+
+
+@pytest.mark.parametrize("package", ["message_filters", "tf2_msgs"])
+def test_a_missing_package_is_said_in_one_sentence(package: str) -> None:
+    code = f"import sys; sys.modules['{package}'] = None; from twodpass_ros.collect import main; sys.exit(main([]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"collect needs {package}, which is not installed: sudo apt install" in done.stderr
+    assert "Traceback" not in done.stderr
