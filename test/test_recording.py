@@ -169,6 +169,21 @@ def test_each_file_of_a_split_recording_stands_alone(tmp_path: Path, limit: dict
     assert len(list(open_clouds(bag))) == 20
 
 
+def test_between_the_files_is_no_gap_for_a_player_to_seek_into(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
+        writer.write(data.STATIC, data.START_NS, data.static_transform("lidar"))
+        for index in (0, 10, 30, 20):  # the last one is of a clock that was set back
+            writer.write_set(data.make_set(index))
+    information = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    starts = [file["starting_time"]["nanoseconds_since_epoch"] for file in information["files"]]
+    ends = [start + file["duration"]["nanoseconds"] for start, file in zip(starts, information["files"], strict=True)]
+    assert len(starts) == 5
+    assert all(start <= end for start, end in zip(starts[1:], ends, strict=False))
+    assert starts[2] == ends[1] == data.stamp(0) + 4 * 10**6
+    assert starts[4] == data.stamp(20) + 10**6
+
+
 def test_of_static_transforms_told_again_and_again_the_last_is_repeated(tmp_path: Path) -> None:
     bag = tmp_path / "drive"
     with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:

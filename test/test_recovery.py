@@ -118,6 +118,13 @@ def test_of_a_file_that_is_cut_off_anywhere_all_whole_chunks_are_kept(
     assert (again.mended, again.messages) == ((), kept)
 
 
+def test_a_file_without_a_byte_has_lost_none(tmp_path: Path) -> None:
+    (tmp_path / "drive.mcap").touch()
+    report = recover(tmp_path / "drive.mcap")
+    assert (report.messages, report.lost_bytes, len(report.mended)) == (0, 0, 1)
+    check_mcap(tmp_path / "drive.mcap")
+
+
 def test_a_cut_off_recording_tells_what_is_missing(tmp_path: Path) -> None:
     bag = record(tmp_path / "drive", split_bytes=50_000)
     files = sorted(bag.glob("*.mcap"))
@@ -319,6 +326,15 @@ def test_a_bag_that_is_being_recorded_is_not_touched(tmp_path: Path) -> None:
         pytest.raises(BagError, match="is being recorded just now"),
     ):
         recover(writer.folder)
+
+
+def test_a_bag_that_is_being_recorded_is_not_read_half_and_no_damage_is_told(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    with BagWriter(bag, WriterSettings(**data.NO_LIMIT)) as writer:
+        writer.write_set(data.make_set(0))
+        with pytest.raises(BagError, match="drive: is being recorded just now: wait until that has ended"):
+            open_clouds(bag)
+    assert len(list(open_clouds(bag))) == 1
 
 
 # --- kill -9 ---

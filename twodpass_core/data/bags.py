@@ -156,6 +156,8 @@ def unpack(raw: bytes) -> bytes:
 
 def _checked(path: Path) -> Path:
     """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
+    from twodpass_core.recording.journal import not_recording
+
     if not path.exists():
         raise BagError(f"{path}: does not exist")
     if path.is_file():
@@ -163,7 +165,8 @@ def _checked(path: Path) -> Path:
             raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
         files, source = [path], path
     else:
-        files, source = storage_files(path), path
+        with not_recording(path):
+            files, source = storage_files(path), path
         metadata = path / "metadata.yaml"
         if not metadata.exists():
             if len(files) != 1:

@@ -66,7 +66,7 @@ def not_recording(bag: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BagError(f"{bag}: is being recorded just now; recover it when that has ended") from None
+            raise BagError(f"{bag}: is being recorded just now: wait until that has ended") from None
         except OSError:  # not every file system can lock
             pass
         yield

@@ -111,6 +111,7 @@ class Salvage:
             elif opcode not in _DERIVED:
                 yield offset, opcode, file.read(length)
         if not self.is_ended:
+            end = min(end, size)
             self._lose(end, size - end, "the file is cut off here")
 
     def _unpack(self, chunk: Chunk) -> PackedChunk:

@@ -127,8 +127,12 @@ class SplitRecorder:
             self._repeated[(message.topic.name, *key)] = message
 
     def _repetition(self, messages: Sequence[RecordedMessage]) -> Sequence[RecordedMessage]:
-        """What earlier files hold and this one needs too, as of the time of its first message."""
-        start_ns = min(message.log_time_ns for message in messages)
+        """What earlier files hold and this one needs too, as of the time at which the last one ended.
+
+        So files join without a gap: rosbag2 (Jazzy) that is told to seek into one finds no file for it, and crashes.
+        """
+        ends_ns = [file.last_ns for file in self._finished if file.last_ns is not None]
+        start_ns = min([*ends_ns[-1:], *(message.log_time_ns for message in messages)])
         present = {message.topic.name for message in messages}
         return [
             replace(message, log_time_ns=start_ns)
