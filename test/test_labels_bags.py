@@ -82,6 +82,18 @@ def test_label_files_are_found_in_sequences_and_by_stamp(tmp_path: Path) -> None
     assert find_label_files(tmp_path) == {STAMPS[0]: tmp_path / f"{STAMPS[0]}.label"}
 
 
+def test_a_bag_that_was_prepared_twice_has_no_one_place_for_its_labels(bag: Path, tmp_path: Path) -> None:
+    LabelStore.beside(bag).write(STAMPS[0], raw_labels(7))
+    first = write_sequence(tmp_path / "out/sequences/00", STAMPS, {0: raw_labels(1)})
+    write_sequence(tmp_path / "out/sequences/01", STAMPS, {0: raw_labels(2)})
+    words = r"00/labels/000000\.label and .*01/labels/000000\.label are of the same scan: give the folder of one"
+    with pytest.raises(LabelError, match=words):
+        import_labels(frames_of(bag), tmp_path / "out", overwrite=True)
+    with pytest.raises(LabelError, match=words):
+        export_labels(frames_of(bag), tmp_path / "out", overwrite=True)
+    assert import_labels(frames_of(bag), first, overwrite=True).replaced == 1
+
+
 def test_label_files_of_no_scan_are_refused(tmp_path: Path) -> None:
     sequence = write_sequence(tmp_path / "00", STAMPS, {0: raw_labels(0), 4: raw_labels(4)})
     with pytest.raises(LabelError, match=r"000004\.label: .*stamps\.txt has no line"):
@@ -353,4 +365,14 @@ def test_the_commands(bag: Path, tmp_path: Path) -> None:
     status = run("status", bag)
     assert status.exit_code == 1
     assert "5.label: the bag has no such scan" in " ".join(status.output.split())
-    assert run("import", bag, tmp_path / "nowhere").exit_code == 1
+    missing = run("import", bag, tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert "nowhere: is no folder" in missing.output
+
+
+def test_a_proposal_that_is_refused_leaves_nothing_behind(bag: Path, tmp_path: Path) -> None:
+    weights = write_tiny_weights(tmp_path / "untrained.safetensors")
+    refused = run("propose", bag, "--weights", weights, "--class-map", "nuscenes", "--device", "cpu")
+    assert refused.exit_code == 1
+    assert "use weights trained for these classes" in refused.output
+    assert not LabelStore.beside(bag).folder.exists()

@@ -24,8 +24,14 @@ class ReportingGroup(TyperGroup):
         except (TwodpassError, OSError) as error:
             if ctx.params.get("debug") or getattr(error, "errno", None) == errno.EPIPE:
                 raise
-            print_error(str(error))
+            print_error(_in_words(error))
             raise typer.Exit(1) from None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def print_error(message: str, console: Console | None = None) -> None:

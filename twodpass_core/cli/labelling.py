@@ -53,7 +53,7 @@ class LabelFolder:
 
     def write(self, scan: Scan, result: Segmentation, class_map: ClassMap, title: str) -> None:
         with replacing(self.path / f"{scan.name}.label") as path:
-            class_map.raw_labels(result.class_id).astype("<u4").tofile(path)
+            path.write_bytes(class_map.raw_labels(result.class_id).astype("<u4").tobytes())
         if self.probabilities:
             with replacing(self.path / f"{scan.name}.probability.npy") as path, path.open("wb") as file:
                 np.save(file, result.probability)

@@ -128,6 +128,7 @@ def propose(
     frames = BagFrames(bags, config, cameras=[])
     indices = unlabelled_scans(frames, again=again)
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    proposals = propose(frames, indices, segmenter, votes=votes, min_probability=min_probability)
     log_run(
         {frames.origin(index)[0] for index in indices},
         weights=str(weights),
@@ -135,7 +136,6 @@ def propose(
         votes=votes,
         min_probability=min_probability,
     )
-    proposals = propose(frames, indices, segmenter, votes=votes, min_probability=min_probability)
     print_proposals(proposals, len(indices), trained=segmenter.card.trained)
 
 

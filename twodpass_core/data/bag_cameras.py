@@ -184,7 +184,7 @@ def _uncalibrated(index: BagIndex, names: Sequence[str]) -> str:
     known = ", ".join(sorted(index.calibrations)) or "none"
     return (
         f"{index.path}: no CameraInfo belongs to {', '.join(names)}; its CameraInfo topics are {known}. Name them by "
-        "camera_info, give a calibration file, or set cameras to [] for LiDAR only"
+        "camera_info, give a calibration file (--calibration), or set cameras to [] (--no-cameras) for LiDAR only"
     )
 
 

@@ -129,7 +129,7 @@ def open_recorded(
 
 def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
     found = {entry.topic: entry for entry in index.of_type(POINT_CLOUD)}
-    return found[choose_cloud_topic(index.path, topic, found, index.everything, "as topic")]
+    return found[choose_cloud_topic(index.path, topic, found, index.everything, "by --topic, in settings as topic")]
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:
@@ -166,8 +166,8 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
             logger.warning("%s: frames before and after the known motion are used without images: %s", path, error)
         except TransformError as error:
             raise TransformError(
-                f"{path}: {camera.name}: {error}. Give a calibration file or the right frames, or set cameras to [] "
-                "for LiDAR only"
+                f"{path}: {camera.name}: {error}. Give a calibration file (--calibration) or the right frames, or "
+                "set cameras to [] (--no-cameras) for LiDAR only"
             ) from None
         try:
             camera.check(bag.reader, int(pairs[first]))

@@ -18,6 +18,7 @@ from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.semantickitti import CALIBRATIONS
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError
+from twodpass_core.files import naming
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
 from twodpass_core.labels.store import LabelStore
@@ -59,6 +60,7 @@ def prepare(
     Raises:
         ConfigError: a sequence exists, or there are more cameras than SemanticKITTI's form has numbers for.
         ScanError, BagError, ImageError, LabelError: a frame cannot be read.
+        OSError: the folder cannot be written to.
         MissingDependencyError: distorted images, and OpenCV is not there.
     """
     if len(frames.cameras) > MAX_CAMERAS:
@@ -76,7 +78,9 @@ def prepare(
             if writer is None or writer.bag != bag:
                 done += [writer.finish()] if writer is not None else []
                 writer = _SequenceWriter(bag, folders[bag], frames)
-            writer.write(frames[index])
+            frame = frames[index]
+            with naming(out):
+                writer.write(frame)
         done += [writer.finish()] if writer is not None else []
     finally:
         if writer is not None:
@@ -103,9 +107,9 @@ class _SequenceWriter:
         assert frame.stamp_ns is not None
         stem = f"{len(self._stamps_ns):06d}"
         points = np.where(np.isfinite(frame.points).all(axis=1, keepdims=True), frame.points, 0)
-        points.astype("<f4").tofile(self._partial / f"velodyne/{stem}.bin")
+        (self._partial / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
         if (labels := self._raw_labels(frame)) is not None:
-            labels.astype("<u4").tofile(self._partial / f"labels/{stem}.label")
+            (self._partial / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
             self._labelled += 1
         for view in frame.views:
             image = self._undistortion(view)(view.load_image())

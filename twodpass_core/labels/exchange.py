@@ -104,7 +104,7 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
     for path, store, stamp_ns, num_points in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            _read(store.path(stamp_ns), num_points).astype("<u4").tofile(partial)
+            partial.write_bytes(_read(store.path(stamp_ns), num_points).astype("<u4").tobytes())
     return Exported(len(wanted) - proposed, proposed)
 
 

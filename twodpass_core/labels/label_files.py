@@ -30,7 +30,11 @@ def read_stamps(sequence: Path) -> list[int]:
 
 
 def label_places(folder: Path, stamps_ns: Iterable[int]) -> dict[int, Path]:
-    """Where the labels of scans belong: in the folder's sequences, for those scans they hold, else by their stamps."""
+    """Where the labels of scans belong: in the folder's sequences, for those scans they hold, else by their stamps.
+
+    Raises:
+        LabelError: two of the sequences hold one scan.
+    """
     if sequences := _sequences(folder):
         places, wanted = _in_sequences(sequences), set(stamps_ns)
         return {stamp_ns: path for stamp_ns, path in places.items() if stamp_ns in wanted}
@@ -38,7 +42,13 @@ def label_places(folder: Path, stamps_ns: Iterable[int]) -> dict[int, Path]:
 
 
 def find_label_files(folder: Path) -> dict[int, Path]:
-    """The label files in a folder by time stamp, in order. Raises LabelError where there is none, or one of no scan."""
+    """The label files in a folder by time stamp, in order.
+
+    Raises:
+        LabelError: there is none, one of no scan, or two of one scan.
+    """
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: is no folder")
     sequences = _sequences(folder)
     if sequences:
         places = _in_sequences(sequences)
@@ -63,8 +73,11 @@ def _sequences(folder: Path) -> list[Path]:
 
 
 def _in_sequences(sequences: Sequence[Path]) -> dict[int, Path]:
-    return {
-        stamp_ns: sequence / "labels" / f"{number:06d}{SUFFIX}"
-        for sequence in sequences
-        for number, stamp_ns in enumerate(read_stamps(sequence))
-    }
+    """The place of each scan's labels. Raises LabelError where a scan has two: its bag has been prepared twice."""
+    places: dict[int, Path] = {}
+    for sequence in sequences:
+        for number, stamp_ns in enumerate(read_stamps(sequence)):
+            path = sequence / "labels" / f"{number:06d}{SUFFIX}"
+            if (first := places.setdefault(stamp_ns, path)) is not path:
+                raise LabelError(f"{first} and {path} are of the same scan: give the folder of one of the sequences")
+    return places

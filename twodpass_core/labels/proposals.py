@@ -53,6 +53,12 @@ def propose(
         ConfigError: the weights are for other classes than the frames.
     """
     check_classes(segmenter.class_map, frames.class_map)
+    return _propose(frames, indices, segmenter, votes, min_probability)
+
+
+def _propose(
+    frames: BagFrames, indices: Iterable[int], segmenter: Segmenter, votes: int, min_probability: float
+) -> Iterator[Proposal]:
     ignored = frames.class_map.classes[frames.class_map.ignore_id].raw_id
     for index in indices:
         frame = frames[index]

@@ -80,7 +80,7 @@ class LabelStore:
             raise LabelError(f"labels of scan {stamp_ns} must be 0..{RAW_LABEL_LIMIT - 1}")
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.path(stamp_ns)) as partial:
-            raw.astype("<u4").tofile(partial)
+            partial.write_bytes(raw.astype("<u4").tobytes())
 
 
 def _is_stamp(name: str) -> bool:
