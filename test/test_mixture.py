@@ -24,9 +24,9 @@ from twodpass_core.data.mixture import AllFrames, FramesByShare, Mixture, descri
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.config import dump_config, load_config
 from twodpass_core.training.folder import RunFolder
-from twodpass_core.training.loader import Share, TrainingBatches
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.weights import read_card

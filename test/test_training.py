@@ -23,9 +23,9 @@ from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
+from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.config import load_config
 from twodpass_core.training.curves import read_log
-from twodpass_core.training.loader import Share, TrainingBatches
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.weights import load_weights, read_card
@@ -140,7 +140,7 @@ def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "authors"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_variants_and_precisions_train(tmp_path: Path, variant: str, precision: str) -> None:
     config = tiny_config(
         tmp_path / "run", epochs=1, distillation={**DISTILLED, "variant": variant}, machine={"precision": precision}
@@ -149,6 +149,14 @@ def test_variants_and_precisions_train(tmp_path: Path, variant: str, precision: 
     state = load(tmp_path / "run")["state_dict"]
     assert all(tensor.isfinite().all() for tensor in state.values())
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in state.values())
+
+
+def test_fp16_finds_a_scale_for_its_gradients_and_keeps_it(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"data": {"batch_size": 1}, "machine": {"precision": "fp16"}, "checkpoint_steps": 1}
+    train(tiny_config(tmp_path / "run", epochs=1, **changes), training=Damaged(3, [0, 1, 2]))
+    assert load(tmp_path / "run")["MixedPrecision"]["scale"] == 65536 / 2**3  # halved at every step that is skipped
+    train(tiny_config(tmp_path / "whole", epochs=1, **changes), training=Blobs(3))
+    assert load(tmp_path / "whole")["MixedPrecision"]["_growth_tracker"] > 0
 
 
 def test_frames_without_images_train_the_student(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from twodpass_core.data.batch import TrainingSet, collate
 from twodpass_core.data.mixture import AllFrames
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.training.loader import Share, TrainingBatches
+from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.network import TrainingNetwork
 
 SCRIPT = Path(__file__).with_name("two_processes.py")

@@ -12,13 +12,15 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
-from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config import MachineSettings, TrainingConfig
+from twodpass_core.training.data_wait import DataWait
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.module import TrainingModule
@@ -111,7 +113,7 @@ def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Call
         devices=devices,
         num_nodes=machine.nodes,
         strategy=_strategy(config, devices),
-        precision=PRECISIONS[machine.precision],
+        **_precision(machine),
         sync_batchnorm=machine.sync_batch_norm,
         accumulate_grad_batches=config.optimiser.accumulate,
         max_epochs=config.epochs,
@@ -121,10 +123,16 @@ def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Call
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
         log_every_n_steps=LOG_EVERY,
-        callbacks=[*callbacks, RunLog(folder), best, RichProgressBar()],
+        callbacks=[*callbacks, DataWait(), RunLog(folder), best, RichProgressBar()],
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
+
+
+def _precision(machine: MachineSettings) -> dict[str, Any]:
+    if machine.precision == "fp16" and (machine.accelerator == "cpu" or not torch.cuda.is_available()):
+        return {"plugins": MixedPrecision("16-mixed", "cpu")}  # left to itself, Lightning takes bf16 here
+    return {"precision": PRECISIONS[machine.precision]}
 
 
 def _strategy(config: TrainingConfig, devices: int | str) -> Any:

@@ -1,0 +1,89 @@
+"""Loading that keeps up: batches for a GPU, processes that stay, and what the waiting is measured by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from torch.utils.data import DataLoader
+from training_data import Blobs, tiny_config
+
+from twodpass_core.data.augment import AugmentationConfig
+from twodpass_core.data.batch import Batch, TrainingSet
+from twodpass_core.data.mixture import AllFrames
+from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
+from twodpass_core.training.data_wait import NAME, DataWait
+from twodpass_core.training.run import train
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def loader(workers: int, device: torch.device) -> DataLoader[Any]:
+    samples = TrainingSet(Blobs(5), AugmentationConfig(crop=None))
+    return load_batches(samples, TrainingBatches(AllFrames(5), 2, 0, Share(), lambda: 0), workers, device)
+
+
+def test_batches_for_a_gpu_are_page_locked() -> None:
+    assert loader(0, CUDA).pin_memory
+    assert not loader(0, CPU).pin_memory
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
+def test_batches_reach_a_gpu_from_page_locked_memory() -> None:
+    for batch in loader(1, CUDA):
+        assert batch.points.is_pinned()
+        assert batch.images.is_pinned()
+        assert batch.to("cuda", non_blocking=True).points.is_cuda
+
+
+def test_loading_processes_stay_from_epoch_to_epoch_and_give_the_same_batches() -> None:
+    alone, shared = loader(0, CPU), loader(1, CPU)
+    for _ in range(2):
+        for mine, theirs in zip(alone, shared, strict=True):
+            assert isinstance(mine, Batch)
+            assert mine.frame_ids == theirs.frame_ids
+            assert torch.equal(mine.points, theirs.points)
+        (process,) = shared._iterator._workers  # type: ignore[union-attr]
+        assert process.is_alive()
+    first = process.pid
+    next(iter(shared))
+    assert shared._iterator._workers[0].pid == first  # type: ignore[union-attr]
+
+
+def test_frames_are_given_as_they_are() -> None:
+    source = Blobs(3)
+    assert [frame.id for frame in load_frames(FrameShare(source, Share()), 0)] == list(source.ids)
+
+
+def test_images_stay_channels_last_on_their_way() -> None:
+    batch = next(iter(loader(0, CPU)))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.to("meta").images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_share_of_waiting_is_that_between_steps() -> None:
+    times = iter([0.0, 2.0, 5.0, 6.0, 10.0])  # the epoch, then begin and end of two steps
+    logged: dict[str, float] = {}
+    logger = SimpleNamespace(log_metrics=lambda metrics, step: logged.update(metrics))
+    trainer, module = cast(Trainer, SimpleNamespace(logger=logger, global_step=2)), cast(Any, None)
+    wait = DataWait(now=lambda: next(times))
+    wait.on_train_epoch_start(trainer, module)
+    for index in range(2):
+        wait.on_train_batch_start(trainer, module, None, index)
+        wait.on_train_batch_end(trainer, module, None, None, index)
+    wait.on_train_epoch_end(trainer, module)
+    assert logged == {NAME: (2 + 1) / 10}
+
+
+def test_a_training_shows_it(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run"), training=Blobs(4))
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    shares = [event.value for event in events.Scalars(NAME)]
+    assert len(shares) == 2
+    assert all(0 <= share <= 1 for share in shares)

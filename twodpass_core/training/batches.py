@@ -1,0 +1,104 @@
+"""Which frames make up which batch: a function of the seed and the number of batches seen, and of nothing else.
+
+So a training that is resumed goes on with exactly the batches it would have seen, whatever was loaded ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from twodpass_core.data.batch import SampleKey, TrainingSet, collate
+from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.mixture import EpochOrder
+from twodpass_core.data.sample import TrainingSample
+from twodpass_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of the processes that train together."""
+
+    rank: int = 0
+    processes: int = 1
+
+
+class TrainingBatches(Sampler[list[SampleKey]]):
+    """The batches of one process. Every epoch has its own order; in an epoch no frame comes twice in any process.
+
+    With several processes, the frames that are left over when all have equally many sit an epoch out.
+    """
+
+    def __init__(
+        self, order: EpochOrder, batch_size: int, seed: int, share: Share, batches_seen: Callable[[], int]
+    ) -> None:
+        """`batch_size` is this process's; `batches_seen` tells how many this process has seen in the whole training."""
+        if len(order) < share.processes:
+            raise ConfigError(f"{len(order)} frames are too few to train on with {share.processes} processes")
+        self.order, self.batch_size, self.seed = order, batch_size, seed
+        self.share, self.batches_seen = share, batches_seen
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return math.ceil(len(self.order) // self.share.processes / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """The rest of the epoch."""
+        epoch, first = divmod(self.batches_seen(), len(self))
+        order = self.order.draw(np.random.default_rng([self.seed, epoch]))
+        each = len(order) // self.share.processes
+        mine = order[self.share.rank * each :][:each].tolist()
+        for begin in range(first * self.batch_size, each, self.batch_size):
+            yield [SampleKey(epoch, index) for index in mine[begin : begin + self.batch_size]]
+
+
+class FrameShare(Dataset[Frame]):
+    """Every n-th frame of a source: together, the processes have each frame once."""
+
+    def __init__(self, source: FrameSource, share: Share) -> None:
+        self.source, self.indices = source, range(share.rank, len(source), share.processes)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Frame:
+        return self.source[self.indices[position]]
+
+
+def load_batches(
+    samples: TrainingSet, batches: Sampler[list[SampleKey]], workers: int, device: torch.device
+) -> DataLoader[TrainingSample]:
+    """Gives a Batch for each of `batches`, made by processes of its own ahead of time.
+
+    For a GPU in page-locked memory, so that the host does not wait for a batch's upload.
+    """
+    options = _processes(workers)
+    pin = device.type == "cuda"
+    return DataLoader(samples, batch_sampler=batches, collate_fn=collate, pin_memory=pin, **options)
+
+
+def load_frames(frames: Dataset[Frame], workers: int) -> DataLoader[Frame]:
+    """Gives them one at a time, as they are."""
+    return DataLoader(frames, batch_size=None, collate_fn=_same, **_processes(workers))
+
+
+def _processes(workers: int) -> dict[str, Any]:
+    return {
+        "num_workers": workers,
+        # Processes that are forked while threads run may hang.
+        "multiprocessing_context": "forkserver" if workers else None,
+        # They take seconds to start, which is longer than an epoch of few frames.
+        "persistent_workers": workers > 0,
+        # A generator of its own: torch's is left alone by loading.
+        "generator": torch.Generator(),
+    }
+
+
+def _same(frame: Any) -> Any:
+    return frame
