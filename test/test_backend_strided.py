@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from convolutions import STRIDED, Convolution
+from convolutions import KINDS, STRIDED, Convolution
 from test_sparse import GRID, random_points
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -188,6 +188,15 @@ def test_bf16_is_close_to_float32(kind: str) -> None:
     exact = BACKEND.convolve(features, weight, kernel_map, bias)
     rounded = BACKEND.convolve(features.bfloat16(), weight.bfloat16(), kernel_map, bias.bfloat16())
     assert float((rounded.float() - exact).abs().mean()) < 0.01 * float(exact.std())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backend_that_has_inferred_learns(kind: str) -> None:
+    backend, convolution = make_backend("torch"), Convolution(kind, random_halving(200))
+    inputs = convolution.inputs(3, 4, addend_is_bias=True, dtype=torch.float64)
+    with torch.inference_mode():
+        backend.convolve(inputs[0], inputs[1], convolution.map_of(backend), inputs[2])
+    torch.testing.assert_close(convolution.results(backend, *inputs), convolution.results(BACKEND, *inputs))
 
 
 def test_a_map_refuses_features_and_weights_of_another() -> None:

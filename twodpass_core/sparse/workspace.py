@@ -18,7 +18,9 @@ class Workspace:
         size = count * width
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size:
-            self._buffers[key] = buffer = torch.empty(size + size // 8, dtype=like.dtype, device=like.device)
+            with torch.inference_mode(False):  # buffers of a scan that was only labelled serve in training, too
+                buffer = torch.empty(size + size // 8, dtype=like.dtype, device=like.device)
+            self._buffers[key] = buffer
         return buffer[:size].view(count, width)
 
     def clear(self) -> None:
