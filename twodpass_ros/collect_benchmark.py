@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from array import array
@@ -124,7 +125,7 @@ def measure(folder: Path, cameras: int, seconds: float) -> Report:
         sensors(names) as connection,
         _Watcher() as watcher,
     ):
-        watcher.wait_for_recording()
+        watcher.wait_for_recording(process)
         begun, cpu = time.monotonic(), _cpu_seconds(process.pid)
         watcher.spin(seconds)
         cpu, lasted = _cpu_seconds(process.pid) - cpu, time.monotonic() - begun
@@ -178,9 +179,11 @@ class _Watcher:
         while (left := end - time.monotonic()) > 0:
             rclpy.spin_once(self._node, timeout_sec=left)
 
-    def wait_for_recording(self) -> None:
+    def wait_for_recording(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + START_TIMEOUT
         while self._newest is None or not self._newest.recording:
+            if process.poll() is not None:
+                raise NodeError("the node has ended")
             if time.monotonic() > end:
                 raise NodeError(f"the node did not begin to record within {START_TIMEOUT:.0f} s")
             self.spin(0.1)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from twodpass_ros.collect_benchmark import app
+
+
+def test_a_node_that_cannot_start_is_told_at_once_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "message_filters.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("twodpass_ros.collect_benchmark.START_TIMEOUT", 1e9)
+    done = CliRunner().invoke(app, ["--cameras", "1"])
+    assert done.exit_code == 1
+    assert "the node has ended. The last lines of" in done.output
+    assert "collect needs message_filters, which is not installed" in done.output
 
 
 @pytest.mark.slow
