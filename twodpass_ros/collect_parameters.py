@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
+from rclpy.exceptions import NameValidationException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
 from twodpass_core.recording import GateSettings, WriterSettings
 from twodpass_ros.parameter_table import one_of, parameter
 
 GATE, WRITER = GateSettings(), WriterSettings()
 HOUR = 3600.0
 TEBIBYTE = 2**40
+
+
+def _are_topics(*names: str) -> bool:
+    """Whether ROS takes these names; empty ones stand for none."""
+    try:
+        return all(validate_full_topic_name(expand_topic_name(name, "collect", "/")) for name in names if name)
+    except (NameValidationException, ValueError):
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,18 +31,22 @@ class CollectParameters:
     images: tuple[str, ...] = parameter(
         ("",),
         "Topics of the cameras' images, Image or CompressedImage. A set has one of each. None: scans alone.",
-        constraint="different topics",
-        accepts=lambda topics: len(set(topics)) == len(topics),
+        constraint="different names of topics",
+        accepts=lambda topics: len(set(topics)) == len(topics) and _are_topics(*topics),
         read_only=True,
     )
     camera_infos: tuple[str, ...] = parameter(
         ("",),
         "Topics of their CameraInfo, in the same order. None: camera_info beside each image, as drivers have it.",
+        constraint="names of topics",
+        accepts=lambda topics: _are_topics(*topics),
         read_only=True,
     )
     odometry: str = parameter(
         "odom",
         "Topic of nav_msgs/Odometry, recorded where there is one. By it min_distance is measured, else by /tf.",
+        constraint="the name of a topic",
+        accepts=lambda topic: _are_topics(topic),
         read_only=True,
     )
     fixed_frame: str = parameter(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -40,7 +41,7 @@ def one_of(*choices: str) -> dict[str, Any]:
 
 def rules_of(table: type[Any]) -> dict[str, Rule]:
     """The rules of a table's fields."""
-    return {field.name: field.metadata["rule"] for field in dataclasses.fields(table)}
+    return {field.name: field.metadata["rule"] for field in _fields(table)}
 
 
 def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> None:
@@ -56,18 +57,27 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
         return SetParametersResult(successful=not reasons, reason="; ".join(reasons))
 
     node.add_on_set_parameters_callback(check)
-    for field in dataclasses.fields(table):
+    for field in _fields(table):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         node.declare_parameter(field.name, default, _descriptor(rules[field.name]))
 
 
 def read_table(node: Node, table: type[Table]) -> Table:
     """The values as they are now."""
-    values = {name: node.get_parameter(name).value for name in rules_of(table)}
-    for name, value in values.items():
-        if not isinstance(value, str | int | float):  # an array
-            values[name] = tuple(value)
-    return table(**values)
+    return table(**{field.name: _value(node, field) for field in _fields(table)})
+
+
+def _fields(table: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(table)
+
+
+def _value(node: Node, field: dataclasses.Field[Any]) -> Any:
+    if not isinstance(field.default, tuple):
+        return node.get_parameter(field.name).value
+    try:
+        return tuple(node.get_parameter(field.name).value)
+    except ParameterUninitializedException:  # `[]` says of no type that it is empty
+        return ()
 
 
 def _refusal(parameter: Parameter[Any], rules: dict[str, Rule], at_work: str) -> str | None:

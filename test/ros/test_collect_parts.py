@@ -45,6 +45,19 @@ def test_every_parameter_is_described_and_takes_its_default(name: str) -> None:
     assert rule.minimum is None or rule.maximum is None or rule.minimum <= default <= rule.maximum
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("images", ("/front/image raw",)),
+        ("images", ("/front/image_raw", "/front/image_raw")),
+        ("camera_infos", ("/front//camera_info",)),
+        ("odometry", "1st/odom"),
+    ],
+)
+def test_what_is_no_topic_is_refused(name: str, value: object) -> None:
+    assert not RULES[name].accepts(value)
+
+
 def test_parameters_become_the_settings_of_the_core() -> None:
     parameters = CollectParameters(min_distance=2.0, every_nth=3, split_seconds=60.0)
     assert parameters.gate() == GateSettings(min_distance=2.0, every_nth=3)

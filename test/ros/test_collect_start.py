@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from harness import NodeProcess
 from rclpy.serialization import deserialize_message
 from tf2_msgs.msg import TFMessage
-from vehicle import Start, Vehicle, messages, odometry, only_bag, transform_message
+from vehicle import Start, Vehicle, cloud, messages, odometry, only_bag, transform_message
 
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Manifest
@@ -118,6 +118,19 @@ def test_a_recording_begins_with_the_motion_before_it(start: Start, vehicle: Veh
     assert received == sorted(received)
     assert recorded["/tf_static"][0][0] <= received[0]
     assert received[0] < recorded["/collect/input/points"][0][0]
+
+
+def test_scans_alone_are_recorded_where_there_are_no_cameras(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(images="[]")
+    vehicle.spin_until(lambda: vehicle.points.get_subscription_count(), "connection")
+    for stamp in range(0, 2000, 100):
+        vehicle.points.publish(cloud(stamp))
+        vehicle.spin(0.05)
+    vehicle.wait_for_status(lambda status: status.recording and status.sets, "sets")
+    assert vehicle.call_trigger("stop")[0]
+    manifest = Manifest.read(only_bag(tmp_path))
+    assert {entry.name for entry in manifest.topics} == {"/collect/input/points"}
+    assert {len(entry.offset_ns) for entry in manifest.sets} == {0}
 
 
 def test_parameters_that_cannot_be_are_refused_at_start() -> None:
