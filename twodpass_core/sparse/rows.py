@@ -118,18 +118,35 @@ def spread_rows(features: Tensor, membership: Membership) -> Tensor:
 
 @dataclass(frozen=True)
 class Pooling:
-    """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows."""
+    """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows.
+
+    Weights are summed as shares of the power of two next to their total: 16 bits hold those without rounding, and no
+    sum exceeds what fp16 can hold. What is left of the division is done afterwards, in float32.
+    """
 
     source: Membership
     target: Membership
-    shares: Tensor  # (R,) float64: of each row in its target group, of sum 1
+    shares: Tensor  # (R,) float32
+    remainders: Tensor  # (G_target, 1) float64, in [1, 2): power of two over total
+    source_of_ordered: Tensor  # (R,) int32: source group of each row, first target group first
+    ordered_shares: Tensor  # (R,) float32, so too
 
     @classmethod
     def between(cls, source: Membership, target: Membership, row_weights: Tensor) -> Pooling:
-        """`row_weights` (R,): how often each row counts."""
-        weights = row_weights.to(torch.float64)
-        totals = sum_rows(weights[:, None], target.order, target.offsets).squeeze(1)
-        return cls(source, target, weights / totals.index_select(0, target.group))
+        """`row_weights` (R,) integers: how often each row counts."""
+        ordered = row_weights.index_select(0, target.order)
+        up_to = torch.cumsum(ordered, 0)
+        totals = torch.diff((up_to - ordered).index_select(0, target.offsets), append=up_to[-1:]).to(torch.float64)
+        powers = torch.exp2(torch.ceil(torch.log2(totals)))
+        shares = (row_weights / powers.index_select(0, target.group)).to(torch.float32)
+        return cls(
+            source,
+            target,
+            shares,
+            (powers / totals)[:, None],
+            source.group.index_select(0, target.order),
+            shares.index_select(0, target.order),
+        )
 
     def __call__(self, features: Tensor) -> Tensor:
         """(G_source, C) -> (G_target, C)."""
@@ -165,15 +182,19 @@ class _Pool(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, pooling: Pooling) -> Tensor:
         ctx.pooling = pooling
-        # Shares, not a sum that is divided afterwards: that of a large group exceeds what fp16 can hold.
-        return _sum_through(features, pooling.source, pooling.target, pooling.shares)
+        sums = sum_rows(features, pooling.source_of_ordered, pooling.target.offsets, pooling.ordered_shares)
+        return _times(sums, pooling.remainders)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pooling = ctx.pooling
-        return _sum_through(grad.contiguous(), pooling.target, pooling.source, pooling.shares), None
+        pooling, order = ctx.pooling, ctx.pooling.source.order
+        target_of_ordered = pooling.target.group.index_select(0, order)
+        shares = pooling.shares.index_select(0, order)
+        scaled = _times(grad, pooling.remainders).contiguous()
+        return sum_rows(scaled, target_of_ordered, pooling.source.offsets, shares), None
 
 
-def _sum_through(features: Tensor, source: Membership, target: Membership, weights: Tensor) -> Tensor:
-    index = source.group.index_select(0, target.order)
-    return sum_rows(features, index, target.offsets, weights.index_select(0, target.order))
+def _times(features: Tensor, factors: Tensor) -> Tensor:
+    """In float32 at least, rounded once."""
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return (features * factors.to(wide)).to(features.dtype)
