@@ -102,9 +102,10 @@ class SplitRecorder:
             return
         free = shutil.disk_usage(self._folder).free
         if free - wanted < self._settings.min_free_bytes:
+            need = f" for the next {wanted / 1e6:.1f} MB" if wanted else ""
             raise DiskFullError(
-                f"{self._folder}: the disk has {free / 1e6:.0f} MB left, and {self._settings.min_free_bytes / 1e6:.0f} "
-                "MB are to stay free: make room, or lower min_free_bytes"
+                f"{self._folder}: the disk has {free / 1e6:.0f} MB left{need}, and "
+                f"{self._settings.min_free_bytes / 1e6:.0f} MB are to stay free: make room, or lower min_free_bytes"
             )
 
     def _records(self, messages: Sequence[RecordedMessage]) -> Iterator[Schema | Channel | Message]:
