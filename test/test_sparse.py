@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.sparse import torch_backend
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
@@ -207,3 +208,21 @@ def test_grouping_by_two_floors_negative_cells_too() -> None:
 def test_unknown_backend_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="spconv"):
         make_backend("spconv")
+
+
+@pytest.mark.parametrize("addend_is_bias", [True, False])
+def test_more_products_than_may_be_in_memory_are_made_some_channels_at_a_time(
+    addend_is_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, sample = random_points(400)
+    level = build_pyramid(points, sample, GRID, ()).levels[1]
+    features, weight = torch.randn(level.num_voxels, 5), torch.randn(27, 5, 7)
+    addend = torch.randn(7) if addend_is_bias else torch.randn(level.num_voxels, 7)
+    results = []
+    for largest in (torch_backend.LARGEST, 3 * 27 * level.num_voxels):
+        monkeypatch.setattr(torch_backend, "LARGEST", largest)
+        backend = torch_backend.TorchBackend()
+        results.append(backend.convolve(features, weight, backend.build_map(level), addend))
+        sizes = [buffer.numel() for buffer in backend._workspace._buffers.values()]
+        assert max(sizes) <= largest * 9 / 8
+    torch.testing.assert_close(*results)
