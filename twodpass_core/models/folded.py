@@ -44,10 +44,11 @@ class FoldedStudent:
 
     def __init__(self, student: PointVoxelStudent, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.grid, self.backend = student.config, student.grid, student.backend
+        self._dtype = dtype
         encode, embed = student.point_encoder[0], student.point_encoder[2]
-        # Coordinates span tens of metres and matter to the millimetre: the first layer stays in float32.
+        # Coordinates span tens of metres and matter to the millimetre: they are encoded in float32.
         self._encode = _Linear.of(encode, torch.float32, device)
-        self._embed = _Linear.of(embed, dtype, device)
+        self._embed = _Linear.of(embed, torch.float32, device)
         self._blocks = [_Block(block, dtype, device) for block in student.blocks if isinstance(block, PointVoxelBlock)]
         hidden = _Linear.of(student.classifier[0], torch.float32, device)
         self._hidden = [weight.to(dtype) for weight in hidden.weight.split(self.config.width)]
@@ -72,7 +73,7 @@ class FoldedStudent:
             }
         with clock.stage("point_encoder"):
             described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
-            features = self._embed(mean_rows(described, pyramid.points).to(self._embed.weight.dtype))
+            features = self._embed(mean_rows(described, pyramid.points)).to(self._dtype)
         hidden = []
         for index, block in enumerate(self._blocks):
             with clock.stage(f"block_{index}"):
@@ -170,26 +171,30 @@ class _Residual:
 
 
 class _Points:
-    """The point branch; its last linear layer runs after the average over points (`finish`), where rows are fewer."""
+    """The point branch; its last linear layer runs after the average over points (`finish`), where rows are fewer.
+
+    The surroundings are narrow, few and in whole regions alike, so that their rounding would tip many close calls at
+    once: they are computed in float32.
+    """
 
     def __init__(self, branch: PointBranch, dtype: torch.dtype, device: torch.device) -> None:
         self._direct = _Linear.of(branch.direct, dtype, device)
         context, merge = branch.context, branch.merge
         self._context = [
-            _Linear.of(context[0], dtype, device),
-            _Linear.of(context[3], dtype, device, norm_before=context[2]),
-            _Linear.of(context[6], dtype, device, norm_before=context[5]),
+            _Linear.of(context[0], torch.float32, device),
+            _Linear.of(context[3], torch.float32, device, norm_before=context[2]),
+            _Linear.of(context[6], torch.float32, device, norm_before=context[5]),
         ]
-        merged = _Linear.of(merge[0], dtype, device)
+        merged = _Linear.of(merge[0], torch.float32, device)
         of_direct, of_context = merged.weight.chunk(2)
-        self._merge_direct = of_direct.contiguous()
+        self._merge_direct = of_direct.to(dtype).contiguous()
         self._merge_context = _Linear(of_context.contiguous(), merged.bias)
         self.finish = _Linear.of(merge[2], dtype, device)
 
     def __call__(self, features: Tensor, by_two: Membership) -> Tensor:
-        context = mean_rows(features, by_two)
+        context = mean_rows(features.to(torch.float32), by_two)
         for layer in self._context:
             context = F.leaky_relu_(layer(context), LEAK)
-        surroundings = self._merge_context(context).index_select(0, by_two.group)
+        surroundings = self._merge_context(context).to(features.dtype).index_select(0, by_two.group)
         direct = F.leaky_relu_(self._direct(features), LEAK)
         return F.leaky_relu_(surroundings.addmm_(direct, self._merge_direct), LEAK)

@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from twodpass_core.models.layers import VoxelNorm
-from twodpass_core.models.student import PointBranch, PointVoxelBlock, PointVoxelStudent, ResidualBlock
+from twodpass_core.models.student import PointVoxelBlock, PointVoxelStudent, ResidualBlock
 
 
 @torch.no_grad()
 def rounded_for_bf16(student: PointVoxelStudent) -> PointVoxelStudent:
     """A copy whose weights and biases, once batch normalisation is folded in (`models.folded`), are bf16 numbers.
 
-    No folded weight moves by more than half a step of bf16, 0.4 % of it. The first layer and the last, which run in
-    float32 always, are as they were.
+    No folded weight moves by more than half a step of bf16, 0.4 % of it. Layers that run in float32 always are as they
+    were.
     """
     student = copy.deepcopy(student)
-    _round_linear(student.point_encoder[2])
     hidden = student.classifier[0]
     assert isinstance(hidden, nn.Linear)
     hidden.weight.copy_(_rounded(hidden.weight))  # its bias is added in float32
@@ -32,7 +31,8 @@ def rounded_for_bf16(student: PointVoxelStudent) -> PointVoxelStudent:
         for residual in block.voxel_branch:
             assert isinstance(residual, ResidualBlock)
             _round_residual(residual)
-        _round_points(block.point_branch)
+        for layer in (block.point_branch.direct, block.point_branch.merge[0], block.point_branch.merge[2]):
+            _round_linear(layer)
     return student
 
 
@@ -44,19 +44,6 @@ def _round_residual(block: ResidualBlock) -> None:
     # The shifts of the sum's two parts are folded into one.
     both = _rounded(_shift(block.norm2) + _shift(block.shortcut_norm))
     _set_shift(block.norm2, both - _shift(block.shortcut_norm))
-
-
-def _round_points(branch: PointBranch) -> None:
-    context = branch.context
-    for layer in (branch.direct, context[0], branch.merge[0], branch.merge[2]):
-        _round_linear(layer)
-    for norm, layer in ((context[2], context[3]), (context[5], context[6])):
-        assert isinstance(norm, VoxelNorm)
-        assert isinstance(layer, nn.Linear)
-        scale, shift = norm.scale_and_shift()
-        layer.weight.copy_(_unscaled(_rounded(layer.weight.double() * scale), scale, layer.weight))
-        of_shift = layer.weight.double() @ shift
-        layer.bias.copy_(_rounded(layer.bias.double() + of_shift) - of_shift)
 
 
 def _round_linear(layer: nn.Module) -> None:
