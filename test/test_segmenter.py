@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
 
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.errors import ConfigError, WeightsError
 from twodpass_core.segmenter import Segmenter, choose_device
+from twodpass_core.sparse.torch_backend import TorchBackend
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +180,33 @@ def test_a_closed_segmenter_says_so(weights: Path) -> None:
     segmenter.close()
     with pytest.raises(RuntimeError, match="closed"):
         segmenter.segment(scan(10))
+
+
+def test_closing_frees_the_network_and_its_buffers_at_once(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, device="cpu")
+    segmenter.segment(scan(500))
+    network = segmenter._network
+    assert network is not None
+    assert isinstance(network.backend, TorchBackend)
+    left = [weakref.ref(part) for part in (network, network.backend, *network.backend._workspace._buffers.values())]
+    assert len(left) > 3
+    gc.disable()  # nothing is left to find for the collector
+    try:
+        del network
+        segmenter.close()
+        assert [ref() for ref in left] == [None] * len(left)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_closing_gives_a_gpu_its_memory_back(weights: Path, backend: str) -> None:
+    Segmenter.from_weights(weights, device="cuda", backend=backend).close()  # what is uploaded once stays
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    segmenter = Segmenter.from_weights(weights, device="cuda", backend=backend)
+    segmenter.segment(scan(100_000))
+    assert torch.cuda.memory_reserved() > before
+    segmenter.close()
+    assert torch.cuda.memory_reserved() <= before + (2 << 20)  # one block of small tensors

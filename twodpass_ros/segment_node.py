@@ -93,6 +93,7 @@ class SegmentNode(LifecycleNode):
             self.get_logger().error(self._obstacle)
             self.get_logger().debug(traceback.format_exc())
             self.stop()
+            _free_gpu_memory(error)
             return TransitionCallbackReturn.FAILURE
         self._obstacle = ""
         return TransitionCallbackReturn.SUCCESS
@@ -136,6 +137,8 @@ class SegmentNode(LifecycleNode):
             self.destroy_subscription(subscription)
         if worker is not None and not worker.stop(STOP_TIMEOUT):
             self.get_logger().warning("A scan is still in work: its result is dropped, its memory freed when it ends")
+            if segmenter is not None:
+                self._thread.submit(segmenter.close)
             self._thread = WorkThread("segment")
         elif segmenter is not None:
             segmenter.close()
@@ -167,8 +170,8 @@ class SegmentNode(LifecycleNode):
         except CloudError as error:
             health.scan_failed(f"malformed: {error}")
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            torch.cuda.empty_cache()
             health.scan_failed(f"out of memory: {error}")
+            _free_gpu_memory(error)
         except Exception as error:
             health.scan_failed(_describe(error))
             self.get_logger().debug(traceback.format_exc())
@@ -203,3 +206,9 @@ class SegmentNode(LifecycleNode):
 
 def _describe(error: Exception) -> str:
     return str(error) if isinstance(error, TwodpassError) else f"{type(error).__name__}: {error}"
+
+
+def _free_gpu_memory(error: Exception) -> None:
+    """Gives the GPU back what the computation that ended with `error` held: that lives in the error's frames."""
+    traceback.clear_frames(error.__traceback__)
+    torch.cuda.empty_cache()

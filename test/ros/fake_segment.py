@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import IntEnum
 from pathlib import Path
@@ -22,9 +23,10 @@ class Fault(IntEnum):
     EXCEPTION = -2
     SLOW = -3
     HANGS = -4
+    OUTLASTS = -5  # a stop's patience
 
 
-SECONDS: dict[float, float] = {Fault.SLOW: 1.2, Fault.HANGS: 60.0}
+SECONDS: dict[float, float] = {Fault.SLOW: 1.2, Fault.HANGS: 60.0, Fault.OUTLASTS: 5.0}
 
 
 class FakeSegmenter:
@@ -41,7 +43,7 @@ class FakeSegmenter:
         pass
 
     def close(self) -> None:
-        pass
+        sys.stderr.write("closed\n")
 
     def segment(self, points: np.ndarray, votes: int = 1) -> Any:
         fault = points[0, 3] if len(points) else 0

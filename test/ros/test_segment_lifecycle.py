@@ -109,6 +109,17 @@ def test_a_deactivated_node_labels_nothing_and_works_again_when_activated(peer: 
         peer.wait_for_active_node()
 
 
+def test_the_network_is_freed_once_a_scan_ends_that_outlasts_a_stop(peer: Peer) -> None:
+    with NodeProcess.fake() as node:
+        peer.wait_for_active_node()
+        peer.scans.publish(scan(first_intensity=Fault.OUTLASTS))
+        peer.spin(0.3)
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert "A scan is still in work" in node.log()
+        assert "closed" not in node.log()
+        node.wait_for_log("closed")
+
+
 @pytest.mark.slow
 def test_overload_keeps_results_fresh_counts_the_lost_and_needs_no_more_memory(peer: Peer) -> None:
     """Input at three times the sustainable rate for a minute."""
