@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def read_mcap(path: Path) -> list[tuple[str, int, bytes]]:
             (channel.topic, message.log_time, message.data)
             for _, channel, message in make_reader(file, validate_crcs=True).iter_messages()
         ]
+
+
+def settings(**changes: Any) -> WriterSettings:
+    return WriterSettings(**{**NO_LIMIT, **changes})
+
+
+def files_of(bag: Path) -> list[Path]:
+    """The files of a recording, in their order."""
+    return sorted(bag.glob("*.mcap"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
 
 
 def record_until_killed(bag: Path) -> None:

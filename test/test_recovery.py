@@ -62,11 +62,6 @@ def cut(path: Path, size: int) -> bytes:
     return path.read_bytes()
 
 
-def in_order(bag: Path) -> list[Path]:
-    """The files of a recording."""
-    return sorted(bag.glob("*.mcap"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
-
-
 def assert_readable(bag: Path) -> None:
     """By our reader, by rosbags and by mcap, all of it."""
     for path in bag.glob("*.mcap"):
@@ -371,7 +366,7 @@ def assert_recovered_after_kill(bag: Path, accepted: int, written: int) -> None:
     assert accepted <= kept + report.lost_sets <= accepted + 1  # one may be accepted and not yet said to be
     assert [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in range(kept)]  # without a gap
     assert report.lost_bytes <= 2 * 60_000  # never more than the chunk that was being written
-    stored = [m for path in in_order(bag) for m in data.read_mcap(path)]
+    stored = [m for path in data.files_of(bag) for m in data.read_mcap(path)]
     by_topic = {name: [raw for topic, _, raw in stored if topic == name] for name in ("/points", "/front/image")}
     for index in range(kept):  # whole, to the byte
         assert [by_topic["/points"][index], by_topic["/front/image"][index]] == [m[2] for m in set_messages(index)]
