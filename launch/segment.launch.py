@@ -5,23 +5,22 @@ ros2 launch twodpass_ros segment.launch.py weights:=WEIGHTS points:=/velodyne_po
 
 import os
 
+from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, GroupAction, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
 
 def generate_launch_description():
-    config = PathJoinSubstitution([FindPackageShare("twodpass_ros"), "config"])
-    fast_dds_profile = PathJoinSubstitution([config, "fastdds.xml"])
+    config = os.path.join(get_package_share_directory("twodpass_ros"), "config")
 
     arguments = [
         ("namespace", "", "Namespace of the nodes and their topics."),
         ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
-        ("params_file", PathJoinSubstitution([config, "segment.yaml"]), "Parameters of the node (YAML)."),
+        ("params_file", os.path.join(config, "segment.yaml"), "Parameters of the node (YAML)."),
         ("autostart", "true", "Configure and activate the node at start."),
         ("use_respawn", "false", "Start the node again when it ends unexpectedly."),
         ("log_level", "info", "debug, info, warn, error or fatal."),
@@ -64,7 +63,7 @@ def generate_launch_description():
                 package="rviz2",
                 executable="rviz2",
                 name="rviz",
-                arguments=["-d", PathJoinSubstitution([config, "segment.rviz"]), "-f", value["rviz_frame"]],
+                arguments=["-d", os.path.join(config, "segment.rviz"), "-f", value["rviz_frame"]],
                 parameters=[{"use_sim_time": value["use_sim_time"]}],
             ),
         ],
@@ -77,9 +76,11 @@ def generate_launch_description():
     # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
     older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
     profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
-    large_clouds = SetEnvironmentVariable(profile, EnvironmentVariable(profile, default_value=[fast_dds_profile]))
+    fast_dds_profile = os.path.join(config, "fastdds.xml")
+    large_clouds = SetEnvironmentVariable(profile, EnvironmentVariable(profile, default_value=fast_dds_profile))
 
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
-        + [large_clouds, segment, rviz, play]
+        # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
+        + [large_clouds, rviz, segment, play]
     )

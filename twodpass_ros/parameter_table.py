@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -86,7 +87,8 @@ def _refusal(parameter: Parameter[Any], rules: dict[str, Rule], at_work: str) ->
     if rule is None or parameter.type_ == Parameter.Type.NOT_SET:
         return None
     if not rule.accepts(parameter.value):
-        return f"{parameter.name} must be {rule.constraint}, not {parameter.value!r}"
+        value = list(parameter.value) if isinstance(parameter.value, array) else parameter.value
+        return f"{parameter.name} must be {rule.constraint}, not {value!r}"
     if rule.fixed_at_work and at_work:
         return f"{parameter.name} {at_work}"
     return None

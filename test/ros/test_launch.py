@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ament_index_python.packages import get_package_prefix
 from harness import ACTIVE, HANG, MANY, Peer
 from sensor_msgs.msg import PointCloud2
 from vehicle import Vehicle, only_bag
@@ -134,3 +135,11 @@ def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_
     manifest = Manifest.read(only_bag(bags))
     assert manifest.complete
     assert {"/velodyne_points", "/front/image_raw"} <= {topic.name for topic in manifest.topics}
+
+
+def test_without_rviz_installed_nothing_is_started(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMENT_PREFIX_PATH", get_package_prefix("twodpass_ros"))  # where RViz is not
+    process, log = start("rviz:=true")
+    assert process.wait(HANG) == 1
+    assert "package 'rviz2' not found" in log.read_text()
+    assert "process started" not in log.read_text()
