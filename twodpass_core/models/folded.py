@@ -150,7 +150,7 @@ class _Block:
         for residual in self._residuals:
             voxels = residual(voxels, backend, surface.neighbours)
         pooled_voxels = pooling(voxels)
-        merged = self._points(features.add_(voxels), surface.by_two)
+        merged = self._points(features.to(torch.float32).add_(voxels), surface.by_two)
         return self._points.finish(pooling(merged)), pooled_voxels
 
 
@@ -192,9 +192,10 @@ class _Points:
         self.finish = _Linear.of(merge[2], dtype, device)
 
     def __call__(self, features: Tensor, by_two: Membership) -> Tensor:
-        context = mean_rows(features.to(torch.float32), by_two)
+        context = mean_rows(features, by_two)
         for layer in self._context:
             context = F.leaky_relu_(layer(context), LEAK)
-        surroundings = self._merge_context(context).to(features.dtype).index_select(0, by_two.group)
-        direct = F.leaky_relu_(self._direct(features), LEAK)
+        dtype = self._merge_direct.dtype
+        surroundings = self._merge_context(context).to(dtype).index_select(0, by_two.group)
+        direct = F.leaky_relu_(self._direct(features.to(dtype)), LEAK)
         return F.leaky_relu_(surroundings.addmm_(direct, self._merge_direct), LEAK)
