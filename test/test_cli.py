@@ -116,6 +116,7 @@ def test_without_weights_named_those_that_come_with_twodpass_are_used(scans: Pat
     result = twodpass("segment", scans, "-o", tmp_path / "a")
     assert result.exit_code == 0, result.output
     assert "UNTRAINED" not in result.output
+    assert "know simulated streets only" in one_line(result.stderr)
     assert json.loads(twodpass("info", "--json").stdout)["trained"]
 
 

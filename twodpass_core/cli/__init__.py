@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from twodpass_core.cli import ablating, labels, preparing, recording, simulating, training
-from twodpass_core.cli.edge import ReportingGroup, numbers, print_version
+from twodpass_core.cli.edge import ReportingGroup, numbers, print_note, print_version
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.process import tune_process
 
@@ -100,6 +100,8 @@ def segment(
     scans = open_scans(inputs, columns=columns, topic=topic, intensity_field=intensity_field)
     folder = LabelFolder(out, picture, probabilities)
     folder.prepare(inputs, scans.names, overwrite=overwrite)
+    if weights is None:
+        print_note("No --weights given: using those that come with twodpass, which know simulated streets only")
     segmenter = Segmenter.from_weights(weights or default_weights(), device, precision.value, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)

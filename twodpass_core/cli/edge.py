@@ -39,6 +39,16 @@ def print_error(message: str, console: Console | None = None) -> None:
     (console or Console(stderr=True)).print(Text(f"error: {message}", style="red"), soft_wrap=True)
 
 
+def print_note(message: str) -> None:
+    """One yellow line on stderr."""
+    Console(stderr=True).print(Text(message, style="yellow"), soft_wrap=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 scan", "2 scans"."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def print_version(wanted: bool) -> None:
     if not wanted:
         return

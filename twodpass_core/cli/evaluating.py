@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from twodpass_core.classes import check_classes
+from twodpass_core.cli.edge import counted
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import open_evaluation
@@ -110,7 +111,7 @@ def run_submission(segmenter: Segmenter, source: FrameSource, out: Path, *, spli
             yield frame.id, frame.points, segmenter.segment(frame.points, votes=votes).class_id
 
     number = write_submission(out, submission, labelled())
-    Console().print(f"{number} scans written to {out}", markup=False)
+    Console().print(f"{counted(number, 'scan')} written to {out}", markup=False)
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.cli.edge import print_error, refuse_existing
+from twodpass_core.cli.edge import counted, print_error, refuse_existing
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
@@ -112,7 +112,8 @@ def label_scans(
 def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> None:
     """Points by class over all scans, and how long one took."""
     class_map, total = segmenter.class_map, int(tally.class_counts.sum())
-    table = Table("id", "class", "raw id", "points", "share", title=f"{len(tally.seconds)} scans, {total:,} points")
+    title = f"{counted(len(tally.seconds), 'scan')}, {counted(total, 'point')}"
+    table = Table("id", "class", "raw id", "points", "share", title=title)
     for column in (0, 2, 3, 4):
         table.columns[column].justify = "right"
     rows = [(str(c.id), escape(c.name), str(c.raw_id), int(tally.class_counts[c.id])) for c in class_map.classes[1:]]
@@ -127,7 +128,7 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
         median = 1000 * np.median(tally.seconds)
         output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
     if tally.missing:
-        output.print(f"[red]not labelled: {tally.missing} of {tally.expected} scans[/]")
+        output.print(f"[red]not labelled: {tally.missing} of {counted(tally.expected, 'scan')}[/]")
     if not segmenter.card.trained:
         output.print(f"[bold red]{UNTRAINED}[/]")
 

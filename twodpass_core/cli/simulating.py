@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.cli.edge import counted
+
 
 class Format(str, Enum):
     """Form of the data that is written."""
@@ -44,4 +46,4 @@ def simulate(
     write_sequence(
         folder, drive, track(stamps_ns, "simulating", console=console, transient=True), kitti_camera(image_width)
     )
-    typer.echo(f"{frames} frames of street {seed} in {folder} ({form.value})")
+    typer.echo(f"{counted(frames, 'frame')} of street {seed} in {folder} ({form.value})")
