@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.models.convolution import Convolution
 from twodpass_core.models.resnet import WIDTHS, ResNet34Encoder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -102,7 +103,7 @@ def authors_image_network(scales: Sequence[int], width: int) -> ImageNetwork:
 
 
 def _convolution(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 7, padding=3, bias=False), nn.ReLU(inplace=True))
+    return nn.Sequential(Convolution(channels_in, channels, 7, padding=3), nn.ReLU(inplace=True))
 
 
 def _doubling(channels_in: int, channels: int) -> nn.Sequential:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.errors import MissingDependencyError, WeightsError
+from twodpass_core.models.convolution import Convolution
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = (3, 4, 6, 3)
@@ -25,7 +26,7 @@ class ResNet34Encoder(nn.Module):
 
     def __init__(self, stem_stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stem_stride, padding=3, bias=False)
+        self.conv1 = Convolution(3, 64, 7, stem_stride, padding=3)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = _layer(64, WIDTHS[0], DEPTHS[0], stride=1)
         self.layer2 = _layer(WIDTHS[0], WIDTHS[1], DEPTHS[1], stride=2)
@@ -63,15 +64,13 @@ class BasicBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = Convolution(channels_in, channels, 3, stride, padding=1)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Convolution(channels, channels, 3, padding=1)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or channels_in != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+            self.downsample = nn.Sequential(Convolution(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = F.relu(self.bn1(self.conv1(features)), inplace=True)
