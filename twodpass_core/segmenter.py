@@ -155,9 +155,9 @@ def choose_device(name: str) -> torch.device:
 
 def _upload(array: npt.NDArray[np.float32], device: torch.device) -> Tensor:
     """A copy on the device. To a GPU from page-locked memory: the host does not wait for the copy."""
-    if device.type == "cuda":
-        return torch.tensor(array, pin_memory=True).to(device, non_blocking=True)
-    return torch.tensor(array, device=device)
+    host = torch.empty(array.shape, dtype=torch.float32, pin_memory=device.type == "cuda")
+    host.numpy()[...] = array
+    return host.to(device, non_blocking=True)
 
 
 def _download(*tensors: Tensor) -> list[npt.NDArray[Any]]:
