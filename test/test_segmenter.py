@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +154,35 @@ def test_read_only_points_are_fine(segmenter: Segmenter) -> None:
     points = scan(50)
     points.flags.writeable = False
     assert (segmenter.segment(points).class_id != UNLABELLED).all()
+
+
+@pytest.mark.parametrize("view", [lambda rows: rows[::-1], lambda rows: rows[::3], lambda rows: rows[:, ::-1][:, ::-1]])
+def test_points_may_have_any_strides(segmenter: Segmenter, view: Callable[[np.ndarray], np.ndarray]) -> None:
+    strided = view(scan(300))
+    expected = segmenter.segment(np.ascontiguousarray(strided))
+    assert np.array_equal(segmenter.segment(strided).class_id, expected.class_id)
+
+
+def test_threads_that_share_a_segmenter_take_turns(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, device="cpu")
+    scans = [scan(1500, seed) for seed in range(6)]
+    expected = [segmenter.segment(points).class_id for points in scans]
+    network = segmenter._network
+    assert network is not None
+    inside: list[None] = []
+
+    def alone(*args: Any) -> Any:
+        inside.append(None)
+        time.sleep(0.01)  # others would come in
+        assert len(inside) == 1
+        answer = network(*args)
+        inside.pop()
+        return answer
+
+    segmenter._network = alone  # type: ignore[assignment]
+    with ThreadPoolExecutor(3) as threads:
+        found = [result.class_id for result in threads.map(segmenter.segment, scans)]
+    assert all(map(np.array_equal, found, expected))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

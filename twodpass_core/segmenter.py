@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -39,11 +40,12 @@ class Segmentation:
 
 
 class Segmenter:
-    """A network ready to label scans."""
+    """A network ready to label scans. Threads may share it: one scan is labelled after the other."""
 
     def __init__(self, card: Card, network: FoldedStudent, device: torch.device) -> None:
         self.card, self.device, self.backend = card, device, network.backend.name
         self._network: FoldedStudent | None = network
+        self._in_use = Lock()  # the network's buffers are for one scan at a time
 
     @classmethod
     def from_weights(
@@ -85,7 +87,7 @@ class Segmenter:
 
         Args:
             points: (N, 4) float32 x, y, z (metres), intensity, in the frame and unit the weights were trained in
-                (SensorMounting.to_training). Not changed.
+                (SensorMounting.to_training). Not changed; any strides.
             return_scores: also give the logits.
             votes: the scan is segmented this often, rotated about z by 2 pi k / votes, and logits are averaged.
             random_votes: draw the angles, and a small shift, at random as the authors do, instead.
@@ -98,12 +100,23 @@ class Segmenter:
             RuntimeError: the segmenter is closed.
             torch.OutOfMemoryError: the GPU is full; the segmenter can be used again.
         """
-        if self._network is None:
-            raise RuntimeError("this Segmenter is closed")
         if points.ndim != 2 or points.shape[1] != 4 or points.dtype != np.float32:
             raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
         if votes < 1:
             raise ValueError(f"votes must be at least 1, not {votes}")
+        with self._in_use:
+            if self._network is None:
+                raise RuntimeError("this Segmenter is closed")
+            return self._label(self._network, points, return_scores, votes, random_votes)
+
+    def _label(
+        self,
+        network: FoldedStudent,
+        points: npt.NDArray[np.float32],
+        return_scores: bool,
+        votes: int,
+        random_votes: np.random.Generator | None,
+    ) -> Segmentation:
         clock = StageClock(self.device)
         with clock.stage("voxelise"):
             on_device = _upload(points, self.device)
@@ -112,10 +125,10 @@ class Segmenter:
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
         if votes == 1 and random_votes is None:
-            answer = self._network(inside, None, clock)
+            answer = network(inside, None, clock)
         else:
             moves = _upload(_vote_moves(votes, random_votes), self.device)
-            answer = _average(self._network, inside, moves, clock)
+            answer = _average(network, inside, moves, clock)
         with clock.stage("gather"):
             class_id, probability, scores = _spread(answer, kept, points.shape[0], return_scores)
         return Segmentation(class_id, probability, scores, clock.seconds())
@@ -133,7 +146,8 @@ class Segmenter:
 
     def close(self) -> None:
         """Free the network, and the GPU memory it held."""
-        self._network = None
+        with self._in_use:
+            self._network = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
