@@ -16,6 +16,7 @@ from torch import Tensor
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.clock import StageClock
+from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
@@ -55,7 +56,8 @@ class Segmenter:
 
         Args:
             device: `auto` (CUDA if there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
-            precision: number format of the network; voxels and the last layer are float32 in all of them.
+            precision: number format of the network; voxels and the last layer are float32 in all of them. The log
+                warns where a CPU is slow in it.
             backend: implementation of the sparse convolution, see `sparse.backend.make_backend`.
 
         Raises:
@@ -66,6 +68,7 @@ class Segmenter:
         if precision not in get_args(Precision):
             raise ConfigError(f"unknown precision '{precision}': choose {', '.join(get_args(Precision))}")
         chosen_device = choose_device(device)
+        warn_if_slow(DTYPES[precision], chosen_device)
         chosen_backend = make_backend(backend, chosen_device)
         card, state_dict = load_weights(Path(path))
         student = PointVoxelStudent(card.architecture, card.grid, chosen_backend)
@@ -98,13 +101,13 @@ class Segmenter:
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.
             RuntimeError: the segmenter is closed.
-            torch.OutOfMemoryError: the GPU is full; the segmenter can be used again.
+            torch.cuda.OutOfMemoryError: the GPU is full; the segmenter can be used again.
         """
         if points.ndim != 2 or points.shape[1] != 4 or points.dtype != np.float32:
             raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
         if votes < 1:
             raise ValueError(f"votes must be at least 1, not {votes}")
-        with self._in_use:
+        with self._in_use, computing_on(self.device):
             if self._network is None:
                 raise RuntimeError("this Segmenter is closed")
             return self._label(self._network, points, return_scores, votes, random_votes)
@@ -145,26 +148,10 @@ class Segmenter:
         self.segment(np.concatenate([spread, np.zeros((len(spread), 1))], axis=1).astype(np.float32))
 
     def close(self) -> None:
-        """Free the network, and the GPU memory it held."""
+        """Free the network, and the GPU memory it held; see `device.give_back_memory`."""
         with self._in_use:
             self._network = None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device '{name}' is not supported: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
+        give_back_memory(self.device)
 
 
 def _upload(array: npt.NDArray[np.float32], device: torch.device) -> Tensor:

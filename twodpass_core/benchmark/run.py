@@ -19,9 +19,10 @@ from twodpass_core.benchmark.memory import peak_device_bytes, peak_process_bytes
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.classes import UNLABELLED
+from twodpass_core.device import choose_device, current_device
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.student import PointVoxelStudent
-from twodpass_core.segmenter import DTYPES, Precision, Segmenter, choose_device
+from twodpass_core.segmenter import DTYPES, Precision, Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.weights import Card, load_weights, read_card
 
@@ -144,7 +145,7 @@ def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
     network = SpconvStudent(student, device) if contender.kind == "spconv" else lambda points: student(points).logits
 
     def run() -> Mapping[str, float]:
-        with torch.no_grad():
+        with torch.no_grad(), current_device(device):
             network(torch.tensor(inside, device=device)).argmax(dim=1).cpu()
         return {}
 

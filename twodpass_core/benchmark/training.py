@@ -19,7 +19,8 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.data.semantickitti import GRID
-from twodpass_core.segmenter import DTYPES, Precision, choose_device
+from twodpass_core.device import choose_device, current_device
+from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
@@ -60,14 +61,15 @@ class TrainingCase:
         mixed = self.precision != "fp32"
 
         def step() -> None:
-            optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
-                terms = network(batch)
-            terms.total.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            with current_device(device):
+                optimiser.zero_grad(set_to_none=True)
+                with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
+                    terms = network(batch)
+                terms.total.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimiser.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
 
         return step
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from twodpass_core.device import current_device
 from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
@@ -28,6 +29,11 @@ def try_backend(make: Callable[[], SparseBackend], device: torch.device) -> Spar
     Raises:
         ConfigError: it fails, or finds something else.
     """
+    with current_device(device):
+        return _tried(make, device)
+
+
+def _tried(make: Callable[[], SparseBackend], device: torch.device) -> SparseBackend:
     name = make.__name__
     try:
         backend = make()

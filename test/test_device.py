@@ -1,0 +1,172 @@
+"""Devices by name; the current one while a network computes; lack of memory under any name; formats that are slow."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_segmenter import scan
+from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+
+from twodpass_core import device as devices
+from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
+from twodpass_core.errors import ConfigError
+from twodpass_core.segmenter import Precision, Segmenter
+from twodpass_core.sparse.backend import SparseBackend
+from twodpass_core.sparse.trial import try_backend
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", tiny_card(SMALL_GRID))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("abacus", "unknown device 'abacus'"),
+        ("meta", "not supported"),
+        ("cpu:3", "'cpu:3' is not supported: choose auto, cpu, cuda or cuda:N"),
+        ("cuda:99", "CUDA devices"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        choose_device(name)
+
+
+def test_the_cpu_is_chosen_by_name() -> None:
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`",
+        "CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_lack_of_memory_has_one_name_and_leaves_nothing_behind(message: str) -> None:
+    left = []
+
+    def compute() -> None:
+        tensor = torch.zeros(10)
+        left.append(weakref.ref(tensor))
+        raise RuntimeError(message)
+
+    gc.disable()
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match=re.escape(message)), computing_on(CPU):
+            compute()
+        assert left[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    class OtherError(RuntimeError):
+        pass
+
+    with pytest.raises(OtherError, match="illegal"), computing_on(CPU):
+        raise OtherError("an illegal memory access was encountered")
+
+
+def test_a_segmenter_tells_of_full_memory_and_goes_on(weights: Path) -> None:
+    segmenter = Segmenter.from_weights(weights, "cpu")
+    network = segmenter._network
+
+    def full(*args: Any) -> Any:
+        raise RuntimeError("Triton Error [CUDA]: out of memory")
+
+    segmenter._network = full  # type: ignore[assignment]
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        segmenter.segment(scan(10))
+    segmenter._network = network
+    assert segmenter.segment(scan(10)).class_id.shape == (10,)
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The CUDA devices that are current, innermost last."""
+    current: list[str] = []
+
+    @contextmanager
+    def cuda_device(device: torch.device) -> Iterator[None]:
+        current.append(str(device))
+        try:
+            yield
+        finally:
+            current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", cuda_device)
+    return current
+
+
+def test_a_backend_is_tried_on_its_device(entered: list[str]) -> None:
+    tried = []
+
+    def broken() -> SparseBackend:
+        tried.append(list(entered))
+        raise OSError("no compiler")
+
+    with pytest.raises(ConfigError, match="no compiler"):
+        try_backend(broken, torch.device("cuda:1"))
+    assert tried == [["cuda:1"]]
+
+
+def test_what_is_computed_is_computed_on_its_device(entered: list[str]) -> None:
+    with computing_on(torch.device("cuda:1")):
+        assert entered == ["cuda:1"]
+    with computing_on(CPU):
+        assert entered == []
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_a_gpu_need_not_be_the_current_one(weights: Path, backend: str) -> None:
+    points = scan(2000)
+    first, second = (Segmenter.from_weights(weights, f"cuda:{index}", backend=backend) for index in (0, 1))
+    with torch.cuda.device(0):
+        found = second.segment(points)
+    assert np.array_equal(found.class_id, first.segment(points).class_id)
+    assert sum(found.stage_seconds.values()) > 0
+
+
+def test_the_workspaces_of_libraries_are_given_back_where_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("cache"))
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: done.append("workspaces"), raising=False)
+    give_back_memory(CPU)
+    assert done == []
+    give_back_memory(torch.device("cuda"))
+    assert done == ["workspaces", "cache"]
+    monkeypatch.delattr(torch._C, "_cuda_clearCublasWorkspaces")
+    give_back_memory(torch.device("cuda"))
+    assert done == ["workspaces", "cache", "cache"]
+
+
+def test_a_format_that_the_cpu_is_slow_in_is_told_once(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = {torch.float32: 1.0, torch.float16: 9.0, torch.bfloat16: 0.5}
+    monkeypatch.setattr(devices, "seconds_of_a_product", seconds.__getitem__)
+    warn_if_slow.cache_clear()
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp16")
+    for precision in precisions:
+        Segmenter.from_weights(weights, "cpu", precision)
+    warn_if_slow.cache_clear()
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == ["products in float16 take 9 times as long as in float32 on this CPU: choose fp32"]
