@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +135,31 @@ def test_what_is_computed_is_computed_on_its_device(entered: list[str]) -> None:
         assert entered == ["cuda:1"]
     with computing_on(CPU):
         assert entered == []
+
+
+SWITCHES = """
+import torch
+from twodpass_core.device import allows_tf32
+found = [allows_tf32()]
+torch.backends.cuda.matmul.allow_tf32 = True
+found.append(allows_tf32())
+torch.set_float32_matmul_precision("highest")
+found.append(allows_tf32())
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+    for precision in ("tf32", "ieee"):
+        torch.backends.cuda.matmul.fp32_precision = precision
+        found.append(allows_tf32())
+print(*found)
+"""
+
+
+def test_both_switches_for_tf32_are_heeded() -> None:
+    """In a process of its own: once the newer one is used, torch refuses the older one there."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", SWITCHES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() in (["False", "True", "False"], ["False", "True", "False", "True", "False"])
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -59,6 +59,16 @@ def _tells_of_full_memory(error: RuntimeError) -> bool:
     return any(sign in str(error).lower() for sign in FULL)
 
 
+def allows_tf32() -> bool:
+    """Whether torch may round float32 to TF32 in matrix products on CUDA; both of its switches for that are heeded.
+
+    Since torch 2.9 there is a newer one, after whose use the older one cannot be read; the newer one tells of both.
+    """
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+
+
 def give_back_memory(device: torch.device) -> None:
     """Let others have the GPU memory that is kept for the next computation, cuBLAS's workspaces among it.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from twodpass_core.device import allows_tf32
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
@@ -114,7 +115,7 @@ def _check_dtypes(*tensors: Tensor) -> None:
 
 
 def _input_precision() -> str:
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    return "tf32" if allows_tf32() else "ieee"
 
 
 def _must_upcast(features: Tensor) -> bool:
