@@ -52,6 +52,7 @@ class TorchsparseDouble:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     maps_built: int = 0
+    settings: ModuleType = field(default_factory=lambda: ModuleType("torchsparse.backends"))
 
     def conv3d(self, input: SparseTensorDouble, weight: Tensor, kernel_size: int, **options: Any) -> SparseTensorDouble:
         self.calls.append({"kernel_size": kernel_size, "dtypes": (input.feats.dtype, weight.dtype), **options})
@@ -77,7 +78,6 @@ class TorchsparseDouble:
         return SparseTensorDouble(out, input.coords, input.stride, input.spatial_range, input.cache)
 
     def _strided(self, input: SparseTensorDouble, weight: Tensor) -> SparseTensorDouble:
-        """The result's voxels are in an order of its own: here neither ours nor one that undoes itself."""
         if (input.stride, 2) not in input.cache.pairs:
             self.maps_built += 1
             pairs, coords = self._children(input)
@@ -130,7 +130,7 @@ class TorchsparseDouble:
             if all(value <= bound for value, bound in zip(parent, last, strict=True)):
                 x, y, z = (value % 2 for value in cell)
                 parents[row], offsets[row] = (sample, *parent), x * 4 + y * 2 + z  # of even size: z runs fastest
-        sites = sorted(set(parents.values()), key=lambda site: (site[3], site[1], site[0], site[2]))
+        sites = sorted(set(parents.values()))
         number = {site: target for target, site in enumerate(sites)}
         pairs = [(offsets[row], row, number[parent]) for row, parent in parents.items()]
         return pairs, torch.tensor(sites, dtype=torch.int32)
@@ -140,7 +140,7 @@ class TorchsparseDouble:
 def torchsparse(monkeypatch: pytest.MonkeyPatch) -> TorchsparseDouble:
     double = TorchsparseDouble()
     package, nn, functional = (ModuleType(name) for name in ("torchsparse", "torchsparse.nn", "functional"))
-    package.SparseTensor = SparseTensorDouble  # type: ignore[attr-defined]
+    package.SparseTensor, package.backends = SparseTensorDouble, double.settings  # type: ignore[attr-defined]
     functional.conv3d = double.conv3d  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchsparse", package)
     monkeypatch.setitem(sys.modules, "torchsparse.nn", nn)
@@ -223,6 +223,26 @@ def test_levels_are_mapped_once_for_both_ways_whichever_comes_first(torchsparse:
         {**common, "dtypes": (torch.float32,) * 2, "transposed": True},
     )
     assert torchsparse.calls == [up, down, up]
+
+
+def test_mixed_precision_leaves_the_maps_of_two_levels_alone(torchsparse: TorchsparseDouble) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        TorchsparseBackend().build_strided_maps(small_level().halve())
+    assert [call["dtypes"] for call in torchsparse.calls] == [(torch.float32,) * 2] * 2
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_it_uses_tf32_where_torch_does(torchsparse: TorchsparseDouble, allowed: bool) -> None:
+    torchsparse.settings.allow_tf32 = not allowed  # type: ignore[attr-defined]
+    level, backend = small_level(5), TorchsparseBackend()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    try:
+        features, weight = torch.zeros(level.num_voxels, 4), torch.zeros(27, 4, 4)
+        backend.convolve(features, weight, backend.build_map(level), torch.zeros(4))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torchsparse.settings.allow_tf32 is allowed
 
 
 @pytest.mark.usefixtures("torchsparse")

@@ -2,7 +2,8 @@
 
 Its ways differ from ours in these points, all converted here. Kernels of odd size have offsets with x running fastest
 (those of even size z, as ours). Coordinates may not be negative. Maps are found by convolutions alone, and kept in a
-cache that their results share. A strided convolution drops the last cells of an odd range, and orders voxels itself.
+cache that their results share. A strided convolution drops the last cells of an odd range; the voxels it makes are
+sorted as ours are. It rounds float32 to TF32 by a switch of its own, for the whole process, which follows torch's here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from twodpass_core.device import allows_tf32
 from twodpass_core.sparse.backend import StridedMaps, check_operands
-from twodpass_core.sparse.grid import KEY_BITS
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 from twodpass_core.sparse.strided import NUM_STRIDED_OFFSETS
@@ -34,8 +35,6 @@ class TorchsparseMap:
     num_offsets: int
     sources: Any  # a SparseTensor without features; its cache has the maps, or gets them at the first convolution
     options: Mapping[str, Any]  # of torchsparse's conv3d
-    source_order: Tensor | None = None  # (M_source,) our rows in its order, if it has another
-    target_order: Tensor | None = None  # (M_target,) its rows in our order
 
 
 class TorchsparseBackend:
@@ -44,10 +43,10 @@ class TorchsparseBackend:
     name = "torchsparse"
 
     def __init__(self) -> None:
-        from torchsparse import SparseTensor  # asks for the CUDA device at import
+        from torchsparse import SparseTensor, backends  # asks for the CUDA device at import
         from torchsparse.nn.functional import conv3d
 
-        self._sparse_tensor, self._conv3d = SparseTensor, conv3d
+        self._sparse_tensor, self._conv3d, self._settings = SparseTensor, conv3d, backends
 
     def build_map(self, level: VoxelLevel) -> TorchsparseMap:
         """torchsparse itself finds the neighbours, at the first convolution."""
@@ -70,16 +69,15 @@ class TorchsparseBackend:
         coordinates = torchsparse_coordinates(halving.fine, multiple=2)
         zeros = torch.zeros(sizes[0], PROBE_WIDTH, device=coordinates.device)
         fine = self._sparse_tensor(zeros, coordinates, spatial_range=_even_range(coordinates))
-        fine = self._conv3d(fine, zeros.new_zeros(PROBE_WIDTH, PROBE_WIDTH), kernel_size=1)
-        coarse = self._conv3d(fine, zeros.new_zeros(NUM_STRIDED_OFFSETS, PROBE_WIDTH, PROBE_WIDTH), **down)
+        with torch.autocast(zeros.device.type, enabled=False):  # it would make the first one's result bf16
+            fine = self._conv3d(fine, zeros.new_zeros(PROBE_WIDTH, PROBE_WIDTH), kernel_size=1)
+            coarse = self._conv3d(fine, zeros.new_zeros(NUM_STRIDED_OFFSETS, PROBE_WIDTH, PROBE_WIDTH), **down)
         if coarse.coords.shape[0] != sizes[1]:
             raise ValueError(f"torchsparse finds {coarse.coords.shape[0]} coarse voxels where there are {sizes[1]}")
-        ours = torch.argsort(_packed(coarse.coords))
-        theirs = torch.argsort(ours)
         fine.feats, coarse.feats = fine.feats[:, :0], coarse.feats[:, :0]
         return StridedMaps(
-            down=TorchsparseMap(sizes[0], NUM_STRIDED_OFFSETS, fine, down, target_order=ours),
-            up=TorchsparseMap(sizes[1], NUM_STRIDED_OFFSETS, coarse, up, source_order=theirs),
+            down=TorchsparseMap(sizes[0], NUM_STRIDED_OFFSETS, fine, down),
+            up=TorchsparseMap(sizes[1], NUM_STRIDED_OFFSETS, coarse, up),
         )
 
     def convolve(self, features: Tensor, weight: Tensor, kernel_map: TorchsparseMap, addend: Tensor) -> Tensor:
@@ -88,9 +86,10 @@ class TorchsparseBackend:
             return features @ weight[0] + addend
         dtype = torch.float16 if features.dtype == torch.float16 else torch.float32
         here = copy(kernel_map.sources)  # shares coordinates and cache
-        here.feats = _ordered(features, kernel_map.source_order).to(dtype)
+        here.feats = features.to(dtype)
+        self._settings.allow_tf32 = allows_tf32()
         out = self._conv3d(here, torchsparse_weight(weight).to(dtype), **kernel_map.options)
-        summed: Tensor = _ordered(out.feats, kernel_map.target_order).to(features.dtype) + addend
+        summed: Tensor = out.feats.to(features.dtype) + addend
         return summed
 
 
@@ -117,13 +116,3 @@ def _even_range(coordinates: Tensor) -> tuple[int, ...]:
     if (sample + 1) * math.prod(cells) // 8 >= MAX_CELLS:
         raise ValueError(f"torchsparse cannot count the cells of {sample + 1} samples of {cells} cells")
     return sample + 1, *cells
-
-
-def _packed(coordinates: Tensor) -> Tensor:
-    """(M,) int64 that sort as sample, x, y, z (M, 4) do, and so as our voxels are numbered."""
-    sample, x, y, z = coordinates.to(torch.int64).unbind(dim=1)
-    return (((sample << KEY_BITS | x) << KEY_BITS | y) << KEY_BITS) | z
-
-
-def _ordered(rows: Tensor, order: Tensor | None) -> Tensor:
-    return rows if order is None else rows.index_select(0, order)
