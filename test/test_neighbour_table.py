@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from test_sparse import GRID, random_points
-from waits import Waits
+from waits import Launches, Waits
 
 from twodpass_core.sparse.grid import coordinate_rows
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
@@ -34,6 +34,15 @@ def test_the_host_never_waits_for_the_device() -> None:
     with Waits() as by_table:
         build_neighbour_table(level)
     assert by_table.seen == []
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_the_host_has_little_to_launch(count: int) -> None:
+    points, sample = random_points(count)
+    level = build_pyramid(points, sample, GRID, ()).levels[1]
+    with Launches() as launches:
+        build_neighbour_table(level)
+    assert launches.number <= 40  # column by column it would be some 200
 
 
 def test_a_grid_is_uploaded_once() -> None:

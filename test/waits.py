@@ -1,4 +1,5 @@
-"""Tells, without a GPU, where the host would wait for one: sizes that depend on data, values, copies."""
+"""Tells, without a GPU, where the host would wait for one (sizes that depend on data, values, copies), and how much it
+would have to launch there."""
 
 from __future__ import annotations
 
@@ -34,6 +35,20 @@ class Waits:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._modes.close()
+
+
+class Launches(TorchDispatchMode):
+    """Counts, while it is entered, the operations that compute or copy: on a GPU, each is a launch at least."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = operation.overloadpacket.__name__
+        if not (operation.is_view or "empty" in name):
+            self.number += 1
+        return operation(*args, **(kwargs or {}))
 
 
 class _Operations(TorchDispatchMode):

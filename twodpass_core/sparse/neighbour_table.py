@@ -13,18 +13,18 @@ from twodpass_core.sparse.pyramid import VoxelLevel
 def build_neighbour_table(level: VoxelLevel) -> Tensor:
     """(27, M) int32: for each offset, in the order of SparseBackend.convolve, the voxel there; -1 where there is none.
 
-    The host never waits for the device: all sizes are known beforehand.
+    The host never waits for the device: all sizes are known beforehand. All columns are searched at once: launching
+    what a GPU does with one takes the host longer than the GPU needs for it.
     """
     keys = level.keys
-    if level.num_voxels == 0:
-        return torch.empty(NUM_OFFSETS, 0, dtype=torch.int32, device=keys.device)
-    table = torch.empty(NUM_OFFSETS, level.num_voxels, dtype=torch.int32, device=keys.device)
-    for column in range(9):
-        x, y = column // 3 - 1, column % 3 - 1
-        wanted = keys + ((x << 2 * KEY_BITS) + (y << KEY_BITS) - 1)  # at z - 1; z and z + 1 are the next keys
+    table = torch.empty(9, 3, level.num_voxels, dtype=torch.int32, device=keys.device)
+    if level.num_voxels:
+        column = torch.arange(9, device=keys.device)
+        shift = ((column // 3 - 1) << 2 * KEY_BITS) + ((column % 3 - 1) << KEY_BITS)
+        wanted = keys + shift[:, None] - 1  # at z - 1; z and z + 1 are the next keys
         position = torch.searchsorted(keys, wanted)
         for z in range(3):
             found = keys.take(position.clamp(max=level.num_voxels - 1)) == wanted + z
-            table[3 * column + z] = torch.where(found, position, -1)
+            table[:, z] = torch.where(found, position, -1)
             position = position + found
-    return table
+    return table.view(NUM_OFFSETS, level.num_voxels)
