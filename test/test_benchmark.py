@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from rich.console import Console
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 
+from twodpass_core.benchmark import run as benchmark_run
 from twodpass_core.benchmark import run_benchmark
-from twodpass_core.benchmark.memory import peak_process_bytes
+from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
+from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.errors import ConfigError
 
@@ -99,6 +102,28 @@ def test_peak_memory_sees_what_is_freed_again() -> None:
     if peak is None:
         pytest.skip("this system does not tell")
     assert 45e6 < peak < 200e6
+
+
+def test_peak_memory_is_of_loading_and_running(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU as on a CPU: weights and buffers count."""
+    measured: list[object] = []
+
+    def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+        measured.append(run)
+        return 5_000_000
+
+    monkeypatch.setattr(benchmark_run, "peak_bytes", peak_bytes)
+    report = run_benchmark(scan(), weights, device="cpu", precisions=("fp32",), peer="unfolded", repeats=1)
+    assert [run.name for run in measured if isinstance(run, Contender)] == ["unfolded", "fp32"]
+    assert [measurement.peak_memory_mb for measurement in report.measurements] == [5, 5]
+
+
+def test_peak_memory_of_a_gpu_is_beyond_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    bytes_of = {"allocated": 100, "peak": 900}
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: bytes_of["allocated"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: bytes_of["peak"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: bytes_of.update(peak=100))
+    assert peak_bytes(lambda: bytes_of.update(peak=350), torch.device("cuda")) == 250
 
 
 def test_spconv_peer_computes_the_same_network() -> None:

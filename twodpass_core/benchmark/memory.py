@@ -11,6 +11,11 @@ import torch
 STATUS = Path("/proc/self/status")
 
 
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
+    """How much memory `run`, a picklable that makes all it needs, takes on a device; None where that is unknown."""
+    return peak_device_bytes(run, device) if device.type == "cuda" else peak_process_bytes(run)
+
+
 def peak_device_bytes(run: Callable[[], object], device: torch.device) -> int:
     """How far allocated CUDA memory rises while `run` runs."""
     before = torch.cuda.memory_allocated(device)

@@ -17,7 +17,7 @@ class Measurement:
     median_ms: float
     min_ms: float
     stages_ms: dict[str, float]  # medians
-    peak_memory_mb: float | None  # of the process after its imports, weights included; on CUDA, of one run
+    peak_memory_mb: float | None  # of loading and one run: the process beyond its imports; on CUDA, torch's
 
 
 @dataclass(frozen=True)

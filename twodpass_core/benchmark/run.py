@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twodpass_core.benchmark.memory import peak_device_bytes, peak_process_bytes
+from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.classes import UNLABELLED
@@ -106,10 +106,7 @@ def run_benchmark(
             stages[index].append(run())
             totals[index].append(time.perf_counter() - started)
     progress("measuring memory")
-    peaks = [
-        peak_device_bytes(run, chosen) if chosen.type == "cuda" else peak_process_bytes(contender)
-        for contender, run in zip(contenders, runs, strict=True)
-    ]
+    peaks = [peak_bytes(contender, chosen) for contender in contenders]
     return BenchmarkReport(
         machine=_machine(chosen),
         network=_network(card),

@@ -14,7 +14,7 @@ import torch
 from rich.table import Table
 from torch.optim import SGD
 
-from twodpass_core.benchmark.memory import peak_device_bytes, peak_process_bytes
+from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
@@ -110,7 +110,7 @@ class StepMeasurement:
 
 def measure_training(cases: Sequence[TrainingCase], repeats: int) -> list[StepMeasurement]:
     """Time the steps of all cases in turn, each after its warm-up, and their memory, each in a process of its own."""
-    peaks = [_peak(case) for case in cases]
+    peaks = [peak_bytes(case, choose_device(case.device)) for case in cases]
     steps = [case.prepare() for case in cases]
     seconds: list[list[float]] = [[] for _ in cases]
     for repeat in range(WARM_UP + repeats):
@@ -126,11 +126,6 @@ def measure_training(cases: Sequence[TrainingCase], repeats: int) -> list[StepMe
             StepMeasurement(case.precision, median, len(case.scans) / median, None if peak is None else peak / 1e6)
         )
     return found
-
-
-def _peak(case: TrainingCase) -> int | None:
-    device = choose_device(case.device)
-    return peak_device_bytes(case, device) if device.type == "cuda" else peak_process_bytes(case)
 
 
 def training_table(case: TrainingCase, measurements: Sequence[StepMeasurement]) -> Table:
