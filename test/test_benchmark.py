@@ -20,7 +20,7 @@ from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
 from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, ScanError
 
 CARD = tiny_card(SMALL_GRID)
 
@@ -91,6 +91,16 @@ if __name__ == "__main__":
 def test_wrong_settings_are_refused(weights: Path, settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         run_benchmark(scan(), weights, **settings)  # type: ignore[arg-type]
+
+
+def test_a_scan_beside_the_volume_is_refused(weights: Path) -> None:
+    with pytest.raises(ScanError, match=r"none of the scan's 2,000 points .* \(-10\.0, -10\.0, -2\.0\) to "):
+        run_benchmark(scan() + np.float32(100), weights, device="cpu", repeats=1)
+
+
+def test_a_scan_without_returns_has_nothing_to_agree_on(weights: Path) -> None:
+    report = run_benchmark(np.zeros((30, 4), np.float32), weights, device="cpu", precisions=("fp32", "fp16"), repeats=1)
+    assert report.agreements == ()
 
 
 def use_fifty_megabytes() -> None:

@@ -266,8 +266,12 @@ def test_benchmark(weights: Path, scans: Path) -> None:
         assert expected in output
     result = twodpass(*arguments, "--json", "--precision", "fp32", "--threads", "1")
     report = json.loads(result.stdout)
-    assert report["threads"] == 1
-    assert [entry["name"] for entry in report["measurements"]] == ["unfolded", "fp32"]
+    assert report["machine"]["threads"] == 1
+    assert report["machine"]["versions"]["torch"]
+    assert [(entry["name"], entry["backend"]) for entry in report["measurements"]] == [
+        ("unfolded", "torch"),
+        ("fp32", "torch"),
+    ]
 
 
 @pytest.mark.slow

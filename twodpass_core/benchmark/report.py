@@ -8,12 +8,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from twodpass_core.benchmark.machine import Machine
+
 
 @dataclass(frozen=True)
 class Measurement:
     """One way of running the network. Times in milliseconds, host points to host labels."""
 
     name: str
+    backend: str  # of the sparse convolution; for a peer, its library
     median_ms: float
     min_ms: float
     stages_ms: dict[str, float]  # medians
@@ -37,11 +40,10 @@ class Agreement:
 class BenchmarkReport:
     """All measurements of one run; the first one is what the others are compared with."""
 
-    machine: str
+    machine: Machine
     network: str
     points: int
     points_in_volume: int
-    threads: int
     repeats: int
     measurements: tuple[Measurement, ...]
     agreements: tuple[Agreement, ...]
@@ -53,7 +55,7 @@ class BenchmarkReport:
     def render(self) -> Group:
         """For a terminal."""
         lines = [
-            Text(f"{self.machine}, {self.threads} threads"),
+            Text(str(self.machine)),
             Text(f"{self.network}; {self.points:,} points, {self.points_in_volume:,} in the volume"),
         ]
         return Group(*lines, self._table(), *(Text(_sentence(agreement)) for agreement in self.agreements))
@@ -63,6 +65,8 @@ class BenchmarkReport:
         table.add_column("stage")
         for measurement in self.measurements:
             table.add_column(measurement.name, justify="right")
+        table.add_row("backend", *(m.backend for m in self.measurements))
+        table.add_section()
         stages = list(dict.fromkeys(stage for measurement in self.measurements for stage in measurement.stages_ms))
         for stage in stages:
             table.add_row(stage, *(_number(m.stages_ms.get(stage)) for m in self.measurements))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.memory import peak_bytes
+from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.device import choose_device, current_device
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import DTYPES, Precision, Segmenter
 from twodpass_core.sparse.backend import make_backend
+from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, load_weights, read_card
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
@@ -41,11 +43,11 @@ class Contender:
     backend: str
     name: str  # in the report
 
-    def prepare(self) -> Callable[[], Mapping[str, float]]:
+    def prepare(self) -> Prepared[Mapping[str, float]]:
         """Load the network; what comes back runs it once and gives the seconds of its stages, if it tells them."""
         if self.kind in DTYPES:
             segmenter = self.segmenter()
-            return lambda: segmenter.segment(self.points).stage_seconds
+            return Prepared(lambda: segmenter.segment(self.points).stage_seconds, segmenter.backend)
         return _prepare_peer(self)
 
     def segmenter(self) -> Segmenter:
@@ -80,6 +82,7 @@ def run_benchmark(
 
     Raises:
         WeightsError, ConfigError: as Segmenter.from_weights; unknown peer.
+        ScanError: no point of the scan is in the volume.
         MissingDependencyError: the peer is not installed.
     """
     if peer not in PEERS:
@@ -88,6 +91,7 @@ def run_benchmark(
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
     torch.set_num_threads(threads or torch.get_num_threads())
     card, chosen = read_card(weights), choose_device(device)
+    points_in_volume = count_points(points, card.grid)
     contenders = [] if peer == "none" else [Contender(peer, weights, points, device, backends[0], peer)]
     for precision, backend in product(precisions, backends):
         name = precision if len(backends) == 1 else f"{precision} {backend}"
@@ -108,30 +112,43 @@ def run_benchmark(
     progress("measuring memory")
     peaks = [peak_bytes(contender, chosen) for contender in contenders]
     return BenchmarkReport(
-        machine=_machine(chosen),
+        machine=Machine.of(chosen),
         network=_network(card),
         points=len(points),
-        points_in_volume=int(card.grid.contains(torch.from_numpy(points)).sum()),
-        threads=torch.get_num_threads(),
+        points_in_volume=points_in_volume,
         repeats=repeats,
-        measurements=tuple(map(_measurement, [contender.name for contender in contenders], totals, stages, peaks)),
+        measurements=tuple(map(_measurement, contenders, runs, totals, stages, peaks)),
         agreements=_agreements([contender for contender in contenders if contender.kind in precisions]),
     )
 
 
+def count_points(points: npt.NDArray[np.float32], grid: VoxelGrid) -> int:
+    """How many of points (N, 4) are in the volume; ScanError where none is: there would be nothing to measure."""
+    count = int(grid.contains(torch.from_numpy(points)).sum())
+    if count == 0:
+        bounds = f"{grid.minimum} to {grid.maximum} m"
+        raise ScanError(f"none of the scan's {len(points):,} points is in the network's volume, {bounds}")
+    return count
+
+
 def _measurement(
-    name: str, totals: list[float], stages: list[Mapping[str, float]], peak_bytes: int | None
+    contender: Contender,
+    run: Prepared[Mapping[str, float]],
+    totals: list[float],
+    stages: list[Mapping[str, float]],
+    peak: int | None,
 ) -> Measurement:
     return Measurement(
-        name=name,
+        name=contender.name,
+        backend=run.backend,
         median_ms=statistics.median(totals) * 1e3,
         min_ms=min(totals) * 1e3,
         stages_ms={stage: statistics.median(run[stage] for run in stages) * 1e3 for stage in stages[0]},
-        peak_memory_mb=None if peak_bytes is None else peak_bytes / 1e6,
+        peak_memory_mb=None if peak is None else peak / 1e6,
     )
 
 
-def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
+def _prepare_peer(contender: Contender) -> Prepared[Mapping[str, float]]:
     card, state_dict = load_weights(contender.weights)
     device = choose_device(contender.device)
     backend = make_backend("torchsparse" if contender.kind == "torchsparse" else "torch", device)
@@ -139,14 +156,15 @@ def _prepare_peer(contender: Contender) -> Callable[[], Mapping[str, float]]:
     student.load_state_dict(state_dict)
     student.to(device).eval()
     inside = contender.points[card.grid.contains(torch.from_numpy(contender.points)).numpy()]
-    network = SpconvStudent(student, device) if contender.kind == "spconv" else lambda points: student(points).logits
+    is_spconv = contender.kind == "spconv"
+    network = SpconvStudent(student, device) if is_spconv else lambda points: student(points).logits
 
     def run() -> Mapping[str, float]:
         with torch.no_grad(), current_device(device):
             network(torch.tensor(inside, device=device)).argmax(dim=1).cpu()
         return {}
 
-    return run
+    return Prepared(run, "spconv" if is_spconv else backend.name)
 
 
 def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
@@ -156,6 +174,8 @@ def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
         return ()
     reference = results.pop(exact)
     answered = reference.class_id != UNLABELLED
+    if not answered.any():
+        return ()
     assert reference.scores is not None
     logits = reference.scores[answered]
     first_two = np.partition(logits[:, 1:], -2, axis=1)[:, -2:]
@@ -183,17 +203,3 @@ def _network(card: Card) -> str:
     scales = ",".join(str(scale) for scale in architecture.scales)
     trained = "" if card.trained else ", UNTRAINED"
     return f"{card.class_map.name}, width {architecture.width}, scales {scales}{trained}"
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{_cpu_name()}, torch {torch.__version__}"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,46 @@
+"""What a measurement was made on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "triton", "torchsparse", "spconv")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and what computes on it."""
+
+    device: str  # name of the GPU or the CPU
+    versions: Mapping[str, str]  # of the packages that are installed; on a GPU, CUDA's as well
+    threads: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> Machine:
+        installed = packages_distributions()
+        versions = {name: version(installed[name][0]) for name in PACKAGES if name in installed}
+        if device.type == "cuda":
+            return cls(torch.cuda.get_device_name(device), versions | {"CUDA": str(torch.version.cuda)}, _threads())
+        return cls(_cpu_name(), versions, _threads())
+
+    def __str__(self) -> str:
+        parts = [self.device, *(f"{name} {number}" for name, number in self.versions.items())]
+        return ", ".join([*parts, "1 thread" if self.threads == 1 else f"{self.threads} threads"])
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,20 @@
+"""What is ready to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[Result]):
+    """Call it to run it once."""
+
+    run: Callable[[], Result]
+    backend: str  # the implementation of the sparse convolution that it uses, or a library of its own
+
+    def __call__(self) -> Result:
+        return self.run()
