@@ -25,7 +25,7 @@ class StandInDevice:
     def __enter__(self) -> None:
         self._modes = ExitStack()
         self._modes.enter_context(_Constructors())
-        self._modes.enter_context(_Operations())
+        self._modes.enter_context(_Operations())  # type: ignore[no-untyped-call]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -37,18 +37,21 @@ class _Elsewhere(Tensor):
     """A tensor on DEVICE."""
 
     held: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    # Else what comes back to the CPU would be made one of these.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: Tensor) -> _Elsewhere:
-        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
-        with torch.inference_mode(False):
-            made = Tensor._make_wrapper_subclass(cls, held.shape, **layout, device=DEVICE)
+        layout: dict[str, Any] = {"strides": held.stride(), "storage_offset": held.storage_offset()}
+        with torch.inference_mode(False):  # else views of it could not be made
+            made: Any = Tensor._make_wrapper_subclass(cls, held.shape, **layout, dtype=held.dtype, device=DEVICE)
         made.held = held
-        return made
+        return made  # type: ignore[no-any-return]
 
     @classmethod
-    def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _compute(operation, args, kwargs or {})
 
     def tolist(self) -> Any:

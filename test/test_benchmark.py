@@ -66,25 +66,31 @@ def test_backends_are_compared_on_the_same_scan(weights: Path) -> None:
     assert (agreement.name, agreement.equal) == ("fp32 auto", 1)
 
 
-def test_the_command_needs_little_beside_torch(weights: Path, tmp_path: Path) -> None:
-    """It is to run on a bare machine with a GPU."""
-    scan().tofile(tmp_path / "scan.bin")
-    options = ["-w", str(weights), "--precision", "fp32", "--repeats", "1", "--device", "cpu"]
-    command = ["benchmark", str(tmp_path / "scan.bin"), *options]
-    code = f"""
+LITTLE = """
 import sys
-for name in ("rosbags", "mcap", "lightning", "torchmetrics", "cv2", "rclpy", "PIL", "matplotlib"):
-    sys.modules[name] = None  # importing it fails
+absent = ["rosbags", "mcap", "lightning", "torchmetrics", "cv2", "rclpy", "matplotlib"]
+sys.modules.update(dict.fromkeys([*absent, "PIL"]))  # importing what is None fails
 if __name__ == "__main__":
     from twodpass_core.cli import app
-    app({command})
+    options = ["scan.bin", "--device", "cpu", "--precision", "fp32"]
+    app(["benchmark", *options, "-w", "tiny.safetensors", "--repeats", "1"], standalone_mode=False)
+    app(["benchmark-kernels", *options, "--width", "4", "--scales", "2", "--json"], standalone_mode=False)
+    del sys.modules["PIL"]  # needed by training alone
+    import twodpass_core.benchmark.training
 """
-    program = tmp_path / "program.py"
-    program.write_text(code)
+
+
+def test_the_commands_need_little_beside_torch(weights: Path, tmp_path: Path) -> None:
+    """They are to run on a bare machine with a GPU."""
+    assert weights.parent == tmp_path
+    scan().tofile(tmp_path / "scan.bin")
+    (tmp_path / "program.py").write_text(LITTLE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "block_1" in done.stdout
+    assert "weight gradient" in done.stdout
 
 
 @pytest.mark.parametrize("settings", [{"peer": "abacus"}, {"repeats": 0}])

@@ -1,4 +1,4 @@
-"""Random weights of the published size, for measuring speed where there are no trained ones."""
+"""Random weights of any size, for measuring speed where there are no trained ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ STREET_SEED = 38
 """Of the simulated street of demo and benchmark. No training sees it (data/simulated.py)."""
 
 
-def write_untrained_weights(path: Path) -> None:
-    """The published SemanticKITTI network with random weights, the same every time; its card says UNTRAINED."""
-    architecture = StudentConfig()
-    grid = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
+GRID = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
+"""SemanticKITTI's."""
+
+
+def write_untrained_weights(path: Path, architecture: StudentConfig | None = None) -> None:
+    """A network for SemanticKITTI, of the published size unless given, with random weights, the same every time.
+
+    Its card says UNTRAINED.
+    """
+    architecture = architecture or StudentConfig()
     card = Card(
         architecture=architecture,
-        grid=grid,
+        grid=GRID,
         class_map=ClassMap.load("semantickitti"),
         intensity_max=1.0,
         trained=False,
@@ -32,7 +38,7 @@ def write_untrained_weights(path: Path) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        student = PointVoxelStudent(architecture, grid)
+        student = PointVoxelStudent(architecture, GRID)
     _standardise_logits(student)
     save_weights(path, student.state_dict(), card)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from torch.optim import SGD
 
+from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.memory import peak_bytes
+from twodpass_core.benchmark.prepared import Prepared
+from twodpass_core.benchmark.run import count_points
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
@@ -42,14 +47,15 @@ class TrainingCase:
     threads: int | None = None
     save_memory: bool = False
     backend: str = "auto"
+    scales: tuple[int, ...] = (2, 4, 8, 16)
 
-    def prepare(self) -> Callable[[], None]:
+    def prepare(self) -> Prepared[None]:
         """Make networks and batch; what comes back takes one step."""
         torch.set_num_threads(self.threads or torch.get_num_threads())
         device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
         config = TrainingConfig.model_validate(
             {
-                "student": {"width": self.width},
+                "student": {"width": self.width, "scales": self.scales},
                 "distillation": {"variant": self.variant},
                 "machine": {"save_memory": self.save_memory},
             }
@@ -71,7 +77,7 @@ class TrainingCase:
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
 
-        return step
+        return Prepared(step, network.student.backend.name)
 
     def __call__(self) -> None:
         """Make all and take steps, for a measurement of memory."""
@@ -103,14 +109,50 @@ class StepMeasurement:
     """Medians and peaks of one precision. Memory is beyond the process's imports: networks, optimiser and step."""
 
     precision: str
+    backend: str
     seconds: float
     scans_per_second: float
     peak_memory_mb: float | None
 
 
-def measure_training(cases: Sequence[TrainingCase], repeats: int) -> list[StepMeasurement]:
-    """Time the steps of all cases in turn, each after its warm-up, and their memory, each in a process of its own."""
-    peaks = [peak_bytes(case, choose_device(case.device)) for case in cases]
+@dataclass(frozen=True)
+class TrainingReport:
+    """Steps of one network on one batch, in several number formats."""
+
+    machine: Machine
+    network: str
+    scans: int
+    points: int
+    repeats: int
+    measurements: tuple[StepMeasurement, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+    def render(self) -> Group:
+        """For a terminal."""
+        title = f"training step on {self.scans} scans of {self.points:,} points, median of {self.repeats}"
+        table = Table("precision", "backend", "seconds a step", "scans/s", "peak memory, MB", title=title)
+        for entry in self.measurements:
+            peak = "" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.0f}"
+            speed = f"{entry.seconds:.3f}", f"{entry.scans_per_second:.2f}"
+            table.add_row(entry.precision, entry.backend, *speed, peak)
+        return Group(Text(str(self.machine)), Text(self.network), table)
+
+
+def measure_training(cases: Sequence[TrainingCase], repeats: int) -> TrainingReport:
+    """Time the steps of all cases in turn, each after its warm-up, and their memory, each in a process of its own.
+
+    The cases differ in precision alone.
+
+    Raises:
+        ScanError: no point of a scan is in the volume.
+    """
+    for scan in cases[0].scans:
+        count_points(scan, GRID)
+    device = choose_device(cases[0].device)
+    peaks = [peak_bytes(case, device) for case in cases]
     steps = [case.prepare() for case in cases]
     seconds: list[list[float]] = [[] for _ in cases]
     for repeat in range(WARM_UP + repeats):
@@ -119,24 +161,23 @@ def measure_training(cases: Sequence[TrainingCase], repeats: int) -> list[StepMe
             step()
             if repeat >= WARM_UP:
                 times.append(time.perf_counter() - started)
-    found = []
-    for case, peak, times in zip(cases, peaks, seconds, strict=True):
-        median = statistics.median(times)
-        found.append(
-            StepMeasurement(case.precision, median, len(case.scans) / median, None if peak is None else peak / 1e6)
-        )
-    return found
-
-
-def training_table(case: TrainingCase, measurements: Sequence[StepMeasurement]) -> Table:
-    """For a terminal."""
-    points = sum(len(scan) for scan in case.scans)
-    title = (
-        f"training step, {case.variant} variant, width {case.width}, {len(case.scans)} scans of {points:,} points, "
-        f"images {case.patch[0]}x{case.patch[1]}, {torch.get_num_threads()} threads"
+    return TrainingReport(
+        machine=Machine.of(device),
+        network=_network(cases[0]),
+        scans=len(cases[0].scans),
+        points=sum(map(len, cases[0].scans)),
+        repeats=repeats,
+        measurements=tuple(map(_measurement, cases, steps, seconds, peaks)),
     )
-    table = Table("precision", "seconds a step", "scans/s", "peak memory, MB", title=title)
-    for entry in measurements:
-        peak = "" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.0f}"
-        table.add_row(entry.precision, f"{entry.seconds:.2f}", f"{entry.scans_per_second:.2f}", peak)
-    return table
+
+
+def _measurement(case: TrainingCase, step: Prepared[None], seconds: list[float], peak: int | None) -> StepMeasurement:
+    median = statistics.median(seconds)
+    speed = median, len(case.scans) / median
+    return StepMeasurement(case.precision, step.backend, *speed, None if peak is None else peak / 1e6)
+
+
+def _network(case: TrainingCase) -> str:
+    scales, patch = ",".join(map(str, case.scales)), "x".join(map(str, case.patch))
+    saved = ", saving memory" if case.save_memory else ""
+    return f"{case.variant} variant, width {case.width}, scales {scales}, images {patch}{saved}"

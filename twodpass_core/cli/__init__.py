@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli import ablating, labels, preparing, recording, simulating, training
+from twodpass_core.cli import ablating, benchmarking, labels, preparing, recording, simulating, training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_note, print_version
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.process import tune_process
@@ -189,52 +189,13 @@ def render(
     render_scan(scans, index, labels, ClassMap.load(class_map), out, overwrite=overwrite)
 
 
-@app.command()
-def benchmark(
-    scan: Annotated[
-        Path | None, typer.Argument(help="A scan, or a folder or bag whose first is taken; a simulated one if none.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", "-w", help="Weights file (.safetensors); random ones if none.")
-    ] = None,
-    device: Device = "auto",
-    precision: Annotated[
-        list[Precision] | None,
-        typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given)."),
-    ] = None,
-    backend: Annotated[
-        list[str] | None, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton; several to compare.")
-    ] = None,
-    peer: Annotated[
-        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), torchsparse, none.")
-    ] = "none",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
-    columns: Columns = None,
-    topic: Topic = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
-    from twodpass_core.cli.speed import first_scan, measure, print_report
-
-    report = measure(
-        first_scan(scan, columns, topic),
-        weights,
-        [entry.value for entry in precision or (Precision.fp32, Precision.bf16)],
-        device=device,
-        backends=backend or ["auto"],
-        peer=peer,
-        threads=threads,
-        repeats=repeats,
-    )
-    print_report(report, as_json=json)
-
-
+app.command()(benchmarking.benchmark)
 app.command()(training.train)
 app.command()(ablating.ablation)
 app.command()(training.evaluate)
 app.command()(training.submit)
-app.command()(training.benchmark_training)
+app.command()(benchmarking.benchmark_training)
+app.command()(benchmarking.benchmark_kernels)
 app.command()(simulating.simulate)
 app.command()(preparing.prepare)
 app.add_typer(labels.app, name="labels")

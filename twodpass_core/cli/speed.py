@@ -1,23 +1,36 @@
-"""What `twodpass benchmark` and `twodpass benchmark-training` do."""
+"""What `twodpass benchmark`, `benchmark-training` and `benchmark-kernels` do."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from rich.console import Console
+from pydantic import ValidationError
+from rich.console import Console, Group
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
+from twodpass_core.cli.edge import numbers
 from twodpass_core.data.scans import open_scans
-from twodpass_core.errors import ScanError
+from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+from twodpass_core.weights import describe_problems
+
+
+class Report(Protocol):
+    """What a benchmark found."""
+
+    def to_dict(self) -> dict[str, object]: ...
+
+    def render(self) -> Group: ...
 
 
 def first_scan(path: Path | None, columns: int | None, topic: str | None) -> np.ndarray:
@@ -29,40 +42,30 @@ def first_scan(path: Path | None, columns: int | None, topic: str | None) -> np.
     raise ScanError(f"{path}: holds no scan")
 
 
-def first_scans(paths: Sequence[Path], number: int) -> tuple[np.ndarray, ...]:
-    """(N, 4) points of the first scan at each path, or of `number` simulated ones. Raises ScanError and BagError."""
+def batch_of_scans(paths: Sequence[Path], number: int | None) -> tuple[np.ndarray, ...]:
+    """(N, 4) points of `number` scans: the first one at each path, over and over, or simulated ones.
+
+    Without a number, each path's once, or two simulated ones. Raises ScanError and BagError.
+    """
     if paths:
-        return tuple(first_scan(path, None, None) for path in paths)
-    return tuple(scan.points for scan in simulate_scans(number, STREET_SEED))
+        return tuple(islice(cycle([first_scan(path, None, None) for path in paths]), number or len(paths)))
+    return tuple(scan.points for scan in simulate_scans(number or 2, STREET_SEED))
 
 
-def print_training_benchmark(
-    scans: tuple[np.ndarray, ...],
-    precisions: Sequence[Precision],
-    *,
-    variant: Literal["paper", "authors"],
-    width: int,
-    patch: tuple[int, int],
-    device: str,
-    threads: int | None,
-    save_memory: bool,
-    backend: str,
-    repeats: int,
-) -> None:
-    """Measure a training step in each number format and print the table."""
-    from twodpass_core.benchmark.training import TrainingCase, measure_training, training_table
-
-    cases = [
-        TrainingCase(scans, entry, variant, width, patch, device, threads, save_memory, backend) for entry in precisions
-    ]
-    with Console(stderr=True).status("measuring"):
-        measurements = measure_training(cases, repeats)
-    Console().print(training_table(cases[0], measurements))
+def network_shape(width: int | None, scales: str | None) -> StudentConfig:
+    """Of a network for SemanticKITTI; the published one but for what is given. ConfigError where it does not fit."""
+    given: dict[str, Any] = {} if width is None else {"width": width}
+    if scales is not None:
+        given["scales"] = numbers(scales, None, "--scales", int)
+    try:
+        return StudentConfig(**given)
+    except ValidationError as error:
+        raise ConfigError(describe_problems(error)) from error
 
 
 def measure(
     points: np.ndarray,
-    weights: Path | None,
+    network: Path | StudentConfig,
     precisions: Sequence[Precision],
     *,
     device: str,
@@ -71,11 +74,14 @@ def measure(
     threads: int | None,
     repeats: int,
 ) -> BenchmarkReport:
-    """Run the benchmark, saying on stderr what it is at. Without weights: random ones, which are as fast."""
+    """Run the benchmark, saying on stderr what it is at.
+
+    `network`: a weights file, or the shape of one with random weights, which are as fast.
+    """
     with TemporaryDirectory() as folder, Console(stderr=True).status("preparing") as status:
-        if weights is None:
-            weights = Path(folder) / "untrained.safetensors"
-            write_untrained_weights(weights)
+        weights = network if isinstance(network, Path) else Path(folder) / "untrained.safetensors"
+        if isinstance(network, StudentConfig):
+            write_untrained_weights(weights, network)
         return run_benchmark(
             points,
             weights,
@@ -89,7 +95,42 @@ def measure(
         )
 
 
-def print_report(report: BenchmarkReport, *, as_json: bool) -> None:
+def measure_steps(
+    scans: tuple[np.ndarray, ...],
+    precisions: Sequence[Precision],
+    network: StudentConfig,
+    *,
+    variant: Literal["paper", "authors"],
+    patch: tuple[int, int],
+    device: str,
+    threads: int | None,
+    save_memory: bool,
+    backend: str,
+    repeats: int,
+) -> Report:
+    """Measure a training step in each number format."""
+    from twodpass_core.benchmark.training import TrainingCase, measure_training
+
+    settings: dict[str, Any] = {"variant": variant, "patch": patch, "device": device, "threads": threads}
+    settings |= {"save_memory": save_memory, "backend": backend, "width": network.width, "scales": network.scales}
+    cases = [TrainingCase(scans, precision, **settings) for precision in precisions]
+    with Console(stderr=True).status("measuring"):
+        return measure_training(cases, repeats)
+
+
+def measure_convolutions(
+    points: np.ndarray, network: StudentConfig, precisions: Sequence[Precision], *, device: str, backend: str
+) -> Report:
+    """Measure the network's convolutions alone, saying on stderr which."""
+    from twodpass_core.benchmark.kernels import measure_kernels
+
+    with Console(stderr=True).status("preparing") as status:
+        return measure_kernels(
+            points, network, device=device, backend=backend, precisions=precisions, progress=status.update
+        )
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
     output = Console(soft_wrap=as_json)
     if as_json:
         output.print_json(json.dumps(report.to_dict()))

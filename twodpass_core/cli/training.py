@@ -1,4 +1,4 @@
-"""Commands around training: train, evaluate, submit, benchmark-training."""
+"""Commands around training: train, evaluate, submit."""
 
 from __future__ import annotations
 
@@ -27,13 +27,6 @@ class Definition(str, Enum):
 
     benchmark = "benchmark"
     semantic_kitti_api = "semantic-kitti-api"
-    authors = "authors"
-
-
-class Variant(str, Enum):
-    """Of the method."""
-
-    paper = "paper"
     authors = "authors"
 
 
@@ -164,43 +157,3 @@ def submit(
     source = submission_source(data, kind.value, split)
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     run_submission(segmenter, source, out, split=split, votes=votes)
-
-
-def benchmark_training(
-    scans: Annotated[
-        list[Path] | None, typer.Argument(metavar="SCAN...", help="The batch's scans; two simulated ones if none.")
-    ] = None,
-    precision: Annotated[
-        list[Precision] | None,
-        typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given)."),
-    ] = None,
-    variant: Annotated[Variant, typer.Option(help="Of the distillation.")] = Variant.authors,
-    width: Annotated[int, typer.Option(min=2, help="Feature channels of the student.")] = 64,
-    patch: Annotated[str, typer.Option(metavar="W,H", help="Size of each scan's image.")] = "480,320",
-    save_memory: Annotated[
-        bool, typer.Option("--save-memory", help="As machine.save_memory: less memory for more time.")
-    ] = False,
-    device: Device = "auto",
-    backend: Backend = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps of each; the median is shown.")] = 5,
-) -> None:
-    """Time a training step (student, image network, distillation, SGD) and tell its peak memory.
-
-    Labels and images are random numbers: they cost what real ones do.
-    """
-    from twodpass_core.cli.edge import numbers
-    from twodpass_core.cli.speed import first_scans, print_training_benchmark
-
-    print_training_benchmark(
-        first_scans(scans or [], 2),
-        [entry.value for entry in precision or (Precision.fp32, Precision.bf16)],
-        variant=variant.value,
-        width=width,
-        patch=numbers(patch, 2, "--patch", int),
-        device=device,
-        threads=threads,
-        save_memory=save_memory,
-        backend=backend,
-        repeats=repeats,
-    )

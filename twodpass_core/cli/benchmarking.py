@@ -1,0 +1,143 @@
+"""Commands that measure speed and memory: benchmark, benchmark-training, benchmark-kernels."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twodpass_core.cli.options import Backend, Device, Precision
+
+FORMATS = Precision.fp32, Precision.bf16
+
+
+class Variant(str, Enum):
+    """Of the method."""
+
+    paper = "paper"
+    authors = "authors"
+
+
+Scan = Annotated[
+    Path | None, typer.Argument(help="A scan, or a folder or bag whose first is taken; a simulated one if none.")
+]
+Precisions = Annotated[
+    list[Precision] | None, typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given).")
+]
+Width = Annotated[int | None, typer.Option(help="Feature channels of a network with random weights (64 unless given).")]
+Scales = Annotated[
+    str | None, typer.Option(metavar="S,S,...", help="Output scale of each of its blocks (2,4,8,16 unless given).")
+]
+Columns = Annotated[int | None, typer.Option(min=4, help="float32 columns of .bin files (4 unless given).")]
+Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def benchmark(
+    scan: Scan = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", help="Weights file (.safetensors); random ones if none.")
+    ] = None,
+    width: Width = None,
+    scales: Scales = None,
+    device: Device = "auto",
+    precision: Precisions = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton; several to compare.")
+    ] = None,
+    peer: Annotated[
+        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), torchsparse, none.")
+    ] = "none",
+    threads: Threads = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
+    columns: Columns = None,
+    topic: Topic = None,
+    json: Json = False,
+) -> None:
+    """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
+    from twodpass_core.cli.speed import first_scan, measure, network_shape, print_report
+    from twodpass_core.errors import ConfigError
+
+    if weights is not None and (width, scales) != (None, None):
+        raise ConfigError("--width and --scales are of a network with random weights: leave them out with --weights")
+    report = measure(
+        first_scan(scan, columns, topic),
+        weights or network_shape(width, scales),
+        [entry.value for entry in precision or FORMATS],
+        device=device,
+        backends=backend or ["auto"],
+        peer=peer,
+        threads=threads,
+        repeats=repeats,
+    )
+    print_report(report, as_json=json)
+
+
+def benchmark_training(
+    scans: Annotated[
+        list[Path] | None, typer.Argument(metavar="SCAN...", help="The batch's scans; simulated ones if none.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Scans in the batch (as many as given, or 2); given ones are repeated.")
+    ] = None,
+    precision: Precisions = None,
+    variant: Annotated[Variant, typer.Option(help="Of the distillation.")] = Variant.authors,
+    width: Width = None,
+    scales: Scales = None,
+    patch: Annotated[str, typer.Option(metavar="W,H", help="Size of each scan's image.")] = "480,320",
+    save_memory: Annotated[
+        bool, typer.Option("--save-memory", help="As machine.save_memory: less memory for more time.")
+    ] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    threads: Threads = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps of each; the median is shown.")] = 5,
+    json: Json = False,
+) -> None:
+    """Time a training step (student, image network, distillation, SGD) and tell its peak memory.
+
+    Labels and images are random numbers: they cost what real ones do.
+    """
+    from twodpass_core.cli.edge import numbers
+    from twodpass_core.cli.speed import batch_of_scans, measure_steps, network_shape, print_report
+
+    report = measure_steps(
+        batch_of_scans(scans or [], batch),
+        [entry.value for entry in precision or FORMATS],
+        network_shape(width, scales),
+        variant=variant.value,
+        patch=numbers(patch, 2, "--patch", int),
+        device=device,
+        threads=threads,
+        save_memory=save_memory,
+        backend=backend,
+        repeats=repeats,
+    )
+    print_report(report, as_json=json)
+
+
+def benchmark_kernels(
+    scan: Scan = None,
+    width: Width = None,
+    scales: Scales = None,
+    device: Device = "auto",
+    precision: Precisions = None,
+    backend: Backend = "auto",
+    columns: Columns = None,
+    topic: Topic = None,
+    json: Json = False,
+) -> None:
+    """Time every level's convolution and its gradients alone, beside what the device can multiply and copy."""
+    from twodpass_core.cli.speed import first_scan, measure_convolutions, network_shape, print_report
+
+    report = measure_convolutions(
+        first_scan(scan, columns, topic),
+        network_shape(width, scales),
+        [entry.value for entry in precision or FORMATS],
+        device=device,
+        backend=backend,
+    )
+    print_report(report, as_json=json)
