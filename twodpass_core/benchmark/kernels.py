@@ -126,13 +126,13 @@ def measure_kernels(
 
 
 def _ceilings(device: torch.device, precisions: Sequence[Precision]) -> Ceilings:
-    source = torch.zeros(COPIED[device.type], device=device)
+    source = torch.randn(COPIED[device.type], device=device)
     target = torch.empty_like(source)
     copied = 2 * source.nbytes / _seconds(partial(target.copy_, source))
     size = MULTIPLIED[device.type]
     products: dict[str, float] = {}
     for precision in precisions:
-        matrix = torch.ones(size, size, device=device, dtype=DTYPES[precision])
+        matrix = torch.randn(size, size, device=device).to(DTYPES[precision])  # zeros would be faster
         products[precision] = 2 * size**3 / _seconds(partial(torch.mm, matrix, matrix))
     return Ceilings(copied, products)
 
