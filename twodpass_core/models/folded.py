@@ -74,16 +74,17 @@ class FoldedStudent:
         with clock.stage("point_encoder"):
             described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
             features = self._embed(mean_rows(described, pyramid.points)).to(self._dtype)
-        hidden = []
-        for index, block in enumerate(self._blocks):
+        sizes = [pyramid.levels[scale].num_voxels for scale in self.config.scales]
+        hidden = features.new_empty(sum(sizes), self.config.hidden)
+        for index, (block, of_block) in enumerate(zip(self._blocks, hidden.split(sizes), strict=True)):
             with clock.stage(f"block_{index}"):
                 source, target = self.config.input_scales[index], self.config.scales[index]
                 pooling = pyramid.pooling(source, target)
                 point_features, pooled_voxels = block(features, surfaces[source], pooling, self.backend)
-                hidden.append(point_features @ self._hidden[index])
+                torch.mm(point_features, self._hidden[index], out=of_block)
                 features = pooled_voxels.add_(point_features)
         with clock.stage("classifier"):
-            summed = sum_rows(torch.cat(hidden), cells.hidden_rows, cells.hidden_offsets)
+            summed = sum_rows(hidden, cells.hidden_rows, cells.hidden_offsets)
             logits = self._output(F.relu_(summed.to(torch.float32).add_(self._hidden_bias)))
         return CellLogits(logits, cells.point_to_cell)
 
