@@ -20,7 +20,7 @@ from twodpass_core.sparse.torch_backend import TorchBackend
 
 pytest.importorskip("triton", reason="triton is not installed: see CONTRIBUTING.md")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-MEAN_ERROR = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # shares of the values' spread
+MEAN_ERROR = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # shares of the values' spread
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton", reason="triton is not installed: see CONTRIBUTING.md")
+from twodpass_core.sparse.triton_backend import exact_float32  # imports triton
+
 SCRIPT = Path(__file__).with_name("triton_compilation.py")
+FAST_TENSOR_CORES = (80, 90, 100)  # where float32, too, is multiplied on them
 SMALLEST_SHARED_MEMORY = 99 * 1024  # bytes a block may have on cards since Ampere; data-centre ones have more
 
 
@@ -32,15 +35,22 @@ def check(capability: int, precision: str, width: int, cache: Path) -> None:
         assert kernel["machine_code_bytes"] > 0
         assert kernel["shared_bytes"] <= SMALLEST_SHARED_MEMORY, name
         assert kernel["loads_ahead"] > 0, name  # the next block's loads overlap with this one's product
-        assert (kernel["tensor_core_products"] > 0) == (precision != "fp32"), name
+        on_tensor_cores = precision != "fp32" or capability in FAST_TENSOR_CORES
+        assert (kernel["tensor_core_products"] > 0) == on_tensor_cores, name
 
 
 def test_kernels_compile_for_an_ampere_card(tmp_path: Path) -> None:
     check(80, "bf16", 64, tmp_path)
 
 
+def test_float32_is_multiplied_on_the_tensor_cores_of_data_centre_cards_alone() -> None:
+    by_card = {capability: exact_float32(divmod(capability, 10)) for capability in (75, 80, 86, 87, 89, 90, 120)}
+    assert [capability for capability, how in by_card.items() if how == "tf32x3"] == [80, 90]
+    assert set(by_card.values()) == {"tf32x3", "ieee"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 89, 90, 120])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100, 120])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_wide_kernels_compile_for_other_cards_and_formats(capability: int, precision: str, tmp_path: Path) -> None:
     check(capability, precision, 256, tmp_path)

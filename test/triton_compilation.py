@@ -19,13 +19,15 @@ from triton.compiler import ASTSource
 from twodpass_core.segmenter import DTYPES
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
 from twodpass_core.sparse.strided import NUM_STRIDED_OFFSETS
-from twodpass_core.sparse.triton_backend import BlockSizes
+from twodpass_core.sparse.triton_backend import Blocks, exact_float32
 from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient_kernel
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 
 
-def compile_kernel(kernel: Any, capability: int, types: dict[str, str], constants: dict[str, Any]) -> dict[str, int]:
+def compile_kernel(
+    kernel: Any, capability: int, types: dict[str, str], constants: dict[str, Any], num_warps: int
+) -> dict[str, int]:
     names = [parameter.name for parameter in kernel.params]
     pointers = [index for index, name in enumerate(names) if types.get(name, "").startswith("*")]
     source = ASTSource(
@@ -34,7 +36,8 @@ def compile_kernel(kernel: Any, capability: int, types: dict[str, str], constant
         constexprs={name: constants[name] for name in names if name not in types},
         attrs={(index,): [["tt.divisibility", 16]] for index in pointers},  # torch aligns its memory
     )
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    target, options = GPUTarget("cuda", capability, 32), {"num_warps": num_warps}
+    compiled = triton.compile(source, target=target, options=options)
     return {
         "shared_bytes": compiled.metadata.shared,
         "machine_code_bytes": len(compiled.asm["cubin"]),
@@ -45,7 +48,7 @@ def compile_kernel(kernel: Any, capability: int, types: dict[str, str], constant
 
 def main(capability: int, precision: str, width: int) -> None:
     dtype = DTYPES[precision]
-    blocks, pointer = BlockSizes.of(dtype, width, width), TYPES[dtype]
+    blocks, pointer = Blocks.of(dtype, width, width), TYPES[dtype]
     constants = {
         "WIDTH_IN": width,
         "WIDTH_OUT": width,
@@ -53,17 +56,18 @@ def main(capability: int, precision: str, width: int) -> None:
         "BLOCK_ROWS": blocks.rows,
         "BLOCK_IN": blocks.width_in,
         "BLOCK_OUT": blocks.width_out,
-        "PRECISION": "ieee",
+        "PRECISION": exact_float32(divmod(capability, 10)),
         "UPCAST": False,
     }
     rows = {"features": pointer, "table": "*i32", "num_rows": "i32"}
     convolve = {**rows, "weight": pointer, "addend": pointer, "out": pointer}
     gradient = {**rows, "grad": pointer, "parts": "*fp32", "rows_per_part": "i32"}
+    kernels = ("convolve", convolve_kernel, convolve), ("weight_gradient", weight_gradient_kernel, gradient)
     found = {}
     for kind, num_offsets in (("submanifold", NUM_OFFSETS), ("strided", NUM_STRIDED_OFFSETS)):
         constants["NUM_OFFSETS"] = num_offsets
-        found[f"{kind} convolve"] = compile_kernel(convolve_kernel, capability, convolve, constants)
-        found[f"{kind} weight_gradient"] = compile_kernel(weight_gradient_kernel, capability, gradient, constants)
+        for name, kernel, types in kernels:
+            found[f"{kind} {name}"] = compile_kernel(kernel, capability, types, constants, blocks.num_warps)
     sys.stdout.write(json.dumps(found))
 
 
