@@ -14,12 +14,14 @@ import pytest
 import torch
 from rich.console import Console
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
+from typer.testing import CliRunner
 
 from twodpass_core.benchmark import run as benchmark_run
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
 from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
+from twodpass_core.cli import app
 from twodpass_core.errors import ConfigError, ScanError
 
 CARD = tiny_card(SMALL_GRID)
@@ -97,6 +99,21 @@ def test_the_commands_need_little_beside_torch(weights: Path, tmp_path: Path) ->
 def test_wrong_settings_are_refused(weights: Path, settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         run_benchmark(scan(), weights, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--width", "7"), "width: Input should be a multiple of 2"),
+        (("--scales", "2,four"), "--scales must be numbers with commas between, not '2,four'"),
+        (("-w", "some.safetensors", "--width", "8"), "leave them out with --weights"),
+    ],
+)
+def test_shapes_that_no_network_has_are_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    scan().tofile(tmp_path / "scan.bin")
+    result = CliRunner().invoke(app, ["benchmark", str(tmp_path / "scan.bin"), *options])
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", " ")
 
 
 def test_a_scan_beside_the_volume_is_refused(weights: Path) -> None:

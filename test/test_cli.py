@@ -274,20 +274,6 @@ def test_benchmark(weights: Path, scans: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--width", "7"), "width: Input should be a multiple of 2"),
-        (("--scales", "2,four"), "--scales must be numbers with commas between, not '2,four'"),
-        (("-w", "some.safetensors", "--width", "8"), "leave them out with --weights"),
-    ],
-)
-def test_benchmark_refuses_shapes_of_networks(scans: Path, options: tuple[str, ...], message: str) -> None:
-    result = twodpass("benchmark", scans, *options)
-    assert result.exit_code == 1
-    assert message in one_line(result.output)
-
-
 @pytest.mark.slow
 def test_benchmark_without_arguments_uses_a_simulated_scan_and_random_weights() -> None:
     result = twodpass("benchmark", "--repeats", "1", "--precision", "fp32")
