@@ -156,17 +156,15 @@ def unpack(raw: bytes) -> bytes:
 
 def _checked(path: Path) -> Path:
     """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
-    from twodpass_core.recording.journal import not_recording
+    from twodpass_core.recording.in_progress import not_recording
 
     if not path.exists():
         raise BagError(f"{path}: does not exist")
-    if path.is_file():
-        if path.suffix not in BAG_SUFFIXES:
-            raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
-        files, source = [path], path
-    else:
-        with not_recording(path):
-            files, source = storage_files(path), path
+    if path.is_file() and path.suffix not in BAG_SUFFIXES:
+        raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
+    with not_recording(path):
+        files, source = [path] if path.is_file() else storage_files(path), path
+    if path.is_dir():
         metadata = path / "metadata.yaml"
         if not metadata.exists():
             if len(files) != 1:

@@ -6,15 +6,13 @@ It survives a kill, so that recovery can tell what is missing in the bag; its lo
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
-from twodpass_core.errors import BagError
 from twodpass_core.recording.manifest import SetEntry
 
 JOURNAL: Final = "sets.journal"
@@ -53,20 +51,3 @@ def read_journal(bag: Path) -> tuple[SetEntry, ...] | None:
         with suppress(ValidationError):  # the last line may be cut off
             entries.append(SetEntry.model_validate_json(line))
     return tuple(entries)
-
-
-@contextmanager
-def not_recording(bag: Path) -> Iterator[None]:
-    """Raise BagError while a Journal of the bag is open."""
-    path = bag / JOURNAL
-    if not path.exists():
-        yield
-        return
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BagError(f"{bag}: is being recorded just now: wait until that has ended") from None
-        except OSError:  # not every file system can lock
-            pass
-        yield

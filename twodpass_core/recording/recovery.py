@@ -20,7 +20,8 @@ from twodpass_core.files import replacing
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
 from twodpass_core.recording.durable import sync_folder
-from twodpass_core.recording.journal import JOURNAL, not_recording, read_journal
+from twodpass_core.recording.in_progress import not_recording
+from twodpass_core.recording.journal import JOURNAL, read_journal
 from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
 from twodpass_core.recording.mcap_chunk import PackedChunk
 from twodpass_core.recording.mcap_file import McapFile
@@ -76,10 +77,11 @@ def recover(bag: Path) -> RecoveryReport:
         BagError: no MCAP file there, or it is being recorded just now.
         OSError: a file cannot be read or written; nothing is lost by that.
     """
-    if bag.is_file():
-        mended = _mend(bag)
-        return RecoveryReport((mended.report,), None, None)
+    if not bag.exists():
+        raise BagError(f"{bag}: does not exist")
     with not_recording(bag):
+        if bag.is_file():
+            return RecoveryReport((_mend(bag).report,), None, None)
         for left in (bag / RESERVE, *bag.glob(".*.partial")):  # by whoever was cut off
             left.unlink(missing_ok=True)
         files = [_mend(path) for path in _files(bag)]
@@ -100,8 +102,6 @@ class _Mended:
 
 def _files(bag: Path) -> list[Path]:
     """The MCAP files of a bag, in the order of recording."""
-    if not bag.is_dir():
-        raise BagError(f"{bag}: does not exist")
     for kept in bag.glob(f"*.mcap{DAMAGED}"):
         if not kept.with_suffix("").exists():  # an earlier recovery ended between its two renamings
             kept.rename(kept.with_suffix(""))
@@ -116,10 +116,13 @@ def _mend(path: Path) -> _Mended:
     if path.suffix != ".mcap":
         raise BagError(f"{path}: is no .mcap file, which is what can be recovered")
     salvage = Salvage(path)
+    size = path.stat().st_size
     stored, sets = _inventory(salvage)
     damage = tuple(salvage.damage)
     if salvage.is_sound and _is_indexed(path):
         return _Mended(FileReport(path, stored.count, damage, None), stored, sets)
+    if path.stat().st_size != size:  # on a file system that does not tell who writes
+        raise BagError(f"{path}: grows: wait until its recording has ended")
     original = path.with_name(path.name + DAMAGED)
     if original.exists():
         raise BagError(f"{original} exists, from an earlier recovery: move it away, then recover again")
