@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +31,10 @@ KINDS = {
 
 @dataclass
 class BagData:
-    """Messages of a bag to be, in the order in which they are added; `log_ns` is when they are recorded."""
+    """Messages of a bag to be, in the order in which they are added; `log_ns` is when they are recorded.
+
+    One may also be bytes, which are written as they are.
+    """
 
     messages: list[tuple[str, str, int, Any]] = field(default_factory=list)  # topic, type, log time, message
 
@@ -100,6 +103,12 @@ class BagData:
             "/odometry", "odometry", t[KINDS["odometry"]](make_header(stamp_ns, parent), child, where, speed), stamp_ns
         )
 
+    def change(self, topic: str, nth: int, change: Callable[[Any], Any]) -> None:
+        """Put something else in the place of the nth message of a topic."""
+        positions = [position for position, entry in enumerate(self.messages) if entry[0] == topic]
+        name, kind, log_ns, message = self.messages[positions[nth]]
+        self.messages[positions[nth]] = name, kind, log_ns, change(message)
+
     def write(
         self,
         path: Path,
@@ -114,7 +123,8 @@ class BagData:
             for topic, kind, log_ns, message in sorted(self.messages, key=lambda entry: entry[2]):
                 if topic not in connections:
                     connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
-                writer.write(connections[topic], log_ns, TYPES.serialize_cdr(message, kind))
+                raw = message if isinstance(message, bytes) else TYPES.serialize_cdr(message, kind)
+                writer.write(connections[topic], log_ns, raw)
         return path
 
 

@@ -381,7 +381,7 @@ def test_what_a_bag_lacks_is_said(tmp_path: Path, change: Callable[[BagData], An
 def test_an_image_of_another_size_than_its_camera(tmp_path: Path) -> None:
     data = without(drive(2), "camera_info")
     data.info(START_NS, CameraModel(CAMERA.matrix, 640, 480))
-    with pytest.raises(ConfigError, match="have 64 x 48 pixels, but the camera is calibrated for 640 x 480"):
+    with pytest.raises(ConfigError, match="has 64 x 48 pixels, but the camera is calibrated for 640 x 480"):
         BagFrames([data.write(tmp_path / "drive")])
 
 

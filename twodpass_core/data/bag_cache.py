@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from twodpass_core.data.bag_index import BagIndex, RecordedCalibration, RecordedTransforms, TopicIndex
+from twodpass_core.data.bag_index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
 from twodpass_core.data.bag_scan import scan_bag
 from twodpass_core.data.bags import storage_files
 from twodpass_core.errors import BagError
@@ -22,7 +22,7 @@ from twodpass_core.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 1  # of the kept file; another one is not read
+FORM: Final = 2  # of the kept file; another one is not read
 ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
 
 
@@ -68,6 +68,7 @@ def _state(path: Path) -> list[list[str | int]]:
 def _save(place: Path, index: BagIndex, state: list[list[str | int]]) -> None:
     head: dict[str, Any] = {"form": FORM, "state": state, "files": index.files, "is_compressed": index.is_compressed}
     head |= {"everything": index.everything, "topics": [], "calibrations": [], "transforms": []}
+    head["malformed"] = {topic: asdict(entry) for topic, entry in index.malformed.items()}
     arrays: dict[str, Any] = {}
     for number, topic in enumerate(index.topics.values()):
         entry = asdict(topic)
@@ -103,6 +104,7 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
                     for number, entry in enumerate(head["calibrations"])
                 },
                 transforms=tuple(_transforms(kept, number, *entry) for number, entry in enumerate(head["transforms"])),
+                malformed={topic: Malformed(**entry) for topic, entry in head["malformed"].items()},
                 everything=tuple(head["everything"]),
             )
     except FileNotFoundError:

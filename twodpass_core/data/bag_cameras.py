@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from twodpass_core.data.bag_index import (
 from twodpass_core.data.bag_reader import BagReader
 from twodpass_core.data.image_messages import Picture, decode_image, image_size
 from twodpass_core.data.pairing import nearest_within
-from twodpass_core.errors import BagError, ConfigError, ImageError
+from twodpass_core.errors import BagError, ConfigError, ImageError, TwodpassError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.transform_tree import TransformTree
 
@@ -33,6 +33,18 @@ INFO = "camera_info"
 COMPRESSED = "compressed"
 
 
+@dataclass
+class UnusableImages:
+    """Counts how often an image of a camera was of no use; tells of the first time, the tenth, the hundredth."""
+
+    count: int = 0
+
+    def add(self, error: TwodpassError) -> None:
+        self.count += 1
+        if str(self.count).strip("0") == "1":
+            logger.warning("%s. Its scan is used without it; so far %d like this", error, self.count)
+
+
 @dataclass(frozen=True, eq=False)
 class BagImage:
     """An image in a bag, decoded when called."""
@@ -40,11 +52,25 @@ class BagImage:
     reader: BagReader
     topic: TopicIndex
     position: int
+    size: tuple[int, int]  # width and height of the camera
+    unusable: UnusableImages
 
     def __call__(self) -> Picture:
-        """(H, W, 3) RGB. Raises BagError, ImageError, MissingDependencyError."""
+        """(H, W, 3) RGB. Raises BagError, MissingDependencyError; ImageError, told and counted, for one of no use."""
         try:
-            return decode_image(self.reader.read(self.topic, self.position))
+            return self.decoded()
+        except ImageError as error:
+            self.unusable.add(error)
+            raise
+
+    def decoded(self) -> Picture:
+        """The same, not counted."""
+        message = self.reader.read(self.topic, self.position)
+        try:
+            if (size := image_size(message)) != self.size:
+                found, calibrated = (f"{width} x {height}" for width, height in (size, self.size))
+                raise ImageError(f"has {found} pixels, but the camera is calibrated for {calibrated}")
+            return decode_image(message)
         except ImageError as error:
             raise ImageError(f"{self}: {error}") from error
 
@@ -61,6 +87,7 @@ class BagCamera:
     is_rectified: bool
     recorded: RecordedCalibration | None
     given: FileCamera | None
+    unusable: UnusableImages = field(default_factory=UnusableImages)
 
     @property
     def name(self) -> str:
@@ -76,9 +103,12 @@ class BagCamera:
             return camera, RigidTransform.identity()
         assert self.recorded is not None
         info = reader.deserialise(self.recorded.at(stamp_ns), CAMERA_INFO)
-        if self.is_rectified:
-            return rectified_camera_from_info(info)
-        return camera_from_info(info), RigidTransform.identity()
+        try:
+            if self.is_rectified:
+                return rectified_camera_from_info(info)
+            return camera_from_info(info), RigidTransform.identity()
+        except ConfigError as error:
+            raise ConfigError(f"{reader.path}: {self.name}: {error}") from None
 
     def from_lidar(
         self, tree: TransformTree, lidar: str, lidar_ns: int, camera_ns: int, fixed: str | None
@@ -100,16 +130,24 @@ class BagCamera:
             and bool(np.any(reader.deserialise(self.recorded.messages[0], CAMERA_INFO).p[3::4]))
         )
 
-    def check(self, reader: BagReader, position: int) -> None:
-        """Compare an image with the calibration. Raises BagError, ConfigError, ImageError saying what does not fit."""
-        camera, _ = self.model(reader, int(self.images.stamps_ns[position]))
-        size = image_size(reader.read(self.images, position))
-        if size != (camera.width, camera.height):
-            raise ConfigError(
-                f"{reader.path}: images of {self.name} have {size[0]} x {size[1]} pixels, but the camera is calibrated "
-                f"for {camera.width} x {camera.height}: name the right CameraInfo by camera_info, or give a calibration"
-            )
-        BagImage(reader, self.images, position)()
+    def image(self, reader: BagReader, position: int, model: CameraModel) -> BagImage:
+        """An image of the camera, not read yet."""
+        return BagImage(reader, self.images, position, (model.width, model.height), self.unusable)
+
+    def check(self, reader: BagReader, positions: Iterable[int]) -> None:
+        """Compare images with the calibration, up to one that fits. Raises BagError; ConfigError where none does."""
+        problems = []
+        for position in map(int, positions):
+            try:
+                model, _ = self.model(reader, int(self.images.stamps_ns[position]))
+                self.image(reader, position, model).decoded()
+            except (ConfigError, ImageError) as error:
+                problems.append(str(error))
+            else:
+                return
+        raise ConfigError(
+            f"{problems[0]}. Name the right CameraInfo by camera_info, give a calibration, or leave the camera out"
+        )
 
 
 def find_cameras(

@@ -20,9 +20,17 @@ TF_MESSAGE: Final = "tf2_msgs/msg/TFMessage"
 ODOMETRY: Final = "nav_msgs/msg/Odometry"
 
 
+@dataclass(frozen=True)
+class Malformed:
+    """The messages of one topic that are left out, as nobody can read them."""
+
+    count: int
+    reason: str  # of the first
+
+
 @dataclass(frozen=True, eq=False)
 class TopicIndex:
-    """The messages of one topic with clouds or images, in the order of recording."""
+    """The messages of one topic with clouds or images, in the order of recording, without malformed ones."""
 
     topic: str
     type: str
@@ -73,6 +81,7 @@ class BagIndex:
     topics: Mapping[str, TopicIndex]
     calibrations: Mapping[str, RecordedCalibration]
     transforms: tuple[RecordedTransforms, ...]
+    malformed: Mapping[str, Malformed] = field(default_factory=dict)  # by topic
     everything: tuple[str, ...] = field(default=())  # all topics with type and number of messages, for error messages
 
     def file_paths(self) -> tuple[Path, ...]:

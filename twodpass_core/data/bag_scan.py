@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import struct
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
+from twodpass_core.cloud import view_cloud
 from twodpass_core.data.bag_index import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -21,6 +21,7 @@ from twodpass_core.data.bag_index import (
     POINT_CLOUD,
     TF_MESSAGE,
     BagIndex,
+    Malformed,
     RecordedCalibration,
     RecordedTransforms,
     TopicIndex,
@@ -31,9 +32,11 @@ from twodpass_core.errors import BagError
 
 logger = logging.getLogger(__name__)
 
-READ: Final = (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TF_MESSAGE, ODOMETRY)
+FOUND_AGAIN: Final = (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE)
+READ: Final = (*FOUND_AGAIN, CAMERA_INFO, TF_MESSAGE, ODOMETRY)
 MAX_UNCHUNKED_BYTES: Final = 2**28
 TF_STATIC: Final = "tf_static"
+HEADER_BYTES: Final = 17  # of a serialised message up to the end of its header, without its frame
 
 
 def scan_bag(path: Path) -> BagIndex:
@@ -50,7 +53,7 @@ def scan_bag(path: Path) -> BagIndex:
             )
         logger.info("indexing %s", path)
         is_compressed = reader.compression_mode == "message"
-        scan = _Scan()
+        scan = _Scan(is_compressed)
         counts: Counter[tuple[str, str]] = Counter()
         for number, storage in enumerate(storages(reader)):
             _refuse_unchunked(storage, Path(storage.path))
@@ -58,8 +61,7 @@ def scan_bag(path: Path) -> BagIndex:
                 counts[connection.topic, connection.msgtype] += connection.msgcount
             wanted = [connection for connection in storage.connections if connection.msgtype in READ]
             for connection, log_ns, raw in storage.messages(wanted) if wanted else ():
-                message = unpack(raw) if is_compressed else raw
-                scan.add(connection.topic, connection.msgtype, number, log_ns, message)
+                scan.add(connection.topic, connection.msgtype, number, log_ns, raw)
         return BagIndex(
             path=path,
             files=tuple(Path(storage.path).name for storage in storages(reader)),
@@ -67,6 +69,7 @@ def scan_bag(path: Path) -> BagIndex:
             topics={topic: messages.finish() for topic, messages in scan.topics.items()},
             calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
             transforms=tuple(poses.finish() for poses in scan.transforms.values()),
+            malformed=scan.malformed,
             everything=tuple(f"{topic} ({kind}, {count} messages)" for (topic, kind), count in sorted(counts.items())),
         )
 
@@ -88,27 +91,41 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
 class _Scan:
     """What has been found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_compressed: bool) -> None:
         self.typestore = get_typestore(Stores.LATEST)  # the types read here are the same in every release of ROS 2
+        self.is_compressed = is_compressed  # message by message
         self.topics: dict[str, _Messages] = {}
         self.calibrations: dict[str, _Calibrations] = {}
         self.transforms: dict[tuple[str, str, str], _Poses] = {}
+        self.malformed: dict[str, Malformed] = {}
 
     def add(self, topic: str, kind: str, file: int, log_ns: int, raw: bytes) -> None:
-        if kind in (TF_MESSAGE, ODOMETRY):
-            self._add_transforms(topic, kind, self.typestore.deserialize_cdr(raw, kind))
-            return
-        stamp_ns, frame_id, end = _read_header(raw)
-        if kind == CAMERA_INFO:
-            self.calibrations.setdefault(topic, _Calibrations(frame_id)).add(stamp_ns, raw, end)
-            return
-        if topic not in self.topics:
-            first: Any = self.typestore.deserialize_cdr(raw, kind)
-            fields = tuple(entry.name for entry in first.fields) if kind == POINT_CLOUD else ()
-            self.topics[topic] = _Messages(topic, kind, frame_id, fields, kind != POINT_CLOUD and is_picture(first))
-        elif self.topics[topic].type != kind:
-            raise BagError(f"{topic} is of two types, {self.topics[topic].type} and {kind}")
-        self.topics[topic].add(stamp_ns, log_ns, file)
+        message: Any = None
+        try:
+            raw = unpack(raw) if self.is_compressed else raw
+            message = self._read(raw, kind)
+        except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
+            self._leave_out(topic, error)
+        if kind in FOUND_AGAIN:
+            known = self.topics.setdefault(topic, _Messages(topic, kind))
+            if known.type != kind:
+                raise BagError(f"{topic} is of two types, {known.type} and {kind}")
+            known.add(message, log_ns, file)
+        elif message is not None and kind == CAMERA_INFO:
+            self.calibrations.setdefault(topic, _Calibrations(message.header.frame_id)).add(message.header, raw)
+        elif message is not None:
+            self._add_transforms(topic, kind, message)
+
+    def _read(self, raw: bytes, kind: str) -> Any:
+        """A message, checked as far as that takes no time: of points and pixels only how many there are."""
+        message = self.typestore.deserialize_cdr(raw, kind)
+        if kind == POINT_CLOUD:
+            view_cloud(message)
+        return message
+
+    def _leave_out(self, topic: str, error: Exception) -> None:
+        known = self.malformed.get(topic, Malformed(0, str(error) or type(error).__name__))
+        self.malformed[topic] = replace(known, count=known.count + 1)
 
     def _add_transforms(self, topic: str, kind: str, message: Any) -> None:
         if kind == ODOMETRY:
@@ -123,32 +140,40 @@ class _Scan:
             key = topic, header.frame_id, child
             if key not in self.transforms:
                 self.transforms[key] = _Poses(*key, kind == TF_MESSAGE and topic.endswith(TF_STATIC))
-            stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
-            self.transforms[key].add(stamp_ns, (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
+            self.transforms[key].add(_stamp_ns(header), (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
 
 
 @dataclass
 class _Messages:
+    """Of one topic, malformed ones among them: they count where messages are found by their number."""
+
     topic: str
     type: str
-    frame_id: str
-    fields: tuple[str, ...]
-    is_picture: bool
+    first: Any | None = None  # that is not malformed; without its data
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     log_ns: array[int] = field(default_factory=lambda: array("q"))
     file: array[int] = field(default_factory=lambda: array("q"))
     nth: array[int] = field(default_factory=lambda: array("q"))
+    sound: array[int] = field(default_factory=lambda: array("b"))
 
-    def add(self, stamp_ns: int, log_ns: int, file: int) -> None:
+    def add(self, message: Any | None, log_ns: int, file: int) -> None:
+        if self.first is None and message is not None:
+            self.first = replace(message, data=np.empty(0, np.uint8))
         repeated = bool(self.log_ns) and self.log_ns[-1] == log_ns and self.file[-1] == file
         self.nth.append(self.nth[-1] + 1 if repeated else 0)
-        self.stamps_ns.append(stamp_ns)
+        self.stamps_ns.append(0 if message is None else _stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
+        self.sound.append(message is not None)
 
     def finish(self) -> TopicIndex:
-        arrays = (np.array(values, np.int64) for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
-        return TopicIndex(self.topic, self.type, self.frame_id, self.fields, self.is_picture, *arrays)
+        sound = np.array(self.sound, np.bool_)
+        arrays = (np.array(values, np.int64)[sound] for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
+        is_cloud = self.type == POINT_CLOUD
+        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and is_cloud else ()
+        frame_id = "" if self.first is None else self.first.header.frame_id
+        picture = self.first is not None and not is_cloud and is_picture(self.first)
+        return TopicIndex(self.topic, self.type, frame_id, fields, picture, *arrays)
 
 
 @dataclass
@@ -158,10 +183,11 @@ class _Calibrations:
     messages: list[bytes] = field(default_factory=list)
     last: bytes = b""  # without its header
 
-    def add(self, stamp_ns: int, raw: bytes, header_end: int) -> None:
-        if raw[header_end:] != self.last:
-            self.last = raw[header_end:]
-            self.stamps_ns.append(stamp_ns)
+    def add(self, header: Any, raw: bytes) -> None:
+        content = raw[HEADER_BYTES + len(header.frame_id.encode()) :]
+        if content != self.last:
+            self.last = content
+            self.stamps_ns.append(_stamp_ns(header))
             self.messages.append(bytes(raw))
 
     def finish(self) -> RecordedCalibration:
@@ -198,9 +224,5 @@ class _Poses:
         return RecordedTransforms(self.topic, self.parent, self.child, self.is_static, stamps_ns, poses[sound][first])
 
 
-def _read_header(raw: bytes) -> tuple[int, str, int]:
-    """Stamp, frame, and where the header ends, of a serialised message that begins with a std_msgs/Header (CDR)."""
-    order = "<" if raw[1] & 1 else ">"
-    seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", raw, 4)
-    end = 16 + length
-    return seconds * 10**9 + nanoseconds, bytes(raw[16 : end - 1]).decode(), end
+def _stamp_ns(header: Any) -> int:
+    return int(header.stamp.sec * 10**9 + header.stamp.nanosec)

@@ -34,7 +34,8 @@ class CameraView:
 
         Raises:
             ScanError: a file that cannot be read, or an image not of the camera's size.
-            BagError, ImageError: an image in a bag that cannot be read.
+            BagError: a bag that has changed or is damaged.
+            ImageError: an image in a bag that is damaged or not of the camera's size: the frame is used without.
         """
         if isinstance(self.image, Path):
             try:

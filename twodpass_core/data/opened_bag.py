@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.data.bag_cache import open_index
-from twodpass_core.data.bag_cameras import BagCamera, BagImage, check_stereo, find_cameras, nearest_offset_s
+from twodpass_core.data.bag_cameras import BagCamera, check_stereo, find_cameras, nearest_offset_s
 from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
 from twodpass_core.data.bag_labels import LABEL_FIELDS
@@ -26,6 +26,9 @@ from twodpass_core.labels.store import LabelStore
 from twodpass_core.transform_tree import TransformTree
 
 logger = logging.getLogger(__name__)
+
+LOOKED_AT: Final = 5
+"""Of a camera's images, before anything begins: one of them may be damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,10 @@ class OpenedBag:
             return None
 
     def views(self, position: int, sensor_from_training: RigidTransform) -> list[CameraView]:
-        """Of the cameras that have an image for the scan, and a known motion between the two where there is any."""
+        """Of the cameras that have an image for the scan, and a known motion between the two where there is any.
+
+        An image that turns out to be of no use when it is loaded raises ImageError then.
+        """
         views = []
         for camera, pairs in zip(self.cameras, self.pairs, strict=True):
             image = int(pairs[position])
@@ -78,9 +84,13 @@ class OpenedBag:
                 )
             except TransformTimeError:
                 continue
-            model, image_from_camera = camera.model(self.reader, image_ns)
+            try:
+                model, image_from_camera = camera.model(self.reader, image_ns)
+            except ConfigError as error:
+                camera.unusable.add(error)
+                continue
             from_training = image_from_camera @ from_lidar @ sensor_from_training
-            views.append(CameraView(camera.name, model, from_training, BagImage(self.reader, camera.images, image)))
+            views.append(CameraView(camera.name, model, from_training, camera.image(self.reader, image, model)))
         return views
 
 
@@ -98,6 +108,8 @@ def open_recorded(
         BagError, ConfigError, TransformError: as `BagFrames`.
     """
     index = open_index(path)
+    for topic, entry in index.malformed.items():
+        logger.warning("%s: %d messages of %s are malformed and left out: %s", path, entry.count, topic, entry.reason)
     clouds = _choose_clouds(index, config.topic)
     stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
     if len(stamps_ns) == 1 < len(clouds):
@@ -128,8 +140,13 @@ def open_recorded(
 
 
 def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
-    found = {entry.topic: entry for entry in index.of_type(POINT_CLOUD)}
-    return found[choose_cloud_topic(index.path, topic, found, index.everything, "by --topic, in settings as topic")]
+    found = {entry.topic: entry for entry in index.topics.values() if entry.type == POINT_CLOUD}
+    how_to_name = "by --topic, in settings as topic"
+    chosen = found[choose_cloud_topic(index.path, topic, found, index.everything, how_to_name)]
+    if not len(chosen):
+        reason = index.malformed[chosen.topic].reason
+        raise BagError(f"{index.path}: none of the clouds of {chosen.topic} can be read: {reason}")
+    return chosen
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:
@@ -169,8 +186,6 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
                 f"{path}: {camera.name}: {error}. Give a calibration file (--calibration) or the right frames, or "
                 "set cameras to [] (--no-cameras) for LiDAR only"
             ) from None
-        try:
-            camera.check(bag.reader, int(pairs[first]))
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {camera.name}: {error}") from None
+        paired = pairs[pairs >= 0]
+        camera.check(bag.reader, paired[np.linspace(0, len(paired) - 1, min(LOOKED_AT, len(paired))).astype(int)])
         logger.info("%s: %d of %d scans have an image of %s", path, (pairs >= 0).sum(), len(pairs), camera.name)

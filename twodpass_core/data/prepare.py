@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.semantickitti import CALIBRATIONS
 from twodpass_core.data.undistort import Undistortion
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import naming
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
@@ -59,7 +60,7 @@ def prepare(
 
     Raises:
         ConfigError: a sequence exists, or there are more cameras than SemanticKITTI's form has numbers for.
-        ScanError, BagError, ImageError, LabelError: a frame cannot be read.
+        ScanError, BagError, LabelError: a frame cannot be read.
         OSError: the folder cannot be written to.
         MissingDependencyError: distorted images, and OpenCV is not there.
     """
@@ -111,14 +112,15 @@ class _SequenceWriter:
         if (labels := self._raw_labels(frame)) is not None:
             (self._partial / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
             self._labelled += 1
+        written: dict[str, CameraView] = {}
         for view in frame.views:
-            image = self._undistortion(view)(view.load_image())
-            Image.fromarray(image).save(
-                self._partial / self._image_folders[view.name] / f"{stem}.png", compress_level=1
-            )
+            with suppress(ImageError):  # of no use, as its source has told
+                image = Image.fromarray(self._undistortion(view)(view.load_image()))
+                image.save(self._partial / self._image_folders[view.name] / f"{stem}.png", compress_level=1)
+                written[view.name] = view
         self._stamps_ns.append(frame.stamp_ns)
         self._poses.append(frame.world_from_lidar)
-        self._calibrations.append({view.name: view for view in frame.views})
+        self._calibrations.append(written)
 
     def finish(self) -> Prepared:
         """Write what is of all scans, and put the folder in its place."""

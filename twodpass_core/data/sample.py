@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from twodpass_core.data.frame import CameraView, Frame
-from twodpass_core.errors import ScanError
+from twodpass_core.errors import ImageError, ScanError
 from twodpass_core.sparse.grid import VoxelGrid
 
 
@@ -57,8 +58,10 @@ class TrainingSample:
 def make_sample(frame: Frame, grid: VoxelGrid, view: CameraView | None) -> TrainingSample:
     """The points of a frame that are given to the network, paired with the pixels of a view.
 
+    A view whose image is of no use (ImageError, from a bag) is none.
+
     Raises:
-        ScanError: the frame has no labels, or the view's image cannot be read.
+        ScanError: the frame has no labels, or the view's image file cannot be read.
     """
     if frame.labels is None:
         raise ScanError(f"{frame.id}: has no labels to train on")
@@ -66,8 +69,9 @@ def make_sample(frame: Frame, grid: VoxelGrid, view: CameraView | None) -> Train
     points = frame.points[inside]
     image, image_points, pixels = None, np.empty(0, np.int64), np.empty((0, 2), np.int64)
     if view is not None:
-        image = view.load_image()
-        image_points, pixels = pair(points, view)
+        with suppress(ImageError):  # of no use, as its source has told: the points teach without it
+            image = view.load_image()
+            image_points, pixels = pair(points, view)
     return TrainingSample(frame.id, points, frame.labels[inside], image, image_points, pixels)
 
 
