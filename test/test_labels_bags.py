@@ -210,9 +210,34 @@ def test_proposals_go_out_only_when_asked_and_come_back_as_labels(bag: Path, tmp
     done = export_labels(frames, tmp_path / "both", proposals=True)
     assert (done.labels, done.proposals) == (1, 1)
     assert find_label_files(tmp_path / "both").keys() == {STAMPS[0], STAMPS[1]}
-    import_labels(frames, tmp_path / "both")
+    raw_labels(2).astype("<u4").tofile(tmp_path / "both" / f"{STAMPS[1]}.label")  # corrected
+    assert import_labels(frames, tmp_path / "both").new == 1
     assert np.array_equal(store.read(STAMPS[0], POINTS), raw_labels(0))  # type: ignore[arg-type]
-    assert np.array_equal(store.read(STAMPS[1], POINTS), raw_labels(1))  # type: ignore[arg-type]
+    assert np.array_equal(store.read(STAMPS[1], POINTS), raw_labels(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["export", "prepare"])
+def test_proposals_that_nobody_has_touched_become_labels_only_when_accepted(
+    bag: Path, tmp_path: Path, way: str
+) -> None:
+    store = LabelStore.beside(bag)
+    for number in range(3):
+        store.proposed.write(STAMPS[number], raw_labels(number))
+    store.write(STAMPS[2], raw_labels(9))  # somebody's own
+    if way == "export":
+        export_labels(frames_of(bag), tmp_path / "out", proposals=True)
+    else:
+        made = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--proposals"])
+        assert "4 scans, 1 labelled, 2 with proposals, no images" in made.output
+    done = import_labels(frames_of(bag), tmp_path / "out")
+    assert (done.new, done.unchanged, done.proposed) == (0, 1, 2)
+    assert store.stamps() == {STAMPS[2]}
+    said = run("import", bag, tmp_path / "out").output
+    assert "2 left out: just as the network proposed them; --accept-proposals" in said
+    assert store.stamps() == {STAMPS[2]}
+    assert "2 new, 0 replaced, 1 unchanged" in run("import", bag, tmp_path / "out", "--accept-proposals").output
+    assert store.stamps() == set(STAMPS[:3])
+    assert np.array_equal(store.read(STAMPS[2], POINTS), raw_labels(9))  # type: ignore[arg-type]
 
 
 def test_work_in_the_labelling_tool_is_not_overwritten(bag: Path, tmp_path: Path) -> None:
@@ -358,7 +383,7 @@ def test_the_commands(bag: Path, tmp_path: Path) -> None:
     assert json.loads(log[0])["weights"] == str(weights)
     out = write_sequence(tmp_path / "out", STAMPS, {})
     assert "0 labels and 4 proposals written" in run("export", bag, out, "--proposals").output
-    assert "4 new" in run("import", bag, out).output
+    assert "4 new" in run("import", bag, out, "--accept-proposals").output
     status = run("status", bag)
     assert status.exit_code == 0, status.output
     LabelStore.beside(bag).write(5, raw_labels(1))

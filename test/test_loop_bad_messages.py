@@ -50,7 +50,7 @@ def smaller(message: Any) -> Any:
 
 @pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.MESSAGE])
 @pytest.mark.parametrize("damage", [too_wide, short, cut_off])
-@pytest.mark.parametrize("bad", [0, 1, 3])
+@pytest.mark.parametrize("bad", [0, 2])
 def test_malformed_clouds_are_left_out(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -116,7 +116,7 @@ REASONS = {"cut off": "is damaged or cut off", "another size": "has 64 x 24 pixe
 
 
 @pytest.mark.parametrize("how", list(REASONS))
-@pytest.mark.parametrize("bad", [0, 1, 3])
+@pytest.mark.parametrize("bad", [0, 2])
 def test_a_scan_whose_image_is_of_no_use_is_prepared_without(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: int, how: str
 ) -> None:

@@ -53,14 +53,22 @@ def import_(
     topic: Topic = None,
     class_map: ClassMapOption = "semantickitti",
     overwrite: Overwrite = False,
+    accept_proposals: Annotated[
+        bool, typer.Option("--accept-proposals", help="Also files that are just what the network has proposed.")
+    ] = False,
 ) -> None:
     """Take label files over: into BAG_labels/, each checked for its scan, length and ids before any is written."""
     from twodpass_core.labels.exchange import import_labels
 
-    done = import_labels(_open([bag], topic, class_map), folder, overwrite=overwrite)
+    frames = _open([bag], topic, class_map)
+    done = import_labels(frames, folder, overwrite=overwrite, accept_proposals=accept_proposals)
     typer.echo(
         f"{done.new} new, {done.replaced} replaced, {done.unchanged} unchanged, {done.empty} left out: nothing labelled"
     )
+    if done.proposed:
+        typer.echo(
+            f"{done.proposed} left out: just as the network proposed them; --accept-proposals takes these as labels"
+        )
 
 
 @app.command()

@@ -69,6 +69,5 @@ def prepare(
     )
     for entry in done:
         images = ", ".join(f"{count} images of {name} in {folder}" for name, (folder, count) in entry.images.items())
-        typer.echo(
-            f"{entry.bag} is {entry.folder}: {entry.scans} scans, {entry.labelled} labelled, {images or 'no images'}"
-        )
+        labels = f"{entry.labelled} labelled" + (f", {entry.proposed} with proposals" if entry.proposed else "")
+        typer.echo(f"{entry.bag} is {entry.folder}: {entry.scans} scans, {labels}, {images or 'no images'}")

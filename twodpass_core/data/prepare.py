@@ -37,6 +37,7 @@ class Prepared:
     folder: Path
     scans: int
     labelled: int
+    proposed: int  # by a network, where labels are missing and proposals are asked for
     images: dict[str, tuple[str, int]]  # of each camera: its folder, and how many
     moving: int  # scans with a calibration file of their own
 
@@ -94,6 +95,7 @@ class _SequenceWriter:
         self.bag, self.folder = bag, folder
         self._class_map = frames.class_map
         self._store = LabelStore.beside(bag, proposals=frames.config.proposals)
+        self._proposals = self._store.stamps() - LabelStore.beside(bag).stamps()
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
         self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         for name in ("velodyne", "labels", *self._image_folders.values()):
@@ -101,7 +103,7 @@ class _SequenceWriter:
         self._stamps_ns: list[int] = []
         self._poses: list[RigidTransform | None] = []
         self._calibrations: list[dict[str, CameraView]] = []
-        self._labelled = 0
+        self._labelled = self._proposed = 0
         self._undistortions: dict[str, Undistortion] = {}
 
     def write(self, frame: Frame) -> None:
@@ -111,7 +113,9 @@ class _SequenceWriter:
         (self._partial / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
         if (labels := self._raw_labels(frame)) is not None:
             (self._partial / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
-            self._labelled += 1
+            is_proposed = frame.stamp_ns in self._proposals
+            self._labelled += not is_proposed
+            self._proposed += is_proposed
         written: dict[str, CameraView] = {}
         for view in frame.views:
             with suppress(ImageError):  # of no use, as its source has told
@@ -143,7 +147,9 @@ class _SequenceWriter:
             name: (folder, sum(name in views for views in self._calibrations))
             for name, folder in self._image_folders.items()
         }
-        return Prepared(self.bag, self.folder, len(self._stamps_ns), self._labelled, images, len(moving))
+        return Prepared(
+            self.bag, self.folder, len(self._stamps_ns), self._labelled, self._proposed, images, len(moving)
+        )
 
     def discard(self) -> None:
         """Remove what has not been finished."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from twodpass_core.files import replacing
 from twodpass_core.labels.label_files import find_label_files, label_places
 from twodpass_core.labels.store import LabelStore, RawLabels, read_raw_labels
 
-Kind = Literal["new", "replaced", "unchanged", "empty"]
+Kind = Literal["new", "replaced", "unchanged", "empty", "proposed"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Imported:
     replaced: int
     unchanged: int
     empty: int  # no point has a class: nobody has labelled these yet, so they are not taken
+    proposed: int  # as the network proposed them: not taken, unless proposals are accepted
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,14 @@ class Exported:
     proposals: int
 
 
-def import_labels(frames: BagFrames, folder: Path, *, overwrite: bool = False) -> Imported:
+def import_labels(
+    frames: BagFrames, folder: Path, *, overwrite: bool = False, accept_proposals: bool = False
+) -> Imported:
     """Take the label files in a folder over into the stores beside the bags. All are checked before any is written.
+
+    Args:
+        overwrite: labels that are there and differ are replaced.
+        accept_proposals: files that are just what the network has proposed are labels, too.
 
     Raises:
         LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked.
@@ -57,7 +64,7 @@ def import_labels(frames: BagFrames, folder: Path, *, overwrite: bool = False) -
                 f"{path}: the cloud at {stamp_ns} ns has labels inside, which are used instead of any others"
             )
         num_points = frames.num_points(scans[stamp_ns])
-        kind = _kind(frames, scans[stamp_ns], path, num_points)
+        kind = _kind(frames, scans[stamp_ns], path, num_points, accept_proposals)
         if kind == "replaced" and not overwrite:
             raise LabelError(f"{path}: differs from the labels kept beside the bag: --overwrite replaces those")
         if kind in ("new", "replaced"):
@@ -66,7 +73,7 @@ def import_labels(frames: BagFrames, folder: Path, *, overwrite: bool = False) -
     for index, path, num_points in wanted:
         bag, stamp_ns = frames.origin(index)
         LabelStore.beside(bag).write(stamp_ns, _read(path, num_points))
-    return Imported(kinds["new"], kinds["replaced"], kinds["unchanged"], kinds["empty"])
+    return Imported(**{kind: kinds[kind] for kind in get_args(Kind)})
 
 
 def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, overwrite: bool = False) -> Exported:
@@ -130,7 +137,7 @@ def labels_inside(frames: BagFrames) -> list[bool]:
     ]
 
 
-def _kind(frames: BagFrames, index: int, path: Path, num_points: int) -> Kind:
+def _kind(frames: BagFrames, index: int, path: Path, num_points: int, accept_proposals: bool) -> Kind:
     """Of a label file, checked for length and ids, against what is kept."""
     raw = _read(path, num_points)
     try:
@@ -140,13 +147,21 @@ def _kind(frames: BagFrames, index: int, path: Path, num_points: int) -> Kind:
     if not labelled.any():
         return "empty"
     bag, stamp_ns = frames.origin(index)
+    store = LabelStore.beside(bag)
+    if _is(store, stamp_ns, raw):
+        return "unchanged"
+    if not accept_proposals and _is(store.proposed, stamp_ns, raw):
+        return "proposed"
+    return "replaced" if store.path(stamp_ns).exists() else "new"
+
+
+def _is(store: LabelStore, stamp_ns: int, raw: RawLabels) -> bool:
+    """Whether a store has just these labels for a scan."""
     try:
-        kept = LabelStore.beside(bag).read(stamp_ns, num_points)
+        kept = store.read(stamp_ns, len(raw))
     except LabelError:
-        return "replaced"  # of another length, so of no use
-    if kept is None:
-        return "new"
-    return "unchanged" if np.array_equal(kept, raw) else "replaced"
+        return False  # of another length, so of no use
+    return kept is not None and np.array_equal(kept, raw)
 
 
 def _read(path: Path, num_points: int) -> RawLabels:
