@@ -9,12 +9,14 @@ import pytest
 from bag_data import BagData
 from test_bag_frames import (
     BASE_FROM_CAMERA,
+    BASE_FROM_LIDAR,
     CAMERA,
     OPTICAL,
     SECOND_NS,
     START_NS,
     drive,
     image_ns,
+    odom_from_base,
     picture,
     points,
     scan_ns,
@@ -89,7 +91,28 @@ def test_points_without_a_return_keep_their_place(tmp_path: Path) -> None:
     written = np.fromfile(tmp_path / "out/sequences/00/velodyne/000000.bin", "<f4").reshape(-1, 4)
     scan[3] = 0
     np.testing.assert_array_equal(written, scan)
-    assert not (tmp_path / "out/sequences/00/poses.txt").exists()
+
+
+@pytest.mark.parametrize("known", [range(2, 5), range(0)])
+def test_there_is_a_pose_for_every_scan(tmp_path: Path, known: range) -> None:
+    """Tools do not open a sequence without: where one is not known, the nearest known one stands in its place."""
+    data = drive(8, motion="none")
+    for index in known:
+        data.transform("odom", "base", odom_from_base(scan_ns(index)), scan_ns(index))
+    bag = data.write(tmp_path / "drive")
+    result = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--no-cameras"])
+    assert result.exit_code == 0, result.output
+    poses = np.loadtxt(tmp_path / "out/sequences/00/poses.txt").reshape(8, 3, 4)
+    nearest = [2, 2, 2, 3, 4, 4, 4, 4] if known else [0] * 8
+    for index in range(8):
+        expected = np.linalg.inv(world_from_lidar(nearest[0])) @ world_from_lidar(nearest[index])
+        np.testing.assert_allclose(poses[index], expected[:3], atol=1e-9)
+    unknown = 3 if known else 8  # TF holds for 100 ms beyond its ends
+    assert f"{unknown} of 8 poses unknown" in result.output
+
+
+def world_from_lidar(index: int) -> np.ndarray:
+    return (odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR).matrix()
 
 
 def test_labels_go_to_the_layout_and_back(tmp_path: Path) -> None:

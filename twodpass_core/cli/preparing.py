@@ -71,3 +71,7 @@ def prepare(
         images = ", ".join(f"{count} images of {name} in {folder}" for name, (folder, count) in entry.images.items())
         labels = f"{entry.labelled} labelled" + (f", {entry.proposed} with proposals" if entry.proposed else "")
         typer.echo(f"{entry.bag} is {entry.folder}: {entry.scans} scans, {labels}, {images or 'no images'}")
+        if entry.unknown_poses:
+            typer.echo(
+                f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has those nearest in time instead"
+            )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
+from twodpass_core.data.pairing import nearest_within
 from twodpass_core.data.semantickitti import CALIBRATIONS
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError, ImageError
@@ -27,6 +28,7 @@ from twodpass_core.labels.store import LabelStore
 FIRST_CAMERA: Final = 2  # of the image folders; calibration files have the projections P0 and P1 of grey cameras, too
 MAX_CAMERAS: Final = 8
 SAME: Final = 1e-6  # calibration that differs by less is the same
+ANY_TIME_NS: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Prepared:
     proposed: int  # by a network, where labels are missing and proposals are asked for
     images: dict[str, tuple[str, int]]  # of each camera: its folder, and how many
     moving: int  # scans with a calibration file of their own
+    unknown_poses: int  # scans whose pose is another's
 
 
 def prepare(
@@ -53,8 +56,9 @@ def prepare(
 
     velodyne/ has every point of a scan in its order, (0, 0, 0) where there was no return; labels/ those labels there
     are; image_2/, image_3/ ... the cameras in the order of their names, without distortion; calib.txt the calibration,
-    calib/NNNNNN.txt that of single scans where motion makes it differ; poses.txt, if all are known, the poses of the
-    first camera; times.txt seconds since the first scan; stamps.txt their time stamps in the bag.
+    calib/NNNNNN.txt that of single scans where motion makes it differ; poses.txt the poses of the first camera, each
+    unknown one that which is known nearest in time, all of them the identity where none is; times.txt seconds since
+    the first scan; stamps.txt their time stamps in the bag.
 
     Args:
         progress: what the indices of all frames pass through.
@@ -148,7 +152,14 @@ class _SequenceWriter:
             for name, folder in self._image_folders.items()
         }
         return Prepared(
-            self.bag, self.folder, len(self._stamps_ns), self._labelled, self._proposed, images, len(moving)
+            bag=self.bag,
+            folder=self.folder,
+            scans=len(self._stamps_ns),
+            labelled=self._labelled,
+            proposed=self._proposed,
+            images=images,
+            moving=len(moving),
+            unknown_poses=self._poses.count(None),
         )
 
     def discard(self) -> None:
@@ -189,12 +200,17 @@ class _SequenceWriter:
         return [*lines, f"Tr: {_numbers(first_from_lidar.matrix()[:3])}"]
 
     def _write_poses(self, camera_from_lidar: RigidTransform) -> None:
-        poses = [pose for pose in self._poses if pose is not None]
-        if len(poses) < len(self._poses):
-            return
-        world_from_camera = [pose @ camera_from_lidar.inverse() for pose in poses]
+        world_from_camera = [pose @ camera_from_lidar.inverse() for pose in self._known_or_nearest_poses()]
         relative = [world_from_camera[0].inverse() @ pose for pose in world_from_camera]
         _write_lines(self._partial / "poses.txt", [_numbers(pose.matrix()[:3]) for pose in relative])
+
+    def _known_or_nearest_poses(self) -> list[RigidTransform]:
+        known = [(stamp_ns, pose) for stamp_ns, pose in zip(self._stamps_ns, self._poses, strict=True) if pose]
+        if not known:
+            return [RigidTransform.identity()] * len(self._poses)
+        stamps_ns, poses = zip(*known, strict=True)
+        nearest = nearest_within(np.array(self._stamps_ns), np.array(stamps_ns), ANY_TIME_NS)
+        return [poses[position] for position in nearest]
 
 
 def _first_from_lidar(views: dict[str, CameraView], folders: Iterable[str]) -> RigidTransform:
