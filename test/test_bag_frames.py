@@ -20,6 +20,7 @@ from twodpass_core.cli.evaluating import evaluation_source
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.mixture import open_training
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import BagError, ConfigError, LabelError, ScanError, TransformError
 from twodpass_core.geometry import RigidTransform
@@ -435,6 +436,21 @@ def test_evaluation_takes_the_labelled_scans_of_a_bag(tmp_path: Path) -> None:
     source = evaluation_source(bag, "semantickitti", "val")
     assert list(source.ids) == [f"drive/{scan_ns(2)}"]
     assert source[0].views == ()
+
+
+def test_bags_without_a_camera_teach_2dpass_only_when_that_is_said(tmp_path: Path) -> None:
+    bag = without(drive(3), "camera").write(tmp_path / "drive")
+    LabelStore.beside(bag).write(scan_ns(1), np.full(60, 40, np.uint32))
+    settings = {"kind": "bag", "root": str(bag), "unlabelled": "keep"}
+    config = {"run": tmp_path / "run", "data": {"train": settings}, "machine": {"accelerator": "cpu"}}
+    with pytest.raises(
+        ConfigError, match=r"drive: has no camera, .* it has /points \(sensor_msgs.* `cameras` .* to \[\]"
+    ):
+        train(TrainingConfig.model_validate(config))
+    assert not (tmp_path / "run").exists()
+    said = SourceConfig.model_validate({**settings, "cameras": []})
+    assert len(open_training(said, learns_from_images=True)) == 3
+    assert len(open_training(SourceConfig.model_validate(settings))) == 3
 
 
 @pytest.mark.slow

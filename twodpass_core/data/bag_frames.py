@@ -71,6 +71,11 @@ class BagFrames:
         return sorted({camera.name for bag in self._bags for camera in bag.cameras})
 
     @property
+    def topics(self) -> Sequence[str]:
+        """Of all bags, whatever they hold, with type and number of messages; for error messages."""
+        return sorted({topic for bag in self._bags for topic in bag.topics})
+
+    @property
     def labelled(self) -> npt.NDArray[np.bool_]:
         """(frames,) which have labels."""
         return np.concatenate([bag.labelled() for bag in self._bags])

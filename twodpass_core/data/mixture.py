@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags import shorten
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import LabelledOnly, UnlabelledIgnored, for_evaluation, for_training, labelled_frames
 from twodpass_core.data.source import MixedSource, SourceConfig, open_source
@@ -107,12 +109,28 @@ def epoch_order(source: FrameSource) -> EpochOrder:
     return source.order if isinstance(source, Mixture) else AllFrames(len(source))
 
 
-def open_training(settings: SourceConfig | Sequence[MixedSource]) -> FrameSource:
-    """One source, or several mixed, to train on. Raises ConfigError and ScanError as `open_source` does."""
+def open_training(settings: SourceConfig | Sequence[MixedSource], *, learns_from_images: bool = False) -> FrameSource:
+    """One source, or several mixed, to train on.
+
+    Raises:
+        ConfigError, ScanError, BagError, TransformError: as `open_source` and `for_training` do; also where images are
+            to be learned from, and bags have none though they are not said to be LiDAR only.
+    """
     if isinstance(settings, SourceConfig):
-        return for_training(open_source(settings), settings.unlabelled)
-    sources = [for_training(open_source(entry), entry.unlabelled) for entry in settings]
+        return _open_training(settings, learns_from_images)
+    sources = [_open_training(entry, learns_from_images) for entry in settings]
     return Mixture(sources, [entry.share for entry in settings])
+
+
+def _open_training(settings: SourceConfig, learns_from_images: bool) -> FrameSource:
+    source = open_source(settings)
+    if learns_from_images and isinstance(source, BagFrames) and settings.cameras is None and not source.cameras:
+        raise ConfigError(
+            f"{', '.join(map(str, source.bags))}: has no camera, and training is to learn from images; it has "
+            f"{shorten(list(source.topics))}. Set `cameras` of this source to [] to learn from its scans alone, or "
+            "distillation.kind to none"
+        )
+    return for_training(source, settings.unlabelled)
 
 
 def open_evaluation(settings: SourceConfig) -> FrameSource:

@@ -46,6 +46,7 @@ class OpenedBag:
     lidar: str
     fixed: str | None
     store: LabelStore
+    topics: tuple[str, ...]  # all there are, as `BagIndex.everything` has them
 
     def __len__(self) -> int:
         return len(self.stamps_ns)
@@ -133,6 +134,7 @@ def open_recorded(
         lidar=lidar,
         fixed=_fixed_frame(path, tree, lidar, config.fixed_frame),
         store=LabelStore.beside(path, proposals=config.proposals),
+        topics=index.everything,
     )
     if len(bag):
         _check_cameras(bag, config.max_offset)

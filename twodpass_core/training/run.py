@@ -53,7 +53,8 @@ def train(
         TrainingError: the training diverged.
         SystemExit: a signal stopped it; the run can be resumed.
     """
-    training = training or open_training(config.data.train)
+    learns_from_images = config.distillation.kind != "none"
+    training = training or open_training(config.data.train, learns_from_images=learns_from_images)
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
     folder = RunFolder(config.run)
