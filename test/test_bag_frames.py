@@ -14,9 +14,12 @@ import pytest
 import yaml
 from bag_data import TYPES, BagData, rows
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from tiny_weights import write_tiny_weights
+from typer.testing import CliRunner
 
 from twodpass_core.camera import CameraModel
-from twodpass_core.cli.evaluating import evaluation_source
+from twodpass_core.cli import app
+from twodpass_core.cli.evaluating import evaluation_sources
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
@@ -433,9 +436,31 @@ def test_bags_that_collect_records(tmp_path: Path) -> None:
 def test_evaluation_takes_the_labelled_scans_of_a_bag(tmp_path: Path) -> None:
     bag = drive(4).write(tmp_path / "drive")
     LabelStore.beside(bag).write(scan_ns(2), np.full(60, 40, np.uint32))
-    source = evaluation_source(bag, "semantickitti", "val")
+    config = BagConfig(topic="/points", intensity_scale=2)
+    (source,) = evaluation_sources([bag], "semantickitti", "val", config)
     assert list(source.ids) == [f"drive/{scan_ns(2)}"]
     assert source[0].views == ()
+    np.testing.assert_array_equal(source[0].points[:, 3], 2 * points(2)[:, 3])
+    with pytest.raises(ConfigError, match="kitti: no bag, to which intensity_scale, topic could apply"):
+        evaluation_sources([tmp_path / "kitti"], "semantickitti", "val", config)
+
+
+def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(tmp_path: Path) -> None:
+    data = drive(1)
+    data.cloud(START_NS, points(7, 9), topic="/rear")
+    bag, weights = data.write(tmp_path / "drive"), write_tiny_weights(tmp_path / "tiny.safetensors")
+    LabelStore.beside(bag).write(scan_ns(0), np.full(9, 40, np.uint32))
+    arguments = ["evaluate", str(weights), str(bag), "--device", "cpu"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "name one of them by --topic, in settings as topic: /points, /rear" in refused.output
+    arguments += ["--topic", "/rear", "--sensor-transform", "0,0,1.7,0,0,0", "--intensity-scale"]
+    done = CliRunner().invoke(app, [*arguments, "2", "--out", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report").exists()
+    wrong = CliRunner().invoke(app, [*arguments, "0"])
+    assert wrong.exit_code == 1
+    assert "intensity_scale: Input should be greater than 0" in wrong.output
 
 
 def test_bags_without_a_camera_teach_2dpass_only_when_that_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from twodpass_core.classes import check_classes
 from twodpass_core.cli.edge import counted
+from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import open_evaluation
@@ -31,24 +32,29 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.config import load_config
 
 
-def evaluation_source(data: Path, kind: str, split: str) -> FrameSource:
-    """The labelled frames in a folder, or those that a training's settings validate on; never with images."""
-    return open_evaluation(_settings(data, kind, split))
+def evaluation_sources(data: Sequence[Path], kind: str, split: str, bag: BagConfig) -> list[FrameSource]:
+    """The labelled frames in folders and bags, or those that trainings' settings validate on; never with images.
+
+    `bag` says how bags are read. Raises ConfigError where it says something, and there is none.
+    """
+    if (said := sorted(bag.model_dump(exclude_defaults=True))) and not any(map(bags_in, data)):
+        raise ConfigError(f"{', '.join(map(str, data))}: no bag, to which {', '.join(said)} could apply")
+    return [open_evaluation(_settings(path, kind, split, bag)) for path in data]
 
 
 def submission_source(data: Path, kind: str, split: str) -> FrameSource:
-    """All frames, as `evaluation_source` finds them."""
-    return open_source(_settings(data, kind, split).model_copy(update={"cameras": ()}))
+    """All frames of a folder, or of what a training's settings validate on."""
+    return open_source(_settings(data, kind, split, BagConfig()).model_copy(update={"cameras": ()}))
 
 
-def _settings(data: Path, kind: str, split: str) -> SourceConfig:
+def _settings(data: Path, kind: str, split: str, bag: BagConfig) -> SourceConfig:
+    if bags_in(data):
+        return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip", bag=bag)
     if data.suffix in (".yaml", ".yml"):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
-    if bags_in(data):
-        return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip")
     return SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
 
 

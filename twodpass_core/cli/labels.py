@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twodpass_core.cli.bag_options import (
+    ClassMapOption,
+    IntensityField,
+    IntensityScale,
+    SensorTransform,
+    Topic,
+    bag_config,
+)
 from twodpass_core.cli.edge import numbers, print_error
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 
@@ -17,10 +25,6 @@ app = typer.Typer(no_args_is_help=True, help="Labels of ROS 2 bags, kept beside 
 
 Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")]
 Bag = Annotated[Path, typer.Argument(help="ROS 2 bag, or a folder of them.")]
-Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
-ClassMapOption = Annotated[
-    str, typer.Option("--class-map", metavar="NAME|YAML", help="What labels mean: semantickitti, nuscenes, or a file.")
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace labels that differ.")]
 
 
@@ -101,14 +105,9 @@ def propose(
     votes: Annotated[int, typer.Option(min=1, help="Segment each scan this often, rotated, and average.")] = 12,
     again: Annotated[bool, typer.Option("--again", help="Also scans that have proposals: these are replaced.")] = False,
     topic: Topic = None,
-    intensity_field: Annotated[
-        str | None, typer.Option(help="Field to read as intensity (found by its name unless given).")
-    ] = None,
-    intensity_scale: Annotated[float, typer.Option(help="Factor to the training data's unit of intensity.")] = 1.0,
-    sensor_transform: Annotated[
-        str,
-        typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the training frame: metres and radians."),
-    ] = "0,0,0,0,0,0",
+    intensity_field: IntensityField = None,
+    intensity_scale: IntensityScale = 1.0,
+    sensor_transform: SensorTransform = "0,0,0,0,0,0",
     class_map: ClassMapOption = "semantickitti",
     device: Device = "auto",
     precision: PrecisionOption = Precision.fp32,
@@ -121,12 +120,11 @@ def propose(
     transform = numbers(sensor_transform, 6, "--sensor-transform")
 
     from twodpass_core.cli.label_tables import print_proposals
-    from twodpass_core.data.bag_config import BagConfig
     from twodpass_core.data.bag_frames import BagFrames
     from twodpass_core.labels.proposals import log_run, propose, unlabelled_scans
     from twodpass_core.segmenter import Segmenter
 
-    config = BagConfig(
+    config = bag_config(
         topic=topic,
         class_map=class_map,
         intensity_field=intensity_field,
@@ -148,7 +146,6 @@ def propose(
 
 
 def _open(bags: list[Path], topic: str | None, class_map: str) -> BagFrames:
-    from twodpass_core.data.bag_config import BagConfig
     from twodpass_core.data.bag_frames import BagFrames
 
-    return BagFrames(bags, BagConfig(topic=topic, class_map=class_map), cameras=[])
+    return BagFrames(bags, bag_config(topic=topic, class_map=class_map), cameras=[])

@@ -7,13 +7,21 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.cli.bag_options import (
+    ClassMapOption,
+    IntensityField,
+    IntensityScale,
+    SensorTransform,
+    Topic,
+    bag_config,
+)
 from twodpass_core.cli.edge import numbers
 
 
 def prepare(
     bags: Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")],
     out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to, one for each bag; made if missing.")],
-    topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")] = None,
+    topic: Topic = None,
     camera: Annotated[
         list[str] | None, typer.Option(help="Image topic to use; give several, or none for all that are calibrated.")
     ] = None,
@@ -22,13 +30,11 @@ def prepare(
         Path | None, typer.Option(help="YAML file with cameras that the bags do not calibrate.")
     ] = None,
     max_offset: Annotated[float, typer.Option(help="Seconds between a scan and its images.")] = 0.05,
-    class_map: Annotated[str, typer.Option(metavar="NAME|YAML", help="What labels mean.")] = "semantickitti",
+    class_map: ClassMapOption = "semantickitti",
     proposals: Annotated[bool, typer.Option("--proposals", help="Where labels are missing, write proposals.")] = False,
-    intensity_field: Annotated[str | None, typer.Option(help="Field of the clouds to read as intensity.")] = None,
-    intensity_scale: Annotated[float, typer.Option(help="Factor from the clouds' intensity to what is written.")] = 1.0,
-    sensor_transform: Annotated[
-        str, typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the frame of the scans written.")
-    ] = "0,0,0,0,0,0",
+    intensity_field: IntensityField = None,
+    intensity_scale: IntensityScale = 1.0,
+    sensor_transform: SensorTransform = "0,0,0,0,0,0",
     sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the first sequence.")] = 0,
 ) -> None:
     """Write bags in SemanticKITTI's layout, for labelling tools: scans, images, calibration, poses, labels so far.
@@ -40,16 +46,13 @@ def prepare(
     from rich.console import Console
     from rich.progress import track
 
-    from twodpass_core.data.bag_config import BagConfig
     from twodpass_core.data.bag_frames import BagFrames
     from twodpass_core.data.prepare import prepare as write
     from twodpass_core.errors import ConfigError
 
     if camera and no_cameras:
         raise ConfigError("--camera and --no-cameras exclude each other")
-    if not 0 < max_offset <= 10 or not intensity_scale > 0:
-        raise ConfigError("--max-offset must be above 0 and at most 10 seconds, --intensity-scale above 0")
-    config = BagConfig(
+    config = bag_config(
         topic=topic,
         calibration=calibration,
         max_offset=max_offset,

@@ -10,6 +10,14 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.cli.bag_options import (
+    ClassMapOption,
+    IntensityField,
+    IntensityScale,
+    SensorTransform,
+    Topic,
+    bag_config,
+)
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 
 
@@ -104,6 +112,11 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
     ] = None,
+    topic: Topic = None,
+    class_map: ClassMapOption = "semantickitti",
+    intensity_field: IntensityField = None,
+    intensity_scale: IntensityScale = 1.0,
+    sensor_transform: SensorTransform = "0,0,0,0,0,0",
     device: Device = "auto",
     precision: PrecisionOption = Precision.fp32,
     backend: Backend = "auto",
@@ -117,10 +130,18 @@ def evaluate(
 
     require_packages("evaluation")
 
-    from twodpass_core.cli.evaluating import evaluation_source, report_folders, run_comparison, run_evaluation
+    from twodpass_core.cli.edge import numbers
+    from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
     from twodpass_core.segmenter import Segmenter
 
-    sources = [evaluation_source(path, kind.value, split) for path in data]
+    bag = bag_config(
+        topic=topic,
+        class_map=class_map,
+        intensity_field=intensity_field,
+        intensity_scale=intensity_scale,
+        training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
+    )
+    sources = evaluation_sources(data, kind.value, split, bag)
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):

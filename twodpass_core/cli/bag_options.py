@@ -1,0 +1,42 @@
+"""How bags are read, as options of several commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from twodpass_core.data.bag_config import BagConfig
+
+Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
+ClassMapOption = Annotated[
+    str,
+    typer.Option(
+        "--class-map", metavar="NAME|YAML", help="What labels of bags mean: semantickitti, nuscenes, or a file."
+    ),
+]
+IntensityField = Annotated[
+    str | None, typer.Option(help="Field of a bag's clouds to read as intensity (found by its name unless given).")
+]
+IntensityScale = Annotated[
+    float, typer.Option(help="Factor from the intensity of a bag's clouds to the training data's unit.")
+]
+SensorTransform = Annotated[
+    str,
+    typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of a bag's sensor in the training frame: metres and radians."),
+]
+
+
+def bag_config(**settings: Any) -> BagConfig:
+    """The settings as a BagConfig. Raises ConfigError naming those that do not fit."""
+    from pydantic import ValidationError
+
+    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.errors import ConfigError
+    from twodpass_core.weights import describe_problems
+
+    try:
+        return BagConfig(**settings)
+    except ValidationError as error:
+        raise ConfigError(describe_problems(error)) from None
