@@ -179,6 +179,38 @@ def test_whatever_bytes_are_wrong_the_rest_becomes_readable(
     assert not recover(path).mended
 
 
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("how", ["cut off", "flipped bit"])
+def test_a_set_of_several_chunks_is_whole_or_counts_as_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, how: str
+) -> None:
+    """Its other messages are kept all the same."""
+    monkeypatch.setattr("twodpass_core.recording.split_recorder.MAX_CHUNK_BYTES", 10)  # each message is a chunk
+    bag = record(tmp_path / "drive", sets=2)
+    path = bag / "drive_0.mcap"
+    start, length = chunks_of(path)[1:][part]  # of two sets: a scan and an image each
+    if how == "cut off":
+        cut(path, start + length // 2)
+    else:
+        content = bytearray(path.read_bytes())
+        content[start + length // 2] ^= 16
+        path.write_bytes(content)
+    report = recover(bag)
+    expected = [set_messages(index)[kind] for index in range(2) for kind in range(2)]
+    kept = expected[:part] if how == "cut off" else expected[:part] + expected[part + 1 :]
+    assert data.read_mcap(path)[1:] == kept
+    whole = [1] if part < 2 else [0]
+    sets = [index for index in whole if how == "flipped bit" or index == 0]
+    assert [entry.stamp_ns for entry in Manifest.read(bag).sets] == [data.stamp(index) for index in sets]
+    assert (report.sets, report.lost_sets) == (len(sets), 2 - len(sets))
+    assert_readable(bag)
+    again = recover(bag)
+    assert (again.mended, again.sets) == ((), len(sets))
+    (path.with_name("drive_0.mcap.damaged")).unlink()
+    (bag / "manifest.json").write_text(Manifest(software="x").model_dump_json())
+    assert recover(bag).sets == len(sets)  # as its notes have it
+
+
 def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_path: Path) -> None:
     bag = record(tmp_path / "drive")
     path = bag / "drive_0.mcap"
@@ -367,8 +399,8 @@ def test_a_file_that_grows_is_not_touched_where_nobody_tells_who_writes(
             file.write(b"more")
         return inventory(salvage)
 
-    inventory = recovery._inventory
-    monkeypatch.setattr(recovery, "_inventory", look)
+    inventory = recovery._take_inventory
+    monkeypatch.setattr(recovery, "_take_inventory", look)
     with pytest.raises(BagError, match=r"drive\.mcap: grows: wait until its recording has ended"):
         recover(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["drive.mcap"]

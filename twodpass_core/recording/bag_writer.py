@@ -18,18 +18,18 @@ from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
 from twodpass_core.recording.durable import sync_folder, write_durably
 from twodpass_core.recording.journal import Journal
 from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, describe_recording, software
-from twodpass_core.recording.mcap_chunk import MAX_CHUNK_BYTES
+from twodpass_core.recording.mcap_chunk import check_message_size
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 
 RESERVE: Final = ".reserve"  # room for the index of a file where the disk is full to the last byte
-SETS_NOTE: Final = "twodpass.sets"  # metadata record before a chunk: the sets in it
+SETS_NOTE: Final = "twodpass.sets"  # metadata record before one or more chunks: the sets in these
 _RESERVE_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """What goes into a chunk as a whole."""
+    """What is written as a whole."""
 
     messages: tuple[RecordedMessage, ...]
     entry: SetEntry | None
@@ -113,7 +113,7 @@ class BagWriter:
         return self._queue_unit((RecordedMessage(topic, log_time_ns, data),), None, topic.is_static)
 
     def write_set(self, recorded: RecordedSet) -> bool:
-        """Queue a set: all its messages will be in one chunk. False: all of it was dropped. Raises as `write`."""
+        """Queue a set: all its messages will be written, or none. False: all of it was dropped. Raises as `write`."""
         entry = SetEntry(
             stamp_ns=recorded.stamp_ns,
             offset_ns=dict(recorded.offsets_ns),
@@ -160,16 +160,13 @@ class BagWriter:
     def _queue_unit(self, messages: tuple[RecordedMessage, ...], entry: SetEntry | None, must_keep: bool) -> bool:
         if not messages:
             raise ConfigError("a set needs messages")
+        for message in messages:
+            check_message_size(message.topic.name, len(message.data))
         size = sum(len(message.data) for message in messages)
-        if size > MAX_CHUNK_BYTES:
-            raise ConfigError(
-                f"{', '.join(message.topic.name for message in messages)}: {size} bytes at a time, more than the "
-                f"{MAX_CHUNK_BYTES} that readers of bags take: record compressed images"
-            )
         with self._changed:
             self._check_going_on()
             self._check_topics(messages)
-            if self._queued_bytes + size > self._settings.queue_bytes and not must_keep:
+            if self._queue and self._queued_bytes + size > self._settings.queue_bytes and not must_keep:
                 self._drop(messages, entry)
                 return False
             if entry is not None:
@@ -215,7 +212,7 @@ class BagWriter:
         self._end()
 
     def _next_units(self) -> list[_Unit]:
-        """What makes up the next chunk, as soon as it is large or old enough. Empty: the recording is over."""
+        """What is written next, as soon as it is large or old enough. Empty: the recording is over."""
         settings = self._settings
         with self._changed:
             while not self._closing and self._failure is None and self._queued_bytes < settings.chunk_bytes:
@@ -227,7 +224,7 @@ class BagWriter:
                 self._changed.wait(wait)
             units: list[_Unit] = []
             size = 0
-            while self._queue and size < settings.chunk_bytes and size + self._queue[0].size <= MAX_CHUNK_BYTES:
+            while self._queue and size < settings.chunk_bytes:
                 units.append(self._queue.popleft())
                 size += units[-1].size
             self._queued_bytes -= size

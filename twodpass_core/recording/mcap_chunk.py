@@ -14,6 +14,8 @@ from mcap.data_stream import ReadDataStream, RecordBuilder
 from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Message, MessageIndex, Schema
 
+from twodpass_core.errors import ConfigError
+
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
 MESSAGE_HEADER_BYTES: Final = 22
 
@@ -30,6 +32,16 @@ class PackedChunk:
     @property
     def messages(self) -> int:
         return sum(len(index.records) for index in self.indexes)
+
+
+def check_message_size(topic: str, size: int) -> None:
+    """Raise ConfigError where a message of so many bytes cannot be recorded, as no chunk may be so large."""
+    if size > MAX_CHUNK_BYTES:
+        limit = MAX_CHUNK_BYTES // 2**20
+        raise ConfigError(
+            f"{topic}: a message of {size / 2**20:.1f} MiB is more than the {limit} MiB that readers of bags take: "
+            "record compressed images"
+        )
 
 
 def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChunk:

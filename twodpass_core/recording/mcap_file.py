@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -39,7 +39,7 @@ MAGIC: Final = b"\x89MCAP0\r\n"
 
 
 class McapFile:
-    """Writes an MCAP file chunk by chunk; each is on the disk when `append` returns. Errors of the disk are OSError.
+    """Writes an MCAP file by chunks, which are on the disk when `append` returns. Errors of the disk are OSError.
 
     After an error the file is as it was before the call, and may be ended by `finish`.
     """
@@ -62,32 +62,16 @@ class McapFile:
         self._commit(header.end())
         sync_folder(path.parent)
 
-    def append(self, chunk: PackedChunk, notes: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        """Write a chunk. Notes (name -> keys and values) come before it: they are about this chunk."""
+    def append(self, chunks: Sequence[PackedChunk], notes: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """Write chunks, all or none. Notes (name -> keys and values) come before them: they are about these chunks."""
         builder = RecordBuilder()
         notes_index = [self._write_note(builder, name, dict(values)) for name, values in (notes or {}).items()]
-        start = builder.count
-        chunk.record.write(builder)
-        end = builder.count
-        offsets: dict[int, int] = {}
-        for index in chunk.indexes:
-            offsets[index.channel_id] = self.size + builder.count
-            index.write(builder)
-        chunk_index = ChunkIndex(
-            chunk_length=end - start,
-            chunk_start_offset=self.size + start,
-            compression=chunk.record.compression,
-            compressed_size=len(chunk.record.data),
-            message_end_time=chunk.record.message_end_time,
-            message_index_length=builder.count - end,
-            message_index_offsets=offsets,
-            message_start_time=chunk.record.message_start_time,
-            uncompressed_size=chunk.record.uncompressed_size,
-        )
+        chunk_index = [self._write_chunk(builder, chunk) for chunk in chunks]
         self._commit(builder.end())
-        self._chunks.append(chunk_index)
+        self._chunks += chunk_index
         self._metadata += notes_index
-        self._count(chunk)
+        for chunk in chunks:
+            self._count(chunk)
 
     def attach(self, attachment: Attachment) -> None:
         """Write an attachment."""
@@ -122,6 +106,26 @@ class McapFile:
             self._commit(builder.end())
         finally:
             self._file.close()
+
+    def _write_chunk(self, builder: RecordBuilder, chunk: PackedChunk) -> ChunkIndex:
+        start = builder.count
+        chunk.record.write(builder)
+        end = builder.count
+        offsets: dict[int, int] = {}
+        for index in chunk.indexes:
+            offsets[index.channel_id] = self.size + builder.count
+            index.write(builder)
+        return ChunkIndex(
+            chunk_length=end - start,
+            chunk_start_offset=self.size + start,
+            compression=chunk.record.compression,
+            compressed_size=len(chunk.record.data),
+            message_end_time=chunk.record.message_end_time,
+            message_index_length=builder.count - end,
+            message_index_offsets=offsets,
+            message_start_time=chunk.record.message_start_time,
+            uncompressed_size=chunk.record.uncompressed_size,
+        )
 
     def _write_note(self, builder: RecordBuilder, name: str, values: dict[str, str]) -> MetadataIndex:
         start = builder.count

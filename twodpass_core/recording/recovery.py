@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +116,10 @@ def _mend(path: Path) -> _Mended:
         raise BagError(f"{path}: is no .mcap file, which is what can be recovered")
     salvage = Salvage(path)
     size = path.stat().st_size
-    stored, sets = _inventory(salvage)
-    damage = tuple(salvage.damage)
+    inventory = _take_inventory(salvage)
+    stored, damage = inventory.stored, tuple(salvage.damage)
     if salvage.is_sound and _is_indexed(path):
-        return _Mended(FileReport(path, stored.count, damage, None), stored, sets)
+        return _Mended(FileReport(path, stored.count, damage, None), stored, inventory.sets)
     if path.stat().st_size != size:  # on a file system that does not tell who writes
         raise BagError(f"{path}: grows: wait until its recording has ended")
     original = path.with_name(path.name + DAMAGED)
@@ -128,46 +127,66 @@ def _mend(path: Path) -> _Mended:
         raise BagError(f"{original} exists, from an earlier recovery: move it away, then recover again")
     with replacing(path) as partial:
         file = McapFile(partial, software(), salvage.profile)
-        for piece, sets_note in _pieces(salvage):
+        for position, piece in enumerate(salvage):
             if isinstance(piece, PackedChunk):
-                file.append(piece, {} if sets_note is None else {SETS_NOTE: sets_note.metadata})
+                file.append([piece])
             elif isinstance(piece, Attachment):
                 file.attach(piece)
-            elif piece.name != NOTE:
+            elif piece.name != NOTE and position not in inventory.untrue_notes:
                 file.note(piece.name, piece.metadata)
         file.schemas.update(salvage.schemas)
         file.channels.update(salvage.channels)
         end_file(file, path.name)
         path.rename(original)
     sync_folder(path.parent)
-    return _Mended(FileReport(path, stored.count, damage, original), stored, sets)
+    return _Mended(FileReport(path, stored.count, damage, original), stored, inventory.sets)
 
 
-def _inventory(salvage: Salvage) -> tuple[StoredFile, tuple[SetEntry, ...]]:
+@dataclass(frozen=True)
+class _Inventory:
     """What is whole in a file."""
+
+    stored: StoredFile
+    sets: tuple[SetEntry, ...]
+    untrue_notes: frozenset[int]  # which pieces of the file tell of sets that are not whole
+
+
+def _take_inventory(salvage: Salvage) -> _Inventory:
     counts: Counter[int] = Counter()
     times: list[int] = []
-    sets: list[SetEntry] = []
-    for piece, sets_note in _pieces(salvage):
-        if isinstance(piece, PackedChunk) and piece.messages:
+    notes: list[_SetsNote] = []
+    for position, piece in enumerate(salvage):
+        if isinstance(piece, Metadata) and piece.name == SETS_NOTE:
+            notes.append(_SetsNote(position, piece, len(salvage.damage)))
+        elif isinstance(piece, PackedChunk) and piece.messages:
             counts.update({index.channel_id: len(index.records) for index in piece.indexes})
             times += [piece.record.message_start_time, piece.record.message_end_time]
-            sets += [] if sets_note is None else _entries(sets_note)
+            if notes:
+                notes[-1].meet_chunk(len(salvage.damage))
     first, last = min(times, default=None), max(times, default=None)
-    return StoredFile.of(salvage.path.name, first, last, salvage.schemas, salvage.channels, counts), tuple(sets)
+    return _Inventory(
+        StoredFile.of(salvage.path.name, first, last, salvage.schemas, salvage.channels, counts),
+        tuple(entry for note in notes if note.is_true for entry in _entries(note.record)),
+        frozenset(note.position for note in notes if not note.is_true),
+    )
 
 
-def _pieces(salvage: Salvage) -> Iterator[tuple[PackedChunk | Attachment | Metadata, Metadata | None]]:
-    """What is whole in a file. With a chunk comes the note before it of the sets in it."""
-    note, damage = None, 0
-    for piece in salvage:
-        if isinstance(piece, Metadata) and piece.name == SETS_NOTE:
-            note, damage = piece, len(salvage.damage)
-            continue
-        is_chunk = isinstance(piece, PackedChunk)
-        yield piece, note if is_chunk and damage == len(salvage.damage) else None
-        if is_chunk:
-            note = None
+@dataclass
+class _SetsNote:
+    """A note of the sets in the chunks after it, true if these have followed without damage between."""
+
+    position: int
+    record: Metadata
+    damage: int  # that was met before it
+    met: int = 0
+
+    def meet_chunk(self, damage: int) -> None:
+        self.met += damage == self.damage
+
+    @property
+    def is_true(self) -> bool:
+        chunks = self.record.metadata.get("chunks", "1")
+        return chunks.isdecimal() and self.met >= int(chunks)
 
 
 def _entries(note: Metadata) -> list[SetEntry]:

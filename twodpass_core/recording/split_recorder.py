@@ -13,7 +13,7 @@ from mcap.records import Channel, Message, Schema
 from twodpass_core.errors import ConfigError, DiskFullError
 from twodpass_core.recording.bag_metadata import StoredFile, end_file, stored_file, write_metadata
 from twodpass_core.recording.manifest import software
-from twodpass_core.recording.mcap_chunk import pack
+from twodpass_core.recording.mcap_chunk import MAX_CHUNK_BYTES, pack
 from twodpass_core.recording.mcap_file import McapFile
 from twodpass_core.recording.topics import RecordedMessage
 
@@ -76,12 +76,18 @@ class SplitRecorder:
         )
 
     def append(self, messages: Sequence[RecordedMessage], notes: Mapping[str, Mapping[str, str]]) -> None:
-        """Write messages as one chunk, with notes about it, to the current file or a new one."""
+        """Write messages to the current file or a new one, all or none, after notes about them.
+
+        They are one chunk, or where readers would not take that, several; `chunks` in each note tells how many.
+        """
         self._check_space(sum(len(message.data) for message in messages))
         if self._file is None:
             self._file = self._begin()
         repeated = () if self._file.counts else self._repetition(messages)
-        self._file.append(pack(self._records((*repeated, *messages)), self._settings.compression_level), notes)
+        parts = _parts([*repeated, *messages])
+        chunks = [pack(self._records(part), self._settings.compression_level) for part in parts]
+        told = {name: {**values, "chunks": str(len(chunks))} for name, values in notes.items()}
+        self._file.append(chunks, told)
         for message in messages:
             self._remember(message)
 
@@ -140,3 +146,16 @@ class SplitRecorder:
             for message in self._repeated.values()
             if message.topic.is_static or message.topic.name not in present
         ]
+
+
+def _parts(messages: Sequence[RecordedMessage]) -> list[list[RecordedMessage]]:
+    """Messages by chunks, each of another time: those of a time are held in memory together when they are read."""
+    parts: list[list[RecordedMessage]] = [[]]
+    size = 0
+    for message in sorted(messages, key=lambda message: message.log_time_ns):
+        if parts[-1] and size + len(message.data) > MAX_CHUNK_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(message)
+        size += len(message.data)
+    return parts
