@@ -141,10 +141,10 @@ class CollectNode(Node):
     def _start(self) -> str:
         """Begins a bag; returns what stands against it, if anything does."""
         parameters = read_table(self, CollectParameters)
-        absent = self._sensors.absent()
+        obstacles = self._sensors.obstacles()
         problems = self._sensors.problems(parameters.max_clock_difference)
-        if absent:
-            return "; ".join([*absent, *problems])
+        if obstacles:
+            return "; ".join([*obstacles, *problems])
         if problems and parameters.on_problem == "refuse":
             return "; ".join(problems) + " (on_problem:=warn records all the same)"
         try:
@@ -230,7 +230,7 @@ class CollectNode(Node):
         status.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(status)
 
-        problems = self._sensors.absent() + self._sensors.problems(parameters.max_clock_difference)
+        problems = self._sensors.obstacles() + self._sensors.problems(parameters.max_clock_difference)
         troubles = self._health.troubles(
             state, problems, self._sensors, self._watch, self._failures, dropped, parameters
         )

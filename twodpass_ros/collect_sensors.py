@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from nav_msgs.msg import Odometry
 from rclpy.exceptions import InvalidParameterValueException
@@ -15,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
 from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.recording import Calibration
+from twodpass_core.recording import Calibration, check_message_size
 from twodpass_core.transform_tree import TransformTree, add_transforms
 from twodpass_ros.collect_camera import Camera, camera_names, info_topic
 from twodpass_ros.collect_input import Input, Message
@@ -50,6 +51,7 @@ class Sensors:
         on_message: Callable[[Message], None],
         on_set: Callable[[FormedSet], None],
     ) -> None:
+        self._clock = node.get_clock()
         self._on_message = on_message
         self._on_set = on_set
         self._tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
@@ -104,10 +106,13 @@ class Sensors:
         for topic in self.inputs:
             topic.connect()
 
-    def absent(self) -> list[str]:
-        """Why nothing comes of what a set is formed of, for each topic of which nothing has come yet."""
+    def obstacles(self) -> list[str]:
+        """What keeps any set from being recorded."""
         topics = [self.scans, *(camera.image for camera in self.cameras.values())]
-        return [topic.describe_absence() for topic in topics if topic.newest is None]
+        found = [topic.describe_absence() for topic in topics if topic.newest is None]
+        if self._clock.now().nanoseconds == 0:
+            found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
+        return [*found, *chain.from_iterable(map(_too_large, topics))]
 
     def problems(self, max_clock_difference: float) -> list[str]:
         """What stands against training on the sets, as far as their topics have come."""
@@ -206,3 +211,10 @@ class Sensors:
                 continue
             calibrated[name] = CalibratedCamera(self.cameras[name], model, image_from_camera @ camera_from_lidar)
         return calibrated
+
+
+def _too_large(topic: Input) -> Iterator[str]:
+    try:
+        check_message_size(topic.name, len(topic.newest.data) if topic.newest is not None else 0)
+    except ConfigError as error:
+        yield str(error)

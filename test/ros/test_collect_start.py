@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import NodeProcess
+from harness import MANY, NodeProcess
 from rclpy.serialization import deserialize_message
+from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
-from vehicle import Start, Vehicle, cloud, messages, odometry, only_bag, transform_message
+from vehicle import Start, Vehicle, cloud, image, messages, odometry, only_bag, transform_message
 
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Manifest
@@ -89,6 +91,37 @@ def test_a_warning_is_not_enough_where_there_is_nothing_to_record(
     vehicle.send_set(0)  # without any transform
     vehicle.spin_until(lambda: vehicle.statuses[-1].recording, "a recording")
     assert vehicle.wait_for_words("there is no frame") == WARN
+
+
+def test_without_time_nothing_is_recorded(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    """Everything would be logged at time 0."""
+    start(use_sim_time="true", on_problem="warn")
+    vehicle.wait_for_connection()
+    vehicle.mount()
+    vehicle.drive(range(0, 2000, 100))
+    assert vehicle.wait_for_words("no time comes on /clock: play the bag with --clock") == ERROR
+    assert not vehicle.call_trigger("start")[0]
+    assert not list(tmp_path.iterdir())
+    time = vehicle.node.create_publisher(Clock, "/clock", MANY)
+    for stamp in range(2000, 20_000, 100):
+        time.publish(Clock(clock=Time(sec=stamp // 1000)))
+        vehicle.send_set(stamp)
+        vehicle.spin(0.05)
+        if vehicle.statuses[-1].sets:
+            break
+    assert vehicle.statuses[-1].recording
+
+
+def test_a_message_that_no_bag_takes_stands_against_a_recording(start: Start, vehicle: Vehicle) -> None:
+    start(on_problem="warn")
+    vehicle.wait_for_connection()
+    vehicle.points.publish(cloud(0))
+    vehicle.images["front"].publish(image("front", 3, width=4000, height=3500))
+    words = "/front/image_raw: a message of 40.1 MiB is more than the 40 MiB that readers of bags take"
+    assert vehicle.wait_for_words(words) == ERROR
+    success, answer = vehicle.call_trigger("start")
+    assert not success
+    assert words in answer
 
 
 def test_a_recording_begins_with_the_motion_before_it(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:

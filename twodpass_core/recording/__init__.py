@@ -3,6 +3,7 @@
 from twodpass_core.recording.bag_writer import BagWriter
 from twodpass_core.recording.gate import Gate, GateSettings
 from twodpass_core.recording.manifest import Calibration, Manifest, RecordedCamera
+from twodpass_core.recording.mcap_chunk import check_message_size
 from twodpass_core.recording.split_recorder import WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic, definition_of, offered_qos
 
@@ -17,6 +18,7 @@ __all__ = [
     "RecordedSet",
     "RecordedTopic",
     "WriterSettings",
+    "check_message_size",
     "definition_of",
     "offered_qos",
 ]
