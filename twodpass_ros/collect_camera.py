@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo
@@ -18,6 +18,7 @@ from twodpass_ros.collect_input import Input, Message
 
 COMPRESSED = "/compressed"  # image_transport's topic below that of the image
 INFO = "camera_info"  # image_transport's topic beside that of the image
+SYNCHRONISE = "synchronise them (PTP, or stamps of the same host)"
 
 
 class Camera:
@@ -46,8 +47,14 @@ class Camera:
         assert self.image.type is not None
         return image.content(self.image.type)
 
-    def problems(self, scans: Input, tree: TransformTree, max_clock_difference: float) -> Iterator[str]:
-        """What makes its images useless for training, as far as that can be told without a scan or an image yet."""
+    def problems(
+        self, scans: Input, tree: TransformTree, max_clock_difference: float, max_ahead: float
+    ) -> Iterator[str]:
+        """What makes its images useless for training, as far as that can be told without a scan or an image yet.
+
+        In seconds: how much older or newer its stamps may be on arrival than those of the scans, and how far ahead of
+        this computer's clock the stamps of one of the two may be.
+        """
         try:
             model, _ = self.model()
         except ConfigError as error:
@@ -56,7 +63,12 @@ class Camera:
             if self.image.newest is not None:
                 yield from self._problems_of_image(self.image.newest, model)
         if self.image.newest is not None and scans.newest is not None:
-            yield from self._problems_with_scan(self.image.newest, scans.newest, tree, max_clock_difference)
+            try:
+                tree.lookup(self.image.newest.frame_id, scans.newest.frame_id)
+            except TransformError as error:
+                yield f"{self.name}: {error}. Publish the camera's mounting on /tf_static"
+            ages = {topic.name: _age(topic.newest) for topic in (self.image, scans) if topic.newest is not None}
+            yield from _problems_of_clocks(ages, max_clock_difference, max_ahead)
 
     def recorded(self, lidar_frame: str, tree: TransformTree) -> RecordedCamera | None:
         """For the manifest; None without images or CameraInfo."""
@@ -95,19 +107,22 @@ class Camera:
         except (ImageError, MissingDependencyError) as error:
             yield f"{self.image.name}: {error}"
 
-    def _problems_with_scan(
-        self, image: Message, scan: Message, tree: TransformTree, max_clock_difference: float
-    ) -> Iterator[str]:
-        try:
-            tree.lookup(image.frame_id, scan.frame_id)
-        except TransformError as error:
-            yield f"{self.name}: {error}. Publish the camera's mounting on /tf_static"
-        ages = [1e-9 * (message.received_ns - message.stamp_ns) for message in (image, scan)]
-        if abs(ages[0] - ages[1]) > max_clock_difference:
-            yield (
-                f"the clocks differ: on arrival stamps of {self.image.name} are {ages[0]:.3f} s old, of the scans "
-                f"{ages[1]:.3f} s: synchronise them (PTP, or stamps of the same host)"
-            )
+
+def _age(message: Message) -> float:
+    """Seconds from its stamp to its arrival."""
+    return 1e-9 * (message.received_ns - message.stamp_ns)
+
+
+def _problems_of_clocks(ages: Mapping[str, float], max_difference: float, max_ahead: float) -> Iterator[str]:
+    """Of the ages of images and scans, by their topics.
+
+    Where both come from the future the sensors may agree, and this computer's clock be wrong; that does no harm.
+    """
+    described = ", of ".join(f"{name} {age:.3f} s old" for name, age in ages.items())
+    if max(ages.values()) - min(ages.values()) > max_difference:
+        yield f"the clocks differ: on arrival stamps of {described}: {SYNCHRONISE}"
+    elif min(ages.values()) < -max_ahead <= max(ages.values()):
+        yield f"the clocks differ: stamps are of the future, on arrival of {described}: {SYNCHRONISE}"
 
 
 def camera_names(topics: Sequence[str]) -> list[str]:

@@ -74,6 +74,8 @@ class Input:
         self.lost = 0
         """By the middleware, or by an exception while it was looked at."""
         self.newest: Message | None = None
+        self.repeats = 0
+        """How many messages in a row have had the stamp of the one before."""
         self.newest_at = -math.inf
         """When that was received, by time.monotonic(): ROS time may stand still or jump."""
         self.type: type[Any] | None = None
@@ -148,6 +150,8 @@ class Input:
             assert self._recorded is not None
             now = self._node.get_clock().now().nanoseconds
             stamp_ns, frame_id = read_header(data) if self._has_header else (now, "")
+            is_repeated = self.newest is not None and self.newest.stamp_ns == stamp_ns
+            self.repeats = self.repeats + 1 if is_repeated else 0
             self.newest = Message(self._recorded, data, now, stamp_ns, frame_id)
             self.newest_at = time.monotonic()
             self._on_message(self.newest)

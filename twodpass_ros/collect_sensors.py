@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,6 +38,8 @@ TOLERANCE_NS = 200 * 10**6  # /tf may come a little later than what it is asked 
 RECENT_NS = 2 * 10**9
 """A recording begins with the motion of this time before it, for the sets that are formed of what has come before."""
 RECENT_MESSAGES = 2000
+STILL = 2
+"""Repetitions of a stamp after which it is none by accident."""
 ODOMETRY_AGE_NS = 10**9
 """Odometry farther than this from a scan does not tell where the vehicle was."""
 
@@ -52,6 +55,7 @@ class Sensors:
         on_set: Callable[[FormedSet], None],
     ) -> None:
         self._clock = node.get_clock()
+        self._slop = parameters.slop
         self._on_message = on_message
         self._on_set = on_set
         self._tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
@@ -95,6 +99,10 @@ class Sensors:
         cameras = [member for camera in self.cameras.values() for member in (camera.image, camera.info)]
         return [self.scans, *cameras, *self._others]
 
+    @property
+    def _of_sets(self) -> list[Input]:
+        return [self.scans, *(camera.image for camera in self.cameras.values())]
+
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
         motion = [message for message in self._motion if now_ns - RECENT_NS <= message.received_ns <= now_ns]
@@ -108,16 +116,19 @@ class Sensors:
 
     def obstacles(self) -> list[str]:
         """What keeps any set from being recorded."""
-        topics = [self.scans, *(camera.image for camera in self.cameras.values())]
-        found = [topic.describe_absence() for topic in topics if topic.newest is None]
+        found = [topic.describe_absence() for topic in self._of_sets if topic.newest is None]
         if self._clock.now().nanoseconds == 0:
             found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
-        return [*found, *chain.from_iterable(map(_too_large, topics))]
+        return [*found, *chain.from_iterable(map(_too_large, self._of_sets))]
 
     def problems(self, max_clock_difference: float) -> list[str]:
         """What stands against training on the sets, as far as their topics have come."""
-        cameras = self.cameras.values()
-        return [text for each in cameras for text in each.problems(self.scans, self._tree, max_clock_difference)]
+        # A played /clock lags behind the messages by up to its period, so it tells nothing of stamps of the future.
+        max_ahead = math.inf if self._clock.ros_time_is_active else self._slop
+        found: list[str] = []
+        for camera in self.cameras.values():
+            found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
+        return [*found, *chain.from_iterable(map(_stillness, self._of_sets))]
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -211,6 +222,14 @@ class Sensors:
                 continue
             calibrated[name] = CalibratedCamera(self.cameras[name], model, image_from_camera @ camera_from_lidar)
         return calibrated
+
+
+def _stillness(topic: Input) -> Iterator[str]:
+    if topic.newest is not None and topic.repeats >= STILL:
+        yield (
+            f"stamps of {topic.name} do not move: {topic.repeats + 1} messages in a row are of "
+            f"{1e-9 * topic.newest.stamp_ns:.3f} s: have its driver set them"
+        )
 
 
 def _too_large(topic: Input) -> Iterator[str]:
