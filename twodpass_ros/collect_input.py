@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,8 @@ class Input:
     """Reads one topic. `on_message` may raise: that message is dropped and counted, the next one is read.
 
     What is asked of the publishers is what all of them offer: reliable where all are, latched where all are. So nothing
-    is lost on a poor network that need not be, and nobody goes unheard.
+    is lost on a poor network that need not be, and nobody goes unheard. But a topic of which what was said before
+    matters most is asked to be latched where any of them offers it (`latched_if`), as tf2 does with /tf_static.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Input:
         on_message: Callable[[Message], None],
         depth: int,
         has_header: bool = True,
+        latched_if: Callable[[Iterable[bool]], bool] = all,
     ) -> None:
         self.name: str = node.resolve_topic_name(topic)
         self.received = 0
@@ -85,6 +87,7 @@ class Input:
         self._on_message = on_message
         self._depth = depth
         self._has_header = has_header
+        self._latched_if = latched_if
         self._qos: QoSProfile | None = None
         self._recorded: RecordedTopic | None = None
         self._subscriber: Any = None
@@ -96,7 +99,8 @@ class Input:
         if not fitting:
             return
         type_name = self._type_of(fitting)
-        qos = _offered_by_all([info.qos_profile for info in fitting if info.topic_type == type_name], self._depth)
+        offered = [info.qos_profile for info in fitting if info.topic_type == type_name]
+        qos = wanted_qos(offered, self._depth, self._latched_if)
         if self._qos is not None and (qos.reliability, qos.durability) == (self._qos.reliability, self._qos.durability):
             return
         self.close()
@@ -184,9 +188,13 @@ def _name(message_type: type[Any]) -> str:
     return f"{package}/msg/{message_type.__name__}"
 
 
-def _offered_by_all(profiles: Sequence[QoSProfile], depth: int) -> QoSProfile:
-    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles)
-    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
+def wanted_qos(
+    offered: Sequence[QoSProfile], depth: int, latched_if: Callable[[Iterable[bool]], bool] = all
+) -> QoSProfile:
+    """What to ask of publishers that offer this: see `Input`."""
+    latched = latched_if(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+    heard = [profile for profile in offered if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL or not latched]
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in heard)
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,

@@ -66,10 +66,17 @@ class Sensors:
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
-        self._others = [
-            Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False),
-            Input(node, "/tf_static", [TFMessage], self._on_static_transforms, TRANSFORM_DEPTH, has_header=False),
-        ]
+        moving = Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False)
+        static = Input(
+            node,
+            "/tf_static",
+            [TFMessage],
+            self._on_static_transforms,
+            TRANSFORM_DEPTH,
+            has_header=False,
+            latched_if=any,
+        )
+        self._others = [moving, static]
         self._odometry: Input | None = None
         if parameters.odometry:
             self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)

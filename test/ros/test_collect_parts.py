@@ -11,13 +11,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from vehicle import image
 
 from twodpass_core.recording import GateSettings, WriterSettings
 from twodpass_ros.collect_camera import camera_names, info_topic
-from twodpass_ros.collect_input import read_header
+from twodpass_ros.collect_input import read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.parameter_table import rules_of
 from twodpass_ros.queue_worker import QueueWorker
@@ -81,6 +82,23 @@ def test_the_header_of_a_long_message_and_of_the_other_byte_order() -> None:
 def test_a_message_that_is_cut_off_is_an_error(cut: int) -> None:
     with pytest.raises(struct.error):
         read_header(serialize_message(Header(frame_id="velodyne"))[:cut])
+
+
+def test_what_all_publishers_offer_is_asked_of_them_and_of_static_transforms_what_any_does() -> None:
+    reliable, best_effort = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+    latched, volatile = DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE
+    mixed = [
+        QoSProfile(depth=1, reliability=reliable, durability=latched),
+        QoSProfile(depth=1, reliability=best_effort, durability=volatile),
+    ]
+    for offered, latched_if, expected in (
+        (mixed, all, (best_effort, volatile)),
+        (mixed, any, (reliable, latched)),
+        (mixed[:1], all, (reliable, latched)),
+        (mixed[1:], any, (best_effort, volatile)),
+    ):
+        qos = wanted_qos(offered, 7, latched_if)
+        assert (qos.reliability, qos.durability, qos.depth) == (*expected, 7)
 
 
 @pytest.mark.parametrize(

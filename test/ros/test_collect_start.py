@@ -113,6 +113,17 @@ def test_stamps_that_say_nothing_stand_against_a_recording(start: Start, vehicle
     drive_until("recording to ", 3)
 
 
+def test_a_tool_that_publishes_static_transforms_for_once_does_not_hide_those_that_stay(
+    start: Start, vehicle: Vehicle
+) -> None:
+    vehicle.node.create_publisher(TFMessage, "/tf_static", MANY)
+    vehicle.mount()  # before the node is there
+    start()
+    vehicle.wait_for_connection()
+    vehicle.drive(range(0, 5000, 100), pause=0.05)
+    assert vehicle.statuses[-1].recording
+
+
 def test_without_time_nothing_is_recorded(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
     """Everything would be logged at time 0."""
     start(use_sim_time="true", on_problem="warn")
