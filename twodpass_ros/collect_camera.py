@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
-from twodpass_core.data.image_messages import decode_image, image_size
+from twodpass_core.data.image_messages import decode_image, image_encoding, image_size
 from twodpass_core.errors import ConfigError, ImageError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedCamera
@@ -29,6 +29,8 @@ class Camera:
         self.is_rectified = "rect" in image.name.removesuffix(COMPRESSED).rpartition("/")[2]
         self.image = image
         self.info = info
+        self._decodable: object = None
+        """Size and encoding of which an image has been decoded: to do it with each takes too long for the executor."""
 
     def model(self) -> tuple[CameraModel, RigidTransform]:
         """By its newest CameraInfo, and image_from_camera: how rectification has turned the image's frame.
@@ -102,8 +104,9 @@ class Camera:
                     f"{self.image.name} is {size[0]} x {size[1]} pixels, but {self.info.name} is of "
                     f"{model.width} x {model.height}: set both to the same resolution, or calibrate this one"
                 )
-            else:
+            elif self._decodable != (kind := (size, image_encoding(content))):
                 decode_image(content)
+                self._decodable = kind
         except (ImageError, MissingDependencyError) as error:
             yield f"{self.image.name}: {error}"
 

@@ -6,6 +6,8 @@ import dataclasses
 import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -14,11 +16,13 @@ from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
-from vehicle import image
+from vehicle import camera_info, cloud, compressed, image
 
-from twodpass_core.recording import GateSettings, WriterSettings
-from twodpass_ros.collect_camera import camera_names, info_topic
-from twodpass_ros.collect_input import read_header, wanted_qos
+from twodpass_core.geometry import RigidTransform
+from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
+from twodpass_core.transform_tree import TransformTree
+from twodpass_ros.collect_camera import Camera, camera_names, info_topic
+from twodpass_ros.collect_input import Message, read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.parameter_table import rules_of
 from twodpass_ros.queue_worker import QueueWorker
@@ -120,6 +124,53 @@ def test_camera_info_is_beside_the_image() -> None:
     assert info_topic("/a/b/image_raw") == "/a/b/camera_info"
     assert info_topic("/a/b/image_raw/compressed") == "/a/b/camera_info"
     assert info_topic("/image") == "/camera_info"
+
+
+def received(name: str, message: Any, age_ms: int = 0) -> Any:
+    """An Input that has just received a message."""
+    kind = type(message)
+    topic = RecordedTopic.of_type(name, f"sensor_msgs/msg/{kind.__name__}")
+    data = serialize_message(message)
+    stamp_ns, frame_id = read_header(data)
+    newest = Message(topic, data, stamp_ns + age_ms * 1_000_000, stamp_ns, frame_id)
+    return SimpleNamespace(name=name, type=kind, newest=newest)
+
+
+def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:
+    tree = TransformTree()
+    tree.add("lidar", "front_optical", RigidTransform.identity(), None)
+    return list(camera.problems(received("/points", cloud(1000, 3), scan_age_ms), tree, 0.5, 0.05))
+
+
+def test_of_images_that_are_alike_only_one_is_decoded_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[object] = []
+    monkeypatch.setattr("twodpass_ros.collect_camera.decode_image", decoded.append)
+    camera = Camera("front", received("/image", image("front", 1000)), received("/info", camera_info("front", 1000)))
+    for _ in range(3):
+        assert problems(camera) == []
+    assert len(decoded) == 1
+    camera.image = received("/image", compressed("front", 1100))
+    assert problems(camera) == problems(camera) == []
+    assert len(decoded) == 2
+
+
+@pytest.mark.parametrize(
+    ("image_age", "scan_age", "words"),
+    [
+        (30, 130, ""),
+        (-40, 100, ""),  # within the slop
+        (-100, 100, "stamps are of the future, on arrival of /image -0.100 s old, of /points 0.100 s old"),
+        (20, -100, "stamps are of the future"),
+        (-300, -200, ""),  # sensors that agree, on a computer that does not
+        (700, 100, "on arrival stamps of /image 0.700 s old, of /points 0.100 s old"),
+        (-900, 100, "on arrival stamps of /image -0.900 s old"),
+    ],
+)
+def test_clocks_that_differ_are_told_by_the_age_of_what_arrives(image_age: int, scan_age: int, words: str) -> None:
+    info = received("/info", camera_info("front", 1000))
+    found = problems(Camera("front", received("/image", image("front", 1000), image_age), info), scan_age)
+    assert len(found) == bool(words)
+    assert not words or words in found[0]
 
 
 def test_the_queue_keeps_order_and_refuses_what_finds_no_room() -> None:

@@ -61,6 +61,11 @@ def image_size(message: Any) -> tuple[int, int]:
         return picture.size
 
 
+def image_encoding(message: Any) -> str:
+    """What an Image or a CompressedImage says of how its pixels are stored."""
+    return str(message.format if is_compressed(message) else message.encoding)
+
+
 def is_compressed(message: Any) -> bool:
     return hasattr(message, "format")
 
