@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.cloud import make_cloud, read_points
+from twodpass_core.data.bag_cache import open_index
 from twodpass_core.data.bags import is_bag, open_clouds
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
@@ -91,6 +94,30 @@ def test_compressed_bags(tmp_path: Path, storage: StoragePlugin, compression: Co
     bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(k) for k in range(3)]}, compression)
     for index, scan in enumerate(open_scans([bag])):
         np.testing.assert_array_equal(scan.points, cloud_points(index))
+
+
+def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = {"/points": [cloud_message(0)]}
+    bag = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3, messages, CompressionMode.FILE)
+    monkeypatch.setattr("shutil.copyfileobj", lambda *_: pytest.fail("is unpacked"))
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("twodpass_core.data.packed_bags.shutil.disk_usage", lambda _: usage._replace(free=2**28))
+        with pytest.raises(
+            BagError, match=r"drive: its files are .* may unpack to 0 MB, but .* has room for 0 MB: set"
+        ):
+            open_clouds(bag)
+    (file,) = bag.glob("*.zstd")
+    bomb = zstandard.ZstdCompressor().compress(bytes(2**26))
+    file.write_bytes(bomb)
+    with pytest.raises(BagError, match=rf"zstd: {len(bomb)} bytes may unpack to 67108864, too many to be a recording"):
+        open_clouds(bag)
+    for damaged in (bomb[:-40], b"no frame at all"):
+        file.write_bytes(damaged)
+        with pytest.raises(BagError, match=r"zstd: cannot be unpacked: .* the file is cut off or damaged"):
+            open_clouds(bag)
+    with pytest.raises(BagError, match="compressed as a whole, so no single message can be read"):
+        open_index(bag)
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -28,6 +28,7 @@ from twodpass_core.data.bag_index import (
 )
 from twodpass_core.data.bags import open_bag, shorten, storages, unpack
 from twodpass_core.data.image_messages import is_picture
+from twodpass_core.data.packed_bags import packed_files
 from twodpass_core.errors import BagError
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,12 @@ def scan_bag(path: Path) -> BagIndex:
     Raises:
         BagError: the bag is damaged, or stored in a way in which single messages cannot be found again.
     """
+    if packed_files(path):
+        raise BagError(
+            f"{path}: its files are compressed as a whole, so no single message can be read: unpack them by "
+            "`ros2 bag convert`, or choose compression of the storage (MCAP) or of messages when recording"
+        )
     with open_bag(path) as reader:
-        if reader.compression_mode == "file":
-            raise BagError(
-                f"{path}: its files are compressed as a whole, so no single message can be read: unpack them by "
-                "`ros2 bag convert`, or choose compression of the storage (MCAP) or of messages when recording"
-            )
         logger.info("indexing %s", path)
         is_compressed = reader.compression_mode == "message"
         scan = _Scan(is_compressed)

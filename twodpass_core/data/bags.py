@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.data.packed_bags import check_room, packed_files
 from twodpass_core.errors import BagError
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def _checked(path: Path) -> Path:
             source = files[0]
         elif metadata.stat().st_size > MAX_METADATA_BYTES:
             raise BagError(f"{metadata}: is larger than {MAX_METADATA_BYTES} bytes, which no recorder writes")
+        else:
+            check_room(packed_files(path))
     for file in files:
         _check_file(file)
     return source
