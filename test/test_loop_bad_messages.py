@@ -14,11 +14,13 @@ from bag_data import TYPES, BagData
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from test_bag_frames import CAMERA, drive, image_ns, picture, points, scan_ns
 
+from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import make_sample
 from twodpass_core.data.semantickitti import SemanticKitti
-from twodpass_core.errors import BagError, ConfigError, ImageError
+from twodpass_core.errors import BagError, ConfigError, ImageError, TransformError
+from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore
 
 IMAGES = "/camera/image_raw"
@@ -100,6 +102,31 @@ def test_other_malformed_messages_are_left_out(tmp_path: Path, caplog: pytest.Lo
     assert [len(source[index].views) for index in range(4)] == [1] * 4
     np.testing.assert_array_equal(source[2].views[0].load_image(), picture(2))
     assert f"1 messages of {topic} are malformed and left out" in caplog.text
+
+
+def test_transforms_of_no_frame_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(2)
+    data.transform("", "base", RigidTransform.identity(), scan_ns(0))
+    data.transform("base", "base", RigidTransform.identity(), scan_ns(0), static=True)
+    assert len(BagFrames([data.write(tmp_path / "drive")])[0].views) == 1
+    assert (
+        "1 messages of /tf are malformed and left out: a transform needs two frames, not '' and 'base'" in caplog.text
+    )
+    assert "1 messages of /tf_static are malformed" in caplog.text
+
+
+def test_frames_in_a_circle_concern_cameras_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(2)
+    for stamp in (scan_ns(0), scan_ns(1)):
+        data.transform("lidar", "odom", RigidTransform.identity(), stamp)
+    bag = data.write(tmp_path / "drive")
+    frame = BagFrames([bag], cameras=[])[0]
+    assert (frame.views, frame.world_from_lidar) == ((), None)
+    assert "drive: its transforms are of no use, so no motion is known: these frames hang in each" in caplog.text
+    with pytest.raises(TransformError, match="drive: these frames hang in each other in a circle: lidar in "):
+        BagFrames([bag])
+    with pytest.raises(TransformError, match="drive: these frames hang in each other in a circle"):
+        BagFrames([bag], BagConfig(fixed_frame="odom"), cameras=[])
 
 
 # --- Images ---------------------------------------------------------------------------------------------------------

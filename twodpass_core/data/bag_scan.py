@@ -29,7 +29,7 @@ from twodpass_core.data.bag_index import (
 from twodpass_core.data.bags import open_bag, shorten, storages, unpack
 from twodpass_core.data.image_messages import is_picture
 from twodpass_core.data.packed_bags import packed_files
-from twodpass_core.errors import BagError
+from twodpass_core.errors import BagError, TransformError
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +139,11 @@ class _Scan:
             ]
         for header, child, q, t in entries:
             key = topic, header.frame_id, child
+            frames = {name.removeprefix("/") for name in key[1:]} - {""}
+            if len(frames) < 2:
+                error = TransformError(f"a transform needs two frames, not '{header.frame_id}' and '{child}'")
+                self._leave_out(topic, error)
+                continue
             if key not in self.transforms:
                 self.transforms[key] = _Poses(*key, kind == TF_MESSAGE and topic.endswith(TF_STATIC))
             self.transforms[key].add(_stamp_ns(header), (q.w, q.x, q.y, q.z, t.x, t.y, t.z))

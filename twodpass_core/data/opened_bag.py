@@ -121,7 +121,7 @@ def open_recorded(
     stamps_ns, positions = stamps_ns[kept], positions[kept]
     cameras = () if names is not None and not names else tuple(find_cameras(index, config, given, names))
     lidar = config.frames.get(clouds.topic, clouds.frame_id).removeprefix("/")
-    tree = build_tree(index.transforms, [lidar, *(camera.frame for camera in cameras)])
+    tree, fixed = _transforms(index, lidar, cameras, config.fixed_frame)
     bag = OpenedBag(
         name=name,
         reader=BagReader(index),
@@ -132,7 +132,7 @@ def open_recorded(
         pairs=tuple(camera.pair(stamps_ns, config.max_offset) for camera in cameras),
         tree=tree,
         lidar=lidar,
-        fixed=_fixed_frame(path, tree, lidar, config.fixed_frame),
+        fixed=fixed,
         store=LabelStore.beside(path, proposals=config.proposals),
         topics=index.everything,
     )
@@ -158,13 +158,19 @@ def _of_split(scans: int, split: str, held_out: float) -> slice:
     return slice(border) if split == "train" else slice(border, None)
 
 
-def _fixed_frame(path: Path, tree: TransformTree, lidar: str, wanted: str | None) -> str | None:
-    if wanted is None and lidar not in tree.frames:
-        return None
+def _transforms(
+    index: BagIndex, lidar: str, cameras: Sequence[BagCamera], wanted: str | None
+) -> tuple[TransformTree, str | None]:
+    """All transforms, and the frame in which the LiDAR's motion is known; None where it is not."""
     try:
-        return find_fixed_frame(tree, lidar, wanted)
+        tree = build_tree(index.transforms, [lidar, *(camera.frame for camera in cameras)])
+        is_unknown = wanted is None and lidar not in tree.frames
+        return tree, None if is_unknown else find_fixed_frame(tree, lidar, wanted)
     except TransformError as error:
-        raise TransformError(f"{path}: {error}") from None
+        if cameras or wanted is not None:
+            raise TransformError(f"{index.path}: {error}") from None
+        logger.warning("%s: its transforms are of no use, so no motion is known: %s", index.path, error)
+        return TransformTree(), None
 
 
 def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
