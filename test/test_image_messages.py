@@ -137,8 +137,22 @@ def test_a_huge_picture_is_not_opened() -> None:
 def test_depth_is_no_picture() -> None:
     assert is_picture(message("bgr8", picture()))
     assert not is_picture(message("16UC1", picture()[..., 0].astype(np.uint16)))
-    assert is_picture(SimpleNamespace(format="bgr8; jpeg compressed bgr8"))
-    assert not is_picture(SimpleNamespace(format="16UC1; compressedDepth"))
+    for form in (
+        "jpeg",
+        "png",
+        "",
+        "bgr8; jpeg compressed bgr8",
+        "mono8; png compressed ",
+        "nv21; jpeg compressed bgr8",
+    ):
+        assert is_picture(SimpleNamespace(format=form)), form
+    for form in (
+        "16UC1; compressedDepth",
+        "16UC1; png compressed ",
+        "32FC1; compressedDepth png",
+        "32FC1; tiff compressed",
+    ):
+        assert not is_picture(SimpleNamespace(format=form)), form
 
 
 def test_without_opencv_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,15 @@ def is_compressed(message: Any) -> bool:
 
 
 def is_picture(message: Any) -> bool:
-    """Whether a message holds a picture, and not depths or the like, by the encoding that it names."""
-    return "Depth" not in message.format if is_compressed(message) else message.encoding in PICTURE_ENCODINGS
+    """Whether a message holds a picture, and not depths or the like, by the encoding that it names.
+
+    A CompressedImage names it before a semicolon ("bgr8; jpeg compressed bgr8"), or no encoding at all; whatever it
+    was, a JPEG is a picture.
+    """
+    encoding, semicolon, compression = image_encoding(message).partition(";")
+    if is_compressed(message) and (not semicolon or "jpeg" in compression):
+        return True
+    return encoding.strip() in PICTURE_ENCODINGS
 
 
 def _decode(message: Any) -> Picture:
