@@ -463,6 +463,16 @@ def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(
     assert "intensity_scale: Input should be greater than 0" in wrong.output
 
 
+@pytest.mark.parametrize("what", ["a bag", "its file", "a folder of bags"])
+def test_a_bag_in_the_place_of_settings_is_told(tmp_path: Path, what: str) -> None:
+    bag = drive(1).write(tmp_path / "drive")
+    given = {"a bag": bag, "its file": bag / "drive.mcap", "a folder of bags": tmp_path}[what]
+    result = CliRunner().invoke(app, ["train", str(given)])
+    assert result.exit_code == 1
+    assert f"{given}: holds data, not settings" in result.output
+    assert f"--set data.train.root={given}" in result.output
+
+
 def test_bags_without_a_camera_teach_2dpass_only_when_that_is_said(tmp_path: Path) -> None:
     bag = without(drive(3), "camera").write(tmp_path / "drive")
     LabelStore.beside(bag).write(scan_ns(1), np.full(60, 40, np.uint32))

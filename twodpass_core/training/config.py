@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, ValidationError
 
 from twodpass_core.data.augment import AugmentationConfig
+from twodpass_core.data.bags import bags_in
 from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
@@ -164,6 +165,11 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if bags_in(path):
+        raise ConfigError(
+            f"{path}: holds data, not settings: give config/train/finetune.yaml --set data.train.0.root={path}, or "
+            f"others --set data.train.kind=bag --set data.train.root={path}"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
