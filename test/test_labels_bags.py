@@ -362,7 +362,7 @@ def test_partly_labelled_bags_train_and_evaluate(bag: Path) -> None:
     training, evaluation = open_training(settings), open_evaluation(settings)
     assert (len(training), len(evaluation)) == (4, 1)
     assert [bool(np.any(training[index].labels)) for index in range(4)] == [False, False, True, False]
-    with pytest.raises(ConfigError, match="3 of the 4 frames of BagFrames have no labels"):
+    with pytest.raises(ConfigError, match="3 of the 4 frames have no labels, drive/"):
         open_training(SourceConfig.model_validate({"kind": "bag", "root": bag}))
 
 

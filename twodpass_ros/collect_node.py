@@ -6,7 +6,6 @@ and written in a thread of its own. What stands against recording is told on /di
 
 from __future__ import annotations
 
-import shutil
 import threading
 import traceback
 from collections import Counter
@@ -22,7 +21,7 @@ from std_srvs.srv import Trigger
 from twodpass_core.errors import ConfigError, MissingDependencyError, RecordingError
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.collect_recording import Recording
+from twodpass_ros.collect_recording import Recording, free_bytes, obstacles_to_write
 from twodpass_ros.collect_report import Health, RecordingState, status_message, without_numbers
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
@@ -131,9 +130,10 @@ class CollectNode(Node):
         return response
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._recording is not None
+        recording = self._recording
         self._state.wanted = False
         self._stop()
+        response.success = recording is not None and recording.failure is None
         done = f"{self._state.sets} sets are in {self._state.bag}" if response.success else "nothing is being recorded"
         response.message = self._state.failure or done
         return response
@@ -141,14 +141,15 @@ class CollectNode(Node):
     def _start(self) -> str:
         """Begins a bag; returns what stands against it, if anything does."""
         parameters = read_table(self, CollectParameters)
-        obstacles = self._sensors.obstacles()
+        folder, writer = Path(parameters.folder).expanduser(), parameters.writer()
+        obstacles = [*obstacles_to_write(folder, writer), *self._sensors.obstacles()]
         problems = self._sensors.problems(parameters.max_clock_difference)
         if obstacles:
             return "; ".join([*obstacles, *problems])
         if problems and parameters.on_problem == "refuse":
             return "; ".join(problems) + " (on_problem:=warn records all the same)"
         try:
-            recording = Recording(Path(parameters.folder).expanduser(), parameters.writer(), parameters.gate())
+            recording = Recording(folder, writer, parameters.gate())
         except (RecordingError, ConfigError) as error:
             self._state = RecordingState(bag=self._state.bag, failure=str(error))
             self.get_logger().error(f"Cannot record: {error}")
@@ -223,7 +224,8 @@ class CollectNode(Node):
         parameters = read_table(self, CollectParameters)
         self._sensors.fixed_frame = parameters.fixed_frame
         state, recording, dropped = self._state, self._recording, self._dropped()
-        state.free_bytes = _free_bytes(Path(parameters.folder).expanduser())
+        folder = Path(parameters.folder).expanduser()
+        state.free_bytes = free_bytes(folder)
         if recording is not None:
             state.sets, state.sets_per_second = recording.sets, recording.sets_per_second()
         status = status_message(state, self._sensors, self._watch, dropped)
@@ -231,6 +233,8 @@ class CollectNode(Node):
         self._status.publish(status)
 
         problems = self._sensors.obstacles() + self._sensors.problems(parameters.max_clock_difference)
+        if not state.recording:
+            problems = obstacles_to_write(folder, parameters.writer()) + problems
         troubles = self._health.troubles(
             state, problems, self._sensors, self._watch, self._failures, dropped, parameters
         )
@@ -245,9 +249,3 @@ class CollectNode(Node):
         }
         self._reporter.publish(level, message, values)
         self._reporter.log_change(level, message, tuple(map(without_numbers, problems)))
-
-
-def _free_bytes(folder: Path) -> int:
-    """Of the disk that the folder is on, or will be."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free

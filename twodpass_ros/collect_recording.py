@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from twodpass_core.errors import RecordingError
-from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings
+from twodpass_core.errors import DiskFullError, RecordingError
+from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings, check_space
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_sets import FormedSet
 
@@ -81,6 +83,30 @@ class Recording:
         """Writes what is queued and ends the bag."""
         with suppress(RecordingError):
             self._writer.close()
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that the folder is on, or will be."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def obstacles_to_write(folder: Path, settings: WriterSettings) -> list[str]:
+    """Why no bag can be made in a folder, as far as that is known without trying."""
+    there = _existing(folder)
+    if not there.is_dir():
+        return [f"folder {folder}: {there} is a file"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"folder {folder}: {there} may not be written to"]
+    try:
+        check_space(there, settings)
+    except DiskFullError as error:
+        return [str(error)]
+    return []
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _new_folder(folder: Path) -> Path:

@@ -131,12 +131,39 @@ def test_a_full_disk_ends_the_recording_and_not_the_node(start: Start, vehicle: 
     vehicle.wait_for_connection()
     vehicle.mount()
     vehicle.drive(range(0, 500, 100))
-    assert vehicle.wait_for_words("free") == ERROR
+    assert vehicle.wait_for_words("are to stay free: make room, or lower min_free_bytes") == ERROR
     assert not vehicle.next_status().recording
+    assert not list(tmp_path.iterdir())
     assert vehicle.set_parameter("min_free_bytes", 0) == ""
-    assert vehicle.call_trigger("start")[0]
-    assert vehicle.next_status().recording
+    vehicle.wait_for_status(lambda status: status.recording, "a recording, as soon as there is room")
     assert process.is_alive()
+
+
+def test_a_folder_that_cannot_be_is_told_before_any_sensor_is_there(
+    start: Start, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    start(folder=f"'{tmp_path}/file/bags'")
+    vehicle.wait_for_connection()
+    assert vehicle.wait_for_words(f"folder {tmp_path}/file/bags: {tmp_path}/file is a file") == ERROR
+    (tmp_path / "file").unlink()
+    vehicle.wait_for_recording()
+    assert only_bag(tmp_path / "file/bags").exists()
+
+
+def test_stopping_what_has_failed_just_before_is_no_success(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(main_with_small_files, images="['']")
+    vehicle.spin_until(lambda: vehicle.points.get_subscription_count(), "connection")
+    big = cloud(0, 400_000)
+    big.data = array("B", np.random.default_rng(0).bytes(len(big.data)))
+    vehicle.points.publish(big)
+    vehicle.wait_for_status(lambda status: status.recording, "a recording")
+    for second in range(1, 4):
+        big.header.stamp.sec = second
+        vehicle.points.publish(big)
+    success, answer = vehicle.call_trigger("stop")
+    assert not success
+    assert "cannot be written" in answer
 
 
 def test_a_disk_that_fails_on_the_way_leaves_what_was_written(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:

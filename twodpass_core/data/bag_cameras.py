@@ -29,6 +29,10 @@ from twodpass_core.transform_tree import TransformTree
 
 logger = logging.getLogger(__name__)
 
+OTHER_CALIBRATION = (
+    "give a calibration file (--calibration, in settings bag.calibration), or use the scans alone (--no-cameras, in "
+    "settings cameras: [])"
+)
 INFO = "camera_info"
 COMPRESSED = "compressed"
 
@@ -222,7 +226,7 @@ def _uncalibrated(index: BagIndex, names: Sequence[str]) -> str:
     known = ", ".join(sorted(index.calibrations)) or "none"
     return (
         f"{index.path}: no CameraInfo belongs to {', '.join(names)}; its CameraInfo topics are {known}. Name them by "
-        "camera_info, give a calibration file (--calibration), or set cameras to [] (--no-cameras) for LiDAR only"
+        f"camera_info, {OTHER_CALIBRATION}"
     )
 
 

@@ -31,7 +31,7 @@ def for_training(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
     labelled = labelled_frames(source)
     if unlabelled == "keep":
         if not labelled.any():
-            raise ConfigError(f"none of the {len(source)} frames of {type(source).__name__} has labels to learn from")
+            raise ConfigError(f"none of the {len(source)} frames has labels to learn from")
         return UnlabelledIgnored(source)
     return _labelled_only(source, labelled, unlabelled)
 
@@ -46,7 +46,7 @@ def _labelled_only(source: FrameSource, labelled: npt.NDArray[np.bool_], unlabel
     if not missing:
         return source
     first = source.ids[int(np.argmin(labelled))]
-    found = f"{missing} of the {len(source)} frames of {type(source).__name__} have no labels, {first} among them"
+    found = f"{missing} of the {len(source)} frames have no labels, {first} among them"
     if unlabelled == "refuse":
         raise ConfigError(f"{found}: label them, or set `unlabelled` of this source to skip, or in training to keep")
     if not labelled.any():

@@ -73,7 +73,7 @@ class Mixture:
         first = sources[0]
         for position, source in enumerate(sources):
             if not len(source):
-                raise ConfigError(f"source {position} of data.train, {type(source).__name__}, has no frames")
+                raise ConfigError(f"source {position} of data.train has no frames")
             for what, one, other in (
                 ("classes", first.class_map.names, source.class_map.names),
                 ("volumes", first.grid, source.grid),

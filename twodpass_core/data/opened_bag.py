@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.data.bag_cache import open_index
-from twodpass_core.data.bag_cameras import BagCamera, check_stereo, find_cameras, nearest_offset_s
+from twodpass_core.data.bag_cameras import OTHER_CALIBRATION, BagCamera, check_stereo, find_cameras, nearest_offset_s
 from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
 from twodpass_core.data.bag_labels import LABEL_FIELDS
@@ -191,8 +191,7 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
             logger.warning("%s: frames before and after the known motion are used without images: %s", path, error)
         except TransformError as error:
             raise TransformError(
-                f"{path}: {camera.name}: {error}. Give a calibration file (--calibration) or the right frames, or "
-                "set cameras to [] (--no-cameras) for LiDAR only"
+                f"{path}: {camera.name}: {error}. Name the right frames (in settings bag.frames), {OTHER_CALIBRATION}"
             ) from None
         paired = pairs[pairs >= 0]
         camera.check(bag.reader, paired[np.linspace(0, len(paired) - 1, min(LOOKED_AT, len(paired))).astype(int)])

@@ -4,7 +4,7 @@ from twodpass_core.recording.bag_writer import BagWriter
 from twodpass_core.recording.gate import Gate, GateSettings
 from twodpass_core.recording.manifest import Calibration, Manifest, RecordedCamera
 from twodpass_core.recording.mcap_chunk import check_message_size
-from twodpass_core.recording.split_recorder import WriterSettings
+from twodpass_core.recording.split_recorder import WriterSettings, check_space
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic, definition_of, offered_qos
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RecordedTopic",
     "WriterSettings",
     "check_message_size",
+    "check_space",
     "definition_of",
     "offered_qos",
 ]

@@ -42,6 +42,19 @@ class WriterSettings:
             raise ConfigError(f"{name} must be {what}, not {getattr(self, name)}")
 
 
+def check_space(folder: Path, settings: WriterSettings, wanted: int = 0) -> None:
+    """Raise DiskFullError where the folder's disk has less room than `wanted` bytes beside what is to stay free."""
+    if settings.min_free_bytes == 0:
+        return
+    free = shutil.disk_usage(folder).free
+    if free - wanted < settings.min_free_bytes:
+        need = f" for the next {wanted / 1e6:.1f} MB" if wanted else ""
+        raise DiskFullError(
+            f"{folder}: the disk has {free / 1e6:.0f} MB left{need}, and {settings.min_free_bytes / 1e6:.0f} MB are to "
+            "stay free: make room, or lower min_free_bytes"
+        )
+
+
 class SplitRecorder:
     """Writes the files of one bag, one after the other. Errors of the disk are OSError or DiskFullError.
 
@@ -54,7 +67,7 @@ class SplitRecorder:
         self._repeated: dict[tuple[str, ...], RecordedMessage] = {}  # what every file needs, by topic and key
         self._schemas: dict[str, int] = {}  # type -> id in the current file
         self._channels: dict[str, int] = {}  # topic -> id in the current file
-        self._check_space(0)
+        check_space(folder, settings)
         self._file: McapFile | None = self._begin()
         write_metadata(folder, ())
 
@@ -80,7 +93,7 @@ class SplitRecorder:
 
         They are one chunk, or where readers would not take that, several; `chunks` in each note tells how many.
         """
-        self._check_space(sum(len(message.data) for message in messages))
+        check_space(self._folder, self._settings, sum(len(message.data) for message in messages))
         if self._file is None:
             self._file = self._begin()
         repeated = () if self._file.counts else self._repetition(messages)
@@ -102,17 +115,6 @@ class SplitRecorder:
     def _begin(self) -> McapFile:
         self._schemas, self._channels = {}, {}
         return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", software())
-
-    def _check_space(self, wanted: int) -> None:
-        if self._settings.min_free_bytes == 0:
-            return
-        free = shutil.disk_usage(self._folder).free
-        if free - wanted < self._settings.min_free_bytes:
-            need = f" for the next {wanted / 1e6:.1f} MB" if wanted else ""
-            raise DiskFullError(
-                f"{self._folder}: the disk has {free / 1e6:.0f} MB left{need}, and "
-                f"{self._settings.min_free_bytes / 1e6:.0f} MB are to stay free: make room, or lower min_free_bytes"
-            )
 
     def _records(self, messages: Sequence[RecordedMessage]) -> Iterator[Schema | Channel | Message]:
         """Messages; before a topic's first one in the file, what describes it."""
