@@ -30,7 +30,7 @@ from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 arguments = [tuple(argument.split(":=", 1)) for argument in sys.argv[2:]]
-service = LaunchService()
+service = LaunchService(noninteractive=True)  # a SIGINT is for this process alone: launch passes it on
 service.include_launch_description(LaunchDescription([
     IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)]))
 sys.exit(service.run())
