@@ -256,3 +256,13 @@ def test_nearest_within_finds_what_a_search_through_all_finds(scans: list[int], 
             assert index == -1
         else:
             assert abs(images[index] - scan) == nearest
+
+
+def test_how_near_the_images_are_that_do_not_fit_is_told() -> None:
+    pairer: SetPairer[str] = SetPairer(["front", "dead"], 10 * MS, 2)
+    for stamp in range(0, 500, 100):
+        pairer.add_scan(stamp * MS, "scan")
+        pairer.add_image("front", (stamp + 30) * MS, "image")
+    front, dead = pairer.counts["front"], pairer.counts["dead"]
+    assert front.missing == dead.missing > 0
+    assert (front.nearest_ns, dead.nearest_ns) == (30 * MS, None)

@@ -62,6 +62,7 @@ class Sensors:
         self._latched: dict[object, Message] = {}
         self._motion: deque[Message] = deque(maxlen=RECENT_MESSAGES)
         self.fixed_frame = parameters.fixed_frame
+        self._has_formed = False
         self.offsets_ns: dict[str, int] = {}
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
@@ -126,7 +127,8 @@ class Sensors:
         found = [topic.describe_absence() for topic in self._of_sets if topic.newest is None]
         if self._clock.now().nanoseconds == 0:
             found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
-        return [*found, *chain.from_iterable(map(_too_large, self._of_sets))]
+        found += chain.from_iterable(map(_too_large, self._of_sets))
+        return found if found or self._has_formed else ["no set has formed yet", *self._apart()]
 
     def problems(self, max_clock_difference: float) -> list[str]:
         """What stands against training on the sets, as far as their topics have come."""
@@ -170,6 +172,17 @@ class Sensors:
         for paired in self._pairer.flush():
             self._form(paired)
 
+    def _apart(self) -> Iterator[str]:
+        for camera in self.cameras:
+            counts = self._pairer.counts[camera]
+            if counts.missing and counts.nearest_ns is not None:
+                yield (
+                    f"{counts.missing} scans have no image of {camera} within the slop of {self._slop:g} s, the "
+                    f"nearest is {1e-9 * counts.nearest_ns:.3f} s away: trigger both together, or raise slop"
+                )
+            elif counts.missing:
+                yield f"{counts.missing} scans had to do without {camera}, whose images come late: raise queue_size"
+
     def _topic_of(self, stream: str) -> str:
         return self.scans.name if stream == SCANS else self.cameras[stream].image.name
 
@@ -200,6 +213,7 @@ class Sensors:
         add_transforms(self._tree, content, static=True)
 
     def _form(self, paired: PairedSet[Message]) -> None:
+        self._has_formed = True
         self.offsets_ns = {camera: image.offset_ns for camera, image in paired.images.items()}
         self._on_set(FormedSet(paired, self._pose(paired), self._calibrated(paired)))
 

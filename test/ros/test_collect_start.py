@@ -82,14 +82,18 @@ def test_what_newly_stands_against_a_recording_is_logged(start: Start, vehicle: 
 def test_a_warning_is_not_enough_where_there_is_nothing_to_record(
     start: Start, vehicle: Vehicle, tmp_path: Path
 ) -> None:
-    start(on_problem="warn")
+    start(on_problem="warn", slop=0.01)
     vehicle.wait_for_connection()
     assert vehicle.wait_for_words("nothing comes on /front/image_raw") == ERROR
     success, answer = vehicle.call_trigger("start")
     assert not success
     assert "nothing comes on /collect/input/points" in answer
     assert not list(tmp_path.iterdir())
-    vehicle.send_set(0)  # without any transform
+    vehicle.drive(range(0, 2000, 100), pause=0.05, offset=30)
+    assert vehicle.wait_for_words("no set has formed yet; ") == ERROR
+    reason = "scans have no image of front within the slop of 0.01 s, the nearest is 0.030 s away: trigger both"
+    assert reason in vehicle.diagnostics[-1].message
+    vehicle.drive(range(2000, 4000, 100), pause=0.05)  # without any transform
     vehicle.spin_until(lambda: vehicle.statuses[-1].recording, "a recording")
     assert vehicle.wait_for_words("there is no frame") == WARN
 

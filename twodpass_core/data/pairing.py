@@ -54,6 +54,8 @@ class StreamCounts:
     """Late, of a stamp that was there before, out of room, or from before the clock was set back."""
     missing: int = 0
     """Of a camera: scans that found none of its images within the slop."""
+    nearest_ns: int | None = None
+    """Of a camera: how far its nearest image was from the last of these scans; None where there was no image at all."""
 
 
 @dataclass(order=True)
@@ -107,11 +109,6 @@ class SetPairer(Generic[Item]):
     def dropped(self) -> Mapping[str, int]:
         """Per stream: messages lost by lateness, full queues or a clock set back. Scans are under SCANS."""
         return {stream: counts.dropped for stream, counts in self.counts.items()}
-
-    @property
-    def newest_ns(self) -> Mapping[str, int]:
-        """Per stream that has said something: its newest stamp."""
-        return dict(self._newest)
 
     def _forget(self) -> None:
         self._waiting: dict[str, list[_Waiting[Item]]] = {stream: [] for stream in self.counts}
@@ -176,7 +173,9 @@ class SetPairer(Generic[Item]):
         for camera in self._cameras:
             images = [image.stamp_ns for image in self._waiting[camera]]
             chosen[camera] = _partner_of_first(stamps, images, self._slop_ns)
-            self.counts[camera].missing += chosen[camera] is None
+            if chosen[camera] is None:
+                self.counts[camera].missing += 1
+                self.counts[camera].nearest_ns = min((abs(stamp - stamps[0]) for stamp in images), default=None)
         scan = scans.pop(0)
         self._last_decided = scan.stamp_ns
         paired: PairedSet[Item] | None = None
