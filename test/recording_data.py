@@ -84,6 +84,11 @@ def make_set(index: int, count: int = 500) -> RecordedSet:
     return RecordedSet(stamp_ns, messages, {"front": 3 * 10**6}, 0.5)
 
 
+def set_bytes() -> int:
+    """How large each of these sets is."""
+    return sum(len(message.data) for message in make_set(0).messages)
+
+
 def read_mcap(path: Path) -> list[tuple[str, int, bytes]]:
     """Topic, log time and content of every message, by mcap's own reader, checksums checked."""
     with path.open("rb") as file:

@@ -200,7 +200,7 @@ def test_the_bag_is_readable_while_it_is_recorded(tmp_path: Path) -> None:
 
 def test_a_set_is_in_one_chunk_and_chunks_are_of_the_size_asked_for(tmp_path: Path) -> None:
     bag = tmp_path / "drive"
-    size = data.make_set(0).size
+    size = data.set_bytes()
     with BagWriter(bag, settings(chunk_bytes=3 * size - 10)) as writer:
         for index in range(12):
             writer.write_set(data.make_set(index))

@@ -39,7 +39,7 @@ class SlowDisk:
 def test_a_disk_that_is_too_slow_costs_whole_sets_that_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bag, size = tmp_path / "drive", data.make_set(0).size
+    bag, size = tmp_path / "drive", data.set_bytes()
     writer = BagWriter(bag, settings(chunk_bytes=1, queue_bytes=4 * size + 10))
     disk = SlowDisk(monkeypatch)
     accepted = [index for index in range(30) if writer.write_set(data.make_set(index))]

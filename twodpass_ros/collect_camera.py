@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
+from twodpass_core.camera_topics import is_rectified
 from twodpass_core.data.image_messages import decode_image, image_encoding, image_size
 from twodpass_core.errors import ConfigError, ImageError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
@@ -16,8 +17,6 @@ from twodpass_core.recording import RecordedCamera
 from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_input import Input, Message
 
-COMPRESSED = "/compressed"  # image_transport's topic below that of the image
-INFO = "camera_info"  # image_transport's topic beside that of the image
 SYNCHRONISE = "synchronise them (PTP, or stamps of the same host)"
 
 
@@ -26,7 +25,7 @@ class Camera:
 
     def __init__(self, name: str, image: Input, info: Input) -> None:
         self.name = name
-        self.is_rectified = "rect" in image.name.removesuffix(COMPRESSED).rpartition("/")[2]
+        self.is_rectified = is_rectified(image.name)
         self.image = image
         self.info = info
         self._decodable: object = None
@@ -126,23 +125,3 @@ def _problems_of_clocks(ages: Mapping[str, float], max_difference: float, max_ah
         yield f"the clocks differ: on arrival stamps of {described}: {SYNCHRONISE}"
     elif min(ages.values()) < -max_ahead <= max(ages.values()):
         yield f"the clocks differ: stamps are of the future, on arrival of {described}: {SYNCHRONISE}"
-
-
-def camera_names(topics: Sequence[str]) -> list[str]:
-    """A name for each image topic: the last part of its namespace, or all of it where that is not enough.
-
-    /front/image_raw is front, /cameras/left/image_raw/compressed is left.
-    """
-    namespaces = [topic.removesuffix(COMPRESSED).rpartition("/")[0].strip("/") for topic in topics]
-    short = [namespace.rpartition("/")[2] for namespace in namespaces]
-    if all(short) and len(set(short)) == len(short):
-        return short
-    whole = [namespace.replace("/", "_") for namespace in namespaces]
-    if all(whole) and len(set(whole)) == len(whole):
-        return whole
-    return [topic.strip("/").replace("/", "_") for topic in topics]
-
-
-def info_topic(image_topic: str) -> str:
-    """Where image_transport and camera drivers publish the CameraInfo of an image topic."""
-    return image_topic.removesuffix(COMPRESSED).rpartition("/")[0] + "/" + INFO

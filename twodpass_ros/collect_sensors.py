@@ -14,12 +14,13 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from twodpass_core.camera_topics import camera_names, info_topic
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
 from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Calibration, check_message_size
 from twodpass_core.transform_tree import TransformTree, add_transforms
-from twodpass_ros.collect_camera import Camera, camera_names, info_topic
+from twodpass_ros.collect_camera import Camera
 from twodpass_ros.collect_input import Input, Message
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_sets import CalibratedCamera, FormedSet

@@ -1,4 +1,4 @@
-"""The parts of `collect` that need no running node: parameters, headers of serialised messages, names, the queue."""
+"""The parts of `collect` that need no running node: parameters, headers of serialised messages, the queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vehicle import camera_info, cloud, compressed, image
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
 from twodpass_core.transform_tree import TransformTree
-from twodpass_ros.collect_camera import Camera, camera_names, info_topic
+from twodpass_ros.collect_camera import Camera
 from twodpass_ros.collect_input import Message, read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.parameter_table import rules_of
@@ -103,27 +103,6 @@ def test_what_all_publishers_offer_is_asked_of_them_and_of_static_transforms_wha
     ):
         qos = wanted_qos(offered, 7, latched_if)
         assert (qos.reliability, qos.durability, qos.depth) == (*expected, 7)
-
-
-@pytest.mark.parametrize(
-    ("topics", "names"),
-    [
-        (["/front/image_raw"], ["front"]),
-        (["/cameras/left/image_raw/compressed", "/cameras/right/image_raw"], ["left", "right"]),
-        (["/front/stereo/image", "/rear/stereo/image"], ["front_stereo", "rear_stereo"]),
-        (["/image"], ["image"]),
-        (["/cam/a", "/cam/b"], ["cam_a", "cam_b"]),
-        ([], []),
-    ],
-)
-def test_cameras_are_named_by_their_topics(topics: list[str], names: list[str]) -> None:
-    assert camera_names(topics) == names
-
-
-def test_camera_info_is_beside_the_image() -> None:
-    assert info_topic("/a/b/image_raw") == "/a/b/camera_info"
-    assert info_topic("/a/b/image_raw/compressed") == "/a/b/camera_info"
-    assert info_topic("/image") == "/camera_info"
 
 
 def received(name: str, message: Any, age_ms: int = 0) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
+from twodpass_core.camera_topics import info_topic, is_compressed, is_rectified, namespace
 from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import (
     CAMERA_INFO,
@@ -33,8 +34,6 @@ OTHER_CALIBRATION = (
     "give a calibration file (--calibration, in settings bag.calibration), or use the scans alone (--no-cameras, in "
     "settings cameras: [])"
 )
-INFO = "camera_info"
-COMPRESSED = "compressed"
 
 
 @dataclass
@@ -181,10 +180,8 @@ def find_cameras(
     if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
         logger.warning("%s: images without calibration are left out: %s", index.path, ", ".join(bare))
     chosen: dict[str, BagCamera] = {}
-    for camera in sorted(
-        calibrated, key=lambda camera: (_is_compressed(camera.name), camera.is_rectified, camera.name)
-    ):
-        chosen.setdefault(camera.name if camera.given else _namespace(camera.name), camera)
+    for camera in sorted(calibrated, key=lambda camera: (is_compressed(camera.name), camera.is_rectified, camera.name)):
+        chosen.setdefault(camera.name if camera.given else namespace(camera.name), camera)
     return sorted(chosen.values(), key=lambda camera: camera.name)
 
 
@@ -195,15 +192,14 @@ def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mappi
         known = ", ".join(sorted(index.calibrations)) or "none"
         raise BagError(f"{index.path}: has no CameraInfo on {info}; its CameraInfo topics are {known}")
     if info is None:
-        info = f"{_namespace(topic)}/{INFO}"
+        info = info_topic(topic)
     if info not in index.calibrations:  # not by name: by the frame, where only one is of that frame
         of_frame = [name for name, entry in index.calibrations.items() if entry.frame_id == images.frame_id]
         info = of_frame[0] if len(of_frame) == 1 and images.frame_id else info
-    last = topic.removesuffix(f"/{COMPRESSED}").rsplit("/", 1)[-1]
     return BagCamera(
         images=images,
         frame=config.frames.get(topic, images.frame_id),
-        is_rectified=topic in config.rectified if config.rectified is not None else "rect" in last,
+        is_rectified=topic in config.rectified if config.rectified is not None else is_rectified(topic),
         recorded=index.calibrations.get(info),
         given=given.get(topic),
     )
@@ -211,15 +207,6 @@ def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mappi
 
 def _is_calibrated(camera: BagCamera) -> bool:
     return camera.recorded is not None or (camera.given is not None and camera.given.matrix is not None)
-
-
-def _namespace(topic: str) -> str:
-    """Of /front/image_raw and /front/image_raw/compressed: /front."""
-    return topic.removesuffix(f"/{COMPRESSED}").rpartition("/")[0]
-
-
-def _is_compressed(topic: str) -> bool:
-    return topic.endswith(f"/{COMPRESSED}")
 
 
 def _uncalibrated(index: BagIndex, names: Sequence[str]) -> str:

@@ -65,10 +65,6 @@ class Salvage:
         """Whether nothing is missing and nothing is wrong."""
         return self.is_ended and self.is_true and not self.damage
 
-    @property
-    def lost_bytes(self) -> int:
-        return sum(damage.size for damage in self.damage)
-
     def __iter__(self) -> Iterator[PackedChunk | Attachment | Metadata]:
         self.damage, self.is_ended, self.is_true, self.schemas, self.channels = [], False, True, {}, {}
         with self.path.open("rb") as file:

@@ -76,11 +76,6 @@ class RecordedSet:
     offsets_ns: Mapping[str, int] = field(default_factory=dict)  # camera -> image time less scan time
     calibration_score: float | None = None  # 0 to 1, None where there is none
 
-    @property
-    def size(self) -> int:
-        """Bytes of all messages."""
-        return sum(len(message.data) for message in self.messages)
-
 
 def definition_of(message_type: str) -> str:
     """The text of a message type of ROS 2's common interfaces, in MCAP's form ros2msg. Raises ConfigError."""

@@ -1,0 +1,44 @@
+"""What the names of image topics tell, by the customs of image_transport and of camera drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+COMPRESSED: Final = "/compressed"  # below the topic of the image
+INFO: Final = "camera_info"  # beside it
+
+
+def namespace(topic: str) -> str:
+    """Of a camera, by the topic of its images: of /front/image_raw and /front/image_raw/compressed /front."""
+    return topic.removesuffix(COMPRESSED).rpartition("/")[0]
+
+
+def info_topic(topic: str) -> str:
+    """Where the CameraInfo of an image topic is published."""
+    return f"{namespace(topic)}/{INFO}"
+
+
+def is_compressed(topic: str) -> bool:
+    """Whether a topic has the compressed images of another one."""
+    return topic.endswith(COMPRESSED)
+
+
+def is_rectified(topic: str) -> bool:
+    """Whether its images are without distortion: image_rect, image_rect_color."""
+    return "rect" in topic.removesuffix(COMPRESSED).rpartition("/")[2]
+
+
+def camera_names(topics: Sequence[str]) -> list[str]:
+    """A name for each image topic: the last part of its namespace, or all of it where that is not enough.
+
+    /front/image_raw is front, /cameras/left/image_raw/compressed is left.
+    """
+    namespaces = [namespace(topic).strip("/") for topic in topics]
+    short = [name.rpartition("/")[2] for name in namespaces]
+    if all(short) and len(set(short)) == len(short):
+        return short
+    whole = [name.replace("/", "_") for name in namespaces]
+    if all(whole) and len(set(whole)) == len(whole):
+        return whole
+    return [topic.strip("/").replace("/", "_") for topic in topics]
