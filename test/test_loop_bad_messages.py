@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from bag_data import TYPES, BagData
+from drive_bag import CAMERA, drive, image_ns, picture, points, scan_ns
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
-from test_bag_frames import CAMERA, drive, image_ns, picture, points, scan_ns
 
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_data import BagData
-from test_bag_frames import (
+from drive_bag import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
     CAMERA,

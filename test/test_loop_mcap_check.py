@@ -13,8 +13,8 @@ from pathlib import Path
 import lz4.frame
 import numpy as np
 import pytest
+from cloud_bag import CLOUD_TYPE, START_NS, STORAGES, TYPES, cloud_message, cloud_points, write_bag
 from rosbags.rosbag2 import CompressionMode
-from test_bags import CLOUD_TYPE, START_NS, STORAGES, TYPES, cloud_message, cloud_points, write_bag
 
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds

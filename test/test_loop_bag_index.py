@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_data import TYPES, BagData
+from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
-from test_bag_frames import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.cloud import read_points

@@ -1,0 +1,70 @@
+"""Recovery of what other recorders leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import recording_data as data
+import yaml
+from mcap.reader import make_reader
+from mcap.writer import CompressionType
+from recorded_bags import cut, record, write_foreign
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
+from rosbags.rosbag2 import Writer as BagsWriter
+
+from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.recording.recovery import recover
+
+
+@pytest.mark.parametrize("compression", list(CompressionType))
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_single_file_of_another_recorder(tmp_path: Path, chunked: bool, compression: CompressionType) -> None:
+    path = tmp_path / "foreign.mcap"
+    write_foreign(path, chunked=chunked, compression=compression)
+    whole = path.read_bytes()
+    expected = data.read_mcap(path)
+    assert not recover(path).mended
+    cut(path, int(0.8 * len(whole)))
+    report = recover(path)
+    messages = data.read_mcap(path)
+    assert 4 <= len(messages) == report.messages < len(expected)
+    assert messages == expected[: len(messages)]
+    assert report.lost_sets is None
+    check_mcap(path)
+    with path.open("rb") as file:
+        reader = make_reader(file)
+        assert [m.metadata for m in reader.iter_metadata() if m.name == "drive"] == [{"weather": "rain"}]
+        assert [a.data for a in reader.iter_attachments()] == [b"left lens dirty"]
+        stored = [(c.metadata, m.publish_time - m.log_time, m.sequence) for _, c, m in reader.iter_messages()]
+    assert stored == [({"kept": "as it was"}, -7, index // 2) for index in range(len(messages))]
+
+
+@pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.STORAGE, CompressionMode.MESSAGE])
+def test_a_bag_of_another_recorder(tmp_path: Path, compression: CompressionMode) -> None:
+    bag = tmp_path / "other"
+    writer = BagsWriter(bag, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    writer.set_custom_data("driver", "somebody")
+    with Reader(record(tmp_path / "drive", sets=1)) as reader:
+        qos = {c.topic: c.ext.offered_qos_profiles for c in reader.connections}  # type: ignore[union-attr]
+    with writer:
+        connection = writer.add_connection(
+            "/points", data.POINTS.type, typestore=data.TYPES, offered_qos_profiles=qos["/points"]
+        )
+        for index in range(400):
+            writer.write(connection, data.stamp(index), data.scan(data.stamp(index)))
+    path = bag / "other.mcap"
+    before = yaml.safe_load((bag / "metadata.yaml").read_text())
+    assert not recover(bag).mended
+    assert yaml.safe_load((bag / "metadata.yaml").read_text()) == before
+    cut(path, path.stat().st_size // 2)
+    report = recover(bag)
+    assert 100 < report.messages < 400
+    with Reader(bag) as reader:
+        assert reader.message_count == report.messages == sum(1 for _ in reader.messages())
+    information = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    old = before["rosbag2_bagfile_information"]
+    for key in ("compression_mode", "compression_format", "custom_data", "version"):
+        assert information[key] == old[key]
+    assert yaml.safe_load((bag / "metadata.yaml.damaged").read_text()) == before

@@ -1,0 +1,118 @@
+"""The cameras of a bag: which are used, with which calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bag_data import rows
+from drive_bag import (
+    BASE_FROM_CAMERA,
+    BASE_FROM_LIDAR,
+    CAMERA,
+    SECOND_NS,
+    START_NS,
+    assert_same,
+    drive,
+    expected_transform,
+    image_ns,
+    odom_from_base,
+    picture,
+    without,
+)
+
+from twodpass_core.camera import CameraModel
+from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.errors import BagError, ConfigError
+
+
+def test_choice_of_cameras(tmp_path: Path) -> None:
+    """The raw topic is taken of a camera's topics; depth images and those without calibration are left out."""
+    data = drive(2)
+    data.image(image_ns(0), picture(0), topic="/camera/image_raw/compressed", form="png")
+    data.image(image_ns(0), picture(0), topic="/camera/image_rect")
+    data.image(image_ns(0), picture(0), topic="/other/image_raw", frame="other")
+    bag = data.write(tmp_path / "drive")
+    assert [view.name for view in BagFrames([bag])[0].views] == ["/camera/image_raw"]
+    names = ["/camera/image_rect", "/camera/image_raw/compressed"]
+    assert [view.name for view in BagFrames([bag], cameras=names)[0].views] == names
+    with pytest.raises(BagError, match="has no images on /front; its image topics are /camera/image_raw, /camera/"):
+        BagFrames([bag], cameras=["/front"])
+    with pytest.raises(
+        BagError, match=r"no CameraInfo belongs to /other/image_raw; .* topics are /camera/camera_info\. "
+    ):
+        BagFrames([bag], cameras=["/other/image_raw"])
+    config = BagConfig(camera_info={"/other/image_raw": "/camera/camera_info"}, frames={"/other/image_raw": "camera"})
+    assert len(BagFrames([bag], config)[0].views) == 2
+
+
+def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
+    data = without(drive(2), "image_raw", "info")
+    lens = CameraModel(CAMERA.matrix, 64, 48, "plumb_bob", (-0.2, 0.1, 0, 0))
+    for side in ("left", "right"):
+        data.image(image_ns(0), picture(0), topic=f"/{side}/image_rect_color", form="")
+        data.info(image_ns(0), lens, topic=f"/{side}/camera_info")
+    for topic, _, _, message in data.messages:
+        if topic == "/right/camera_info":
+            message.p[3] = -0.12 * 40
+    bag = data.write(tmp_path / "drive")
+    (view,) = BagFrames([bag], cameras=["/left/image_rect_color"])[0].views
+    assert view.camera.distortion_model == "pinhole"
+    (view,) = BagFrames([bag], BagConfig(rectified=()), cameras=["/left/image_rect_color"])[0].views
+    assert view.camera.coefficients == lens.coefficients
+    with pytest.raises(ConfigError, match="/right/image_rect_color and /left/image_rect_color are both in 'camera'"):
+        BagFrames([bag])
+
+
+def calibration(path: Path, **changes: Any) -> Path:
+    camera = {
+        "camera_from_lidar": rows((BASE_FROM_CAMERA.inverse() @ BASE_FROM_LIDAR).matrix()),
+        "matrix": rows(CAMERA.matrix),
+        "width": 64,
+        "height": 48,
+    }
+    path.write_text(yaml.safe_dump({"cameras": {"/camera/image_raw": {**camera, **changes}}}))
+    return path
+
+
+@pytest.mark.parametrize("kept", ["/tf", "nothing"])
+def test_a_calibration_file_stands_in_for_what_is_missing(tmp_path: Path, kept: str) -> None:
+    """Where the LiDAR moves in a fixed frame, the file's camera moves with it."""
+    data = drive(motion="none")
+    data.messages = [entry for entry in data.messages if "tf" not in entry[0] and "camera_info" not in entry[0]]
+    if kept == "/tf":
+        for tick in range(-2, 14):
+            stamp = START_NS + tick * SECOND_NS // 20
+            data.transform("odom", "lidar", odom_from_base(stamp) @ BASE_FROM_LIDAR, stamp)
+    config = BagConfig(calibration=calibration(tmp_path / "cameras.yaml"))
+    frame = BagFrames([data.write(tmp_path / "drive")], config)[2]
+    assert_same(frame.views[0].camera_from_lidar, expected_transform(2, kept == "/tf"), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"camera_from_lidar": [[1, 0, 0, 0]]}, "3x4 or 4x4"),
+        ({"camera_from_lidar": [[1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "of one length"),
+        ({"matrix": [[0, 0, 0]] * 3}, "no camera matrix"),
+        ({"width": 0}, "0 x 48 pixels"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_damaged_calibration_file(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    bag = drive(2).write(tmp_path / "drive")
+    with pytest.raises(ConfigError, match=r"cameras\.yaml.*") as error:
+        BagFrames([bag], BagConfig(calibration=calibration(tmp_path / "cameras.yaml", **changes)))
+    assert reason in str(error.value)
+    with pytest.raises(ConfigError, match="no such calibration file"):
+        BagFrames([bag], BagConfig(calibration=tmp_path / "none.yaml"))
+
+
+def test_an_image_of_another_size_than_its_camera(tmp_path: Path) -> None:
+    data = without(drive(2), "camera_info")
+    data.info(START_NS, CameraModel(CAMERA.matrix, 640, 480))
+    with pytest.raises(ConfigError, match="has 64 x 48 pixels, but the camera is calibrated for 640 x 480"):
+        BagFrames([data.write(tmp_path / "drive")])

@@ -1,0 +1,205 @@
+"""Bags as a source of frames: pairing, motion, and what is said of a bag that lacks something."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bag_data import BagData
+from drive_bag import (
+    BASE_FROM_LIDAR,
+    CAMERA,
+    SECOND_NS,
+    START_NS,
+    assert_same,
+    drive,
+    expected_transform,
+    image_ns,
+    odom_from_base,
+    picture,
+    points,
+    scan_ns,
+    without,
+)
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
+
+from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bag_frames import BagFrames, find_bags
+from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.source import SourceConfig, open_source
+from twodpass_core.errors import BagError, TransformError
+from twodpass_core.geometry import RigidTransform
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+@pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.MESSAGE, CompressionMode.STORAGE])
+def test_frames_are_what_was_recorded(tmp_path: Path, storage: StoragePlugin, compression: CompressionMode) -> None:
+    if storage == StoragePlugin.SQLITE3 and compression == CompressionMode.STORAGE:
+        pytest.skip("sqlite3 has no compression of its own")
+    source: FrameSource = BagFrames([drive().write(tmp_path / "drive", storage, compression)])
+    assert list(source.ids) == [f"drive/{scan_ns(index)}" for index in range(5)]
+    for index in (3, 0, 4, 3):
+        frame = source[index]
+        assert (frame.id, frame.stamp_ns, frame.labels) == (source.ids[index], scan_ns(index), None)
+        np.testing.assert_array_equal(frame.points, points(index))
+        assert_same(frame.world_from_lidar, odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR)
+        (view,) = frame.views
+        assert view.name == "/camera/image_raw"
+        assert_same(view.camera_from_lidar, expected_transform(index))
+        np.testing.assert_array_equal(view.load_image(), picture(index))
+        np.testing.assert_array_equal(view.camera.matrix, CAMERA.matrix)
+
+
+@pytest.mark.parametrize("motion", ["odometry", "none"])
+def test_motion_by_odometry_or_none(tmp_path: Path, motion: str) -> None:
+    source = BagFrames([drive(motion=motion).write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2, motion == "odometry"))
+    if motion == "odometry":
+        assert_same(source[2].world_from_lidar, odom_from_base(scan_ns(2)) @ BASE_FROM_LIDAR)
+    else:
+        assert source[2].world_from_lidar is None
+
+
+def test_odometry_of_another_sensor_on_the_vehicle(tmp_path: Path) -> None:
+    data, base_from_imu = drive(motion="none"), RigidTransform.from_xyz_rpy([0.3, 0.1, 0.5, 0, 0, 1.5])
+    data.transform("base", "imu", base_from_imu, START_NS, static=True)
+    for tick in range(-2, 14):
+        stamp = START_NS + tick * SECOND_NS // 20
+        data.odometry("world", "imu", odom_from_base(stamp) @ base_from_imu, stamp)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+
+
+def test_compressed_images(tmp_path: Path) -> None:
+    source = BagFrames([drive(form="png").write(tmp_path / "drive")])
+    np.testing.assert_array_equal(source[4].views[0].load_image(), picture(4))
+
+
+def test_frames_go_to_other_processes(tmp_path: Path) -> None:
+    source = BagFrames([drive().write(tmp_path / "drive")])
+    source[0]
+    copy = pickle.loads(pickle.dumps(source))
+    view = pickle.loads(pickle.dumps(copy[3])).views[0]
+    np.testing.assert_array_equal(view.load_image(), picture(3))
+
+
+def test_scans_without_an_image_near_enough_are_used_without(tmp_path: Path) -> None:
+    data = drive()
+    data.messages = [entry for entry in data.messages if entry[2] != image_ns(2) or entry[0] == "/tf"]
+    source = BagFrames([data.write(tmp_path / "drive")], BagConfig(max_offset=0.03))
+    assert [len(source[index].views) for index in range(5)] == [1, 1, 0, 1, 1]
+    with pytest.raises(
+        BagError, match=r"no scan of /points has an image .* within max_offset 0.01 s; .* 0.020 s apart"
+    ):
+        BagFrames([tmp_path / "drive"], BagConfig(max_offset=0.01))
+
+
+def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(10)
+    data.messages = [e for e in data.messages if e[0] != "/tf" or scan_ns(3) <= e[2] <= scan_ns(6)]
+    source = BagFrames([data.write(tmp_path / "drive")])
+    # 100 ms beyond both ends are taken to be like the ends.
+    assert [len(source[index].views) for index in range(10)] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
+    assert source[0].world_from_lidar is None
+    assert "frames before and after the known motion are used without images" in caplog.text
+
+
+def test_lidar_only_opens_no_image_and_needs_no_transform(tmp_path: Path) -> None:
+    data = drive()
+    data.messages = [entry for entry in data.messages if "tf" not in entry[0] and "camera_info" not in entry[0]]
+    source = BagFrames([data.write(tmp_path / "drive")], cameras=[])
+    assert source[0].views == ()
+
+
+def test_the_sensors_mounting_moves_points_and_cameras_together(tmp_path: Path) -> None:
+    config = BagConfig(training_from_sensor=(0, 0, 1.5, 0.02, 0, math.pi / 2), intensity_scale=2, intensity_max=2)
+    bag = drive().write(tmp_path / "drive")
+    plain, moved = BagFrames([bag])[1], BagFrames([bag], config)[1]
+    training_from_sensor = RigidTransform.from_xyz_rpy(config.training_from_sensor)
+    np.testing.assert_allclose(moved.points[:, :3], training_from_sensor.apply(plain.points[:, :3]), atol=1e-5)
+    np.testing.assert_allclose(moved.points[:, 3], 2 * plain.points[:, 3])
+    for frame, other in ((plain, moved),):
+        in_camera = frame.views[0].camera_from_lidar.apply(frame.points[:, :3].astype(np.float64))
+        same = other.views[0].camera_from_lidar.apply(other.points[:, :3].astype(np.float64))
+        np.testing.assert_allclose(in_camera, same, atol=1e-4)
+        assert frame.world_from_lidar is not None
+        assert other.world_from_lidar is not None
+        in_world = frame.world_from_lidar.apply(frame.points[:, :3].astype(np.float64))
+        np.testing.assert_allclose(
+            other.world_from_lidar.apply(other.points[:, :3].astype(np.float64)), in_world, atol=1e-4
+        )
+
+
+def test_a_folder_of_bags(tmp_path: Path) -> None:
+    (tmp_path / "bags").mkdir()
+    for name in ("monday", "tuesday"):
+        drive(3).write(tmp_path / "bags" / name)
+    source = BagFrames([tmp_path / "bags"])
+    assert [name.split("/")[0] for name in source.ids] == ["monday"] * 3 + ["tuesday"] * 3
+    assert source.origin(4) == (tmp_path / "bags/tuesday", scan_ns(1))
+    np.testing.assert_array_equal(source[4].points, points(1))
+    np.testing.assert_array_equal(source[-1].points, points(2))
+    with pytest.raises(IndexError):
+        source[6]
+    assert len(open_source(SourceConfig(kind="bag", root=tmp_path / "bags", cameras=()))) == 6
+    with pytest.raises(BagError, match="neither a ROS 2 bag nor a folder of bags"):
+        find_bags([tmp_path])
+
+
+def test_held_out_frames(tmp_path: Path) -> None:
+    bag, config = drive(5).write(tmp_path / "drive"), BagConfig(held_out=0.4)
+    train, val, whole = (BagFrames([bag], config, split, cameras=[]) for split in ("train", "val", "all"))
+    assert [*train.ids, *val.ids] == list(whole.ids)
+    assert (len(train), len(val)) == (3, 2)
+    assert len(BagFrames([bag], BagConfig(), "val", cameras=[])) == 5
+
+
+# --- What is missing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "reason"),
+    [
+        (lambda data: without(data, "points"), BagError, r"holds no PointCloud2; it has /camera/camera_info \(sensor"),
+        (lambda data: without(data, "camera_info"), BagError, "CameraInfo topics are none. Name them by"),
+        (lambda data: without(data, "tf"), TransformError, "/camera/image_raw: there is no frame .*; there are none"),
+        (lambda data: data.cloud(START_NS, points(1), topic="/rear"), BagError, "as topic: /points, /rear"),
+    ],
+)  # fmt: skip
+def test_what_a_bag_lacks_is_said(tmp_path: Path, change: Callable[[BagData], Any], kind: type, reason: str) -> None:
+    data = drive(2)
+    change(data)
+    with pytest.raises(kind, match=reason):
+        BagFrames([data.write(tmp_path / "drive")])
+
+
+def test_repeated_time_stamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(3)
+    data.cloud(scan_ns(1), points(9), log_ns=scan_ns(2) + 5)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert len(source) == 3
+    np.testing.assert_array_equal(source[1].points, points(1))
+    assert "1 clouds of /points repeat a time stamp" in caplog.text
+    data = BagData()
+    for index in range(3):
+        data.cloud(0, points(index), log_ns=scan_ns(index))
+    with pytest.raises(BagError, match="all 3 clouds of /points have one time stamp, 0 ns"):
+        BagFrames([data.write(tmp_path / "still")])
+
+
+def test_unknown_fixed_frame(tmp_path: Path) -> None:
+    bag = drive(2).write(tmp_path / "drive")
+    with pytest.raises(TransformError, match="drive: there is no frame 'map'; there are base, camera, lidar, odom"):
+        BagFrames([bag], BagConfig(fixed_frame="map"))
+
+
+def test_nothing_is_logged_without_need(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        BagFrames([drive().write(tmp_path / "drive")])[0]
+    assert not caplog.records

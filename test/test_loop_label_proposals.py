@@ -1,0 +1,174 @@
+"""Labels that a network proposes: kept apart, counted, and labels only when somebody says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cloud_bag import cloud_message, write_bag
+from label_data import POINTS, STAMPS, frames_of, raw_labels, run, write_sequence
+from rosbags.rosbag2 import StoragePlugin
+from tiny_weights import write_tiny_weights
+from typer.testing import CliRunner
+
+from twodpass_core.classes import ClassMap
+from twodpass_core.cli import app
+from twodpass_core.data.mixture import open_evaluation, open_training
+from twodpass_core.data.source import SourceConfig
+from twodpass_core.errors import ConfigError
+from twodpass_core.labels.exchange import export_labels, import_labels
+from twodpass_core.labels.label_files import find_label_files
+from twodpass_core.labels.proposals import propose, unlabelled_scans
+from twodpass_core.labels.status import label_status
+from twodpass_core.labels.store import LabelStore
+from twodpass_core.segmenter import Segmentation
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    return write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [cloud_message(k) for k in range(4)]})
+
+
+def test_proposals_go_out_only_when_asked_and_come_back_as_labels(bag: Path, tmp_path: Path) -> None:
+    store = LabelStore.beside(bag)
+    store.write(STAMPS[0], raw_labels(0))
+    store.proposed.write(STAMPS[0], raw_labels(9))
+    store.proposed.write(STAMPS[1], raw_labels(1))
+    frames = frames_of(bag)
+    assert export_labels(frames, tmp_path / "own").labels == 1
+    done = export_labels(frames, tmp_path / "both", proposals=True)
+    assert (done.labels, done.proposals) == (1, 1)
+    assert find_label_files(tmp_path / "both").keys() == {STAMPS[0], STAMPS[1]}
+    raw_labels(2).astype("<u4").tofile(tmp_path / "both" / f"{STAMPS[1]}.label")  # corrected
+    assert import_labels(frames, tmp_path / "both").new == 1
+    assert np.array_equal(store.read(STAMPS[0], POINTS), raw_labels(0))  # type: ignore[arg-type]
+    assert np.array_equal(store.read(STAMPS[1], POINTS), raw_labels(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["export", "prepare"])
+def test_proposals_that_nobody_has_touched_become_labels_only_when_accepted(
+    bag: Path, tmp_path: Path, way: str
+) -> None:
+    store = LabelStore.beside(bag)
+    for number in range(3):
+        store.proposed.write(STAMPS[number], raw_labels(number))
+    store.write(STAMPS[2], raw_labels(9))  # somebody's own
+    if way == "export":
+        export_labels(frames_of(bag), tmp_path / "out", proposals=True)
+    else:
+        made = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--proposals"])
+        assert "4 scans, 1 labelled, 2 with proposals, no images" in made.output
+    done = import_labels(frames_of(bag), tmp_path / "out")
+    assert (done.new, done.unchanged, done.proposed) == (0, 1, 2)
+    assert store.stamps() == {STAMPS[2]}
+    said = run("import", bag, tmp_path / "out").output
+    assert "2 left out: just as the network proposed them; --accept-proposals" in said
+    assert store.stamps() == {STAMPS[2]}
+    assert "2 new, 0 replaced, 1 unchanged" in run("import", bag, tmp_path / "out", "--accept-proposals").output
+    assert store.stamps() == set(STAMPS[:3])
+    assert np.array_equal(store.read(STAMPS[2], POINTS), raw_labels(9))  # type: ignore[arg-type]
+
+
+def test_status_counts_and_finds_what_does_not_fit(bag: Path) -> None:
+    store = LabelStore.beside(bag)
+    store.write(STAMPS[0], raw_labels(0))
+    store.write(STAMPS[1], raw_labels(1, 3))
+    store.write(5, raw_labels(1))
+    store.proposed.write(STAMPS[0], raw_labels(0))
+    store.proposed.write(STAMPS[3], np.full(POINTS, 77))
+    (status,) = label_status(frames_of(bag))
+    assert (status.bag, status.scans, status.labelled, status.proposed) == (bag, 4, 2, 1)
+    ids = ClassMap.load("semantickitti").training_ids(raw_labels(0) & 0xFFFF)
+    assert status.points.tolist() == np.bincount(ids, minlength=20).tolist()
+    assert len(status.problems) == 3
+    for part in ("5.label: the bag has no such scan", f"{STAMPS[1]}.label: 12 bytes", f"{STAMPS[3]}.label: class map"):
+        assert any(part in problem for problem in status.problems), part
+
+
+class Sure:
+    """Stands in for a Segmenter: road everywhere, sure of every other point."""
+
+    class_map = ClassMap.load("semantickitti")
+
+    def __init__(self) -> None:
+        self.votes: list[int] = []
+
+    def segment(self, points: np.ndarray, votes: int = 1) -> Segmentation:
+        self.votes.append(votes)
+        probability = np.where(np.arange(len(points)) % 2, 0.95, 0.5).astype(np.float32)
+        class_id = np.full(len(points), 9, np.uint8)
+        class_id[-1], probability[-1] = 255, 0
+        return Segmentation(class_id, probability, None, {})
+
+
+def test_proposals_are_of_sure_points_of_unlabelled_scans(bag: Path) -> None:
+    store = LabelStore.beside(bag)
+    store.write(STAMPS[0], raw_labels(0))
+    store.proposed.write(STAMPS[1], raw_labels(1))
+    frames, network = frames_of(bag), Sure()
+    indices = unlabelled_scans(frames)
+    assert indices == [2, 3]
+    assert unlabelled_scans(frames, again=True) == [1, 2, 3]
+    made = list(propose(frames, indices, network, votes=12, min_probability=0.9))  # type: ignore[arg-type]
+    assert network.votes == [12, 12]
+    assert [(proposal.points, proposal.labelled) for proposal in made] == [(POINTS, POINTS // 2 - 1)] * 2
+    raw = store.proposed.read(STAMPS[2], POINTS)
+    assert raw is not None
+    expected = np.where(np.arange(POINTS) % 2, 40, 0)
+    expected[-1] = 0
+    assert raw.tolist() == expected.tolist()
+    assert store.stamps() == {STAMPS[0]}
+
+
+def test_training_uses_proposals_only_when_asked(bag: Path) -> None:
+    store = LabelStore.beside(bag)
+    store.write(STAMPS[0], raw_labels(0))
+    store.proposed.write(STAMPS[1], raw_labels(1))
+    found = {}
+    for proposals in (False, True):
+        settings = {"kind": "bag", "root": bag, "cameras": [], "unlabelled": "skip", "bag": {"proposals": proposals}}
+        found[proposals] = open_training(SourceConfig.model_validate(settings)).ids
+    assert [frame_id.split("/")[-1] for frame_id in found[False]] == [str(STAMPS[0])]
+    assert [frame_id.split("/")[-1] for frame_id in found[True]] == [str(stamp) for stamp in STAMPS[:2]]
+
+
+def test_partly_labelled_bags_train_and_evaluate(bag: Path) -> None:
+    LabelStore.beside(bag).write(STAMPS[2], raw_labels(2))
+    settings = SourceConfig.model_validate({"kind": "bag", "root": bag, "unlabelled": "keep"})
+    training, evaluation = open_training(settings), open_evaluation(settings)
+    assert (len(training), len(evaluation)) == (4, 1)
+    assert [bool(np.any(training[index].labels)) for index in range(4)] == [False, False, True, False]
+    with pytest.raises(ConfigError, match="3 of the 4 frames have no labels, drive/"):
+        open_training(SourceConfig.model_validate({"kind": "bag", "root": bag}))
+
+
+def test_the_commands(bag: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "untrained.safetensors"
+    write_tiny_weights(weights)
+    made = run("propose", bag, "--weights", weights, "--votes", 1, "--min-probability", 0, "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    assert "labels proposed for 4 scans" in made.output
+    log = (tmp_path / "drive_labels/proposed/proposals.jsonl").read_text().splitlines()
+    assert json.loads(log[0])["weights"] == str(weights)
+    out = write_sequence(tmp_path / "out", STAMPS, {})
+    assert "0 labels and 4 proposals written" in run("export", bag, out, "--proposals").output
+    assert "4 new" in run("import", bag, out, "--accept-proposals").output
+    status = run("status", bag)
+    assert status.exit_code == 0, status.output
+    LabelStore.beside(bag).write(5, raw_labels(1))
+    status = run("status", bag)
+    assert status.exit_code == 1
+    assert "5.label: the bag has no such scan" in " ".join(status.output.split())
+    missing = run("import", bag, tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert "nowhere: is no folder" in missing.output
+
+
+def test_a_proposal_that_is_refused_leaves_nothing_behind(bag: Path, tmp_path: Path) -> None:
+    weights = write_tiny_weights(tmp_path / "untrained.safetensors")
+    refused = run("propose", bag, "--weights", weights, "--class-map", "nuscenes", "--device", "cpu")
+    assert refused.exit_code == 1
+    assert "use weights trained for these classes" in refused.output
+    assert not LabelStore.beside(bag).folder.exists()
