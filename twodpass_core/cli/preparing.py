@@ -75,6 +75,5 @@ def prepare(
         labels = f"{entry.labelled} labelled" + (f", {entry.proposed} with proposals" if entry.proposed else "")
         typer.echo(f"{entry.bag} is {entry.folder}: {entry.scans} scans, {labels}, {images or 'no images'}")
         if entry.unknown_poses:
-            typer.echo(
-                f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has those nearest in time instead"
-            )
+            instead = "those nearest in time" if entry.unknown_poses < entry.scans else "a vehicle that stands still"
+            typer.echo(f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has {instead} instead")

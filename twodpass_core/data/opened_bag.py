@@ -110,7 +110,7 @@ def open_recorded(
     """
     index = open_index(path)
     for topic, entry in index.malformed.items():
-        logger.warning("%s: %d messages of %s are malformed and left out: %s", path, entry.count, topic, entry.reason)
+        logger.warning("%s: malformed messages are left out, %d of %s: %s", path, entry.count, topic, entry.reason)
     clouds = _choose_clouds(index, config.topic)
     stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
     if len(stamps_ns) == 1 < len(clouds):
