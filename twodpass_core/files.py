@@ -1,21 +1,29 @@
-"""Writing files whole or not at all."""
+"""Writing files and folders whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """An OSError inside that names no file, as that of a full disk, names this one."""
+def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
+    """An OSError inside that names no file, as that of a full disk, names this one.
+
+    So does one that names `instead_of`, the partial file or folder in its place; of something in it, it names that.
+    """
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # numpy's, which say in other words that a disk is full
+            error.strerror = str(error)
         if error.filename is None:
             error.filename = str(path)
+        elif instead_of is not None and (named := Path(str(error.filename))).is_relative_to(instead_of):
+            error.filename = str(path / named.relative_to(instead_of))
         raise
 
 
@@ -23,12 +31,34 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` at the end, and is removed after an error.
 
-    Raises OSError where the folder is missing or cannot be written to.
+    Raises OSError, naming `path`, where the folder is missing or cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
-        with naming(path):
+        with naming(path, instead_of=partial):
             yield partial
             os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # an error on its way is not to be hidden by this one
+            partial.unlink()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill; it becomes `path` at the end, and is removed after an error.
+
+    Folders above are made if missing. Raises OSError, naming `path` or what would be in it, where that cannot be
+    written, or `path` has come to be something else meanwhile.
+    """
+    partial = _partial(path)
+    try:
+        with naming(path, instead_of=partial):
+            partial.mkdir(parents=True)
+            yield partial
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -29,9 +29,10 @@ class ReportingGroup(TyperGroup):
 
 
 def _in_words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return str(error)
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]  # what went where
+    return f"{' -> '.join(dict.fromkeys(files))}: {error.strerror}"
 
 
 def print_error(message: str, console: Console | None = None) -> None:

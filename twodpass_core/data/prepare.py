@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ from twodpass_core.data.pairing import nearest_within
 from twodpass_core.data.semantickitti import CALIBRATIONS
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError, ImageError
-from twodpass_core.files import naming
+from twodpass_core.files import new_folder
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
 from twodpass_core.labels.store import LabelStore
@@ -77,33 +76,24 @@ def prepare(
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
         raise ConfigError(f"{', '.join(existing)} exists: choose another folder, or the number of another sequence")
     done: list[Prepared] = []
-    writer: _SequenceWriter | None = None
-    try:
-        for index in progress(range(len(frames))):
-            bag, _ = frames.origin(index)
-            if writer is None or writer.bag != bag:
-                done += [writer.finish()] if writer is not None else []
-                writer = _SequenceWriter(bag, folders[bag], frames)
-            frame = frames[index]
-            with naming(out):
-                writer.write(frame)
-        done += [writer.finish()] if writer is not None else []
-    finally:
-        if writer is not None:
-            writer.discard()
+    for bag, indices in groupby(progress(range(len(frames))), lambda index: frames.origin(index)[0]):
+        with new_folder(folders[bag]) as partial:
+            writer = _SequenceWriter(bag, partial, frames)
+            for index in indices:
+                writer.write(frames[index])
+            done.append(writer.finish(folders[bag]))
     return done
 
 
 class _SequenceWriter:
     def __init__(self, bag: Path, folder: Path, frames: BagFrames) -> None:
-        self.bag, self.folder = bag, folder
+        self._bag, self._folder = bag, folder
         self._class_map = frames.class_map
         self._store = LabelStore.beside(bag, proposals=frames.config.proposals)
         self._proposals = self._store.stamps() - LabelStore.beside(bag).stamps()
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
-        self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         for name in ("velodyne", "labels", *self._image_folders.values()):
-            (self._partial / name).mkdir(parents=True)
+            (folder / name).mkdir()
         self._stamps_ns: list[int] = []
         self._poses: list[RigidTransform | None] = []
         self._calibrations: list[dict[str, CameraView]] = []
@@ -114,9 +104,9 @@ class _SequenceWriter:
         assert frame.stamp_ns is not None
         stem = f"{len(self._stamps_ns):06d}"
         points = np.where(np.isfinite(frame.points).all(axis=1, keepdims=True), frame.points, 0)
-        (self._partial / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
+        (self._folder / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
         if (labels := self._raw_labels(frame)) is not None:
-            (self._partial / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
+            (self._folder / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
             is_proposed = frame.stamp_ns in self._proposals
             self._labelled += not is_proposed
             self._proposed += is_proposed
@@ -124,36 +114,35 @@ class _SequenceWriter:
         for view in frame.views:
             with suppress(ImageError):  # of no use, as its source has told
                 image = Image.fromarray(self._undistortion(view)(view.load_image()))
-                image.save(self._partial / self._image_folders[view.name] / f"{stem}.png", compress_level=1)
+                image.save(self._folder / self._image_folders[view.name] / f"{stem}.png", compress_level=1)
                 written[view.name] = view
         self._stamps_ns.append(frame.stamp_ns)
         self._poses.append(frame.world_from_lidar)
         self._calibrations.append(written)
 
-    def finish(self) -> Prepared:
-        """Write what is of all scans, and put the folder in its place."""
+    def finish(self, folder: Path) -> Prepared:
+        """Write what is of all scans. `folder` is where the sequence will be."""
         typical: dict[str, CameraView] = {}
         for views in self._calibrations:
             typical = {**views, **typical}
         lines = self._calibration_lines(typical)
-        _write_lines(self._partial / "calib.txt", lines)
+        _write_lines(self._folder / "calib.txt", lines)
         moving = [n for n, views in enumerate(self._calibrations) if not _same(views, typical)]
         for number in moving:
-            (self._partial / CALIBRATIONS).mkdir(exist_ok=True)
+            (self._folder / CALIBRATIONS).mkdir(exist_ok=True)
             own = self._calibration_lines({**typical, **self._calibrations[number]})
-            _write_lines(self._partial / CALIBRATIONS / f"{number:06d}.txt", own)
+            _write_lines(self._folder / CALIBRATIONS / f"{number:06d}.txt", own)
         self._write_poses(_first_from_lidar(typical, self._image_folders))
         times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
-        _write_lines(self._partial / "times.txt", times)
-        write_stamps(self._partial, self._stamps_ns)
-        self._partial.rename(self.folder)
+        _write_lines(self._folder / "times.txt", times)
+        write_stamps(self._folder, self._stamps_ns)
         images = {
-            name: (folder, sum(name in views for views in self._calibrations))
-            for name, folder in self._image_folders.items()
+            name: (images_of, sum(name in views for views in self._calibrations))
+            for name, images_of in self._image_folders.items()
         }
         return Prepared(
-            bag=self.bag,
-            folder=self.folder,
+            bag=self._bag,
+            folder=folder,
             scans=len(self._stamps_ns),
             labelled=self._labelled,
             proposed=self._proposed,
@@ -161,10 +150,6 @@ class _SequenceWriter:
             moving=len(moving),
             unknown_poses=self._poses.count(None),
         )
-
-    def discard(self) -> None:
-        """Remove what has not been finished."""
-        shutil.rmtree(self._partial, ignore_errors=True)
 
     def _undistortion(self, view: CameraView) -> Undistortion:
         """Of a camera: the one in use, unless its calibration has changed."""
@@ -202,7 +187,7 @@ class _SequenceWriter:
     def _write_poses(self, camera_from_lidar: RigidTransform) -> None:
         world_from_camera = [pose @ camera_from_lidar.inverse() for pose in self._known_or_nearest_poses()]
         relative = [world_from_camera[0].inverse() @ pose for pose in world_from_camera]
-        _write_lines(self._partial / "poses.txt", [_numbers(pose.matrix()[:3]) for pose in relative])
+        _write_lines(self._folder / "poses.txt", [_numbers(pose.matrix()[:3]) for pose in relative])
 
     def _known_or_nearest_poses(self) -> list[RigidTransform]:
         known = [(stamp_ns, pose) for stamp_ns, pose in zip(self._stamps_ns, self._poses, strict=True) if pose]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.files import new_folder
 from twodpass_core.simulation.camera import StreetCamera
 from twodpass_core.simulation.drive import Drive, SimulatedScan
 
@@ -26,10 +25,9 @@ def write_sequence(folder: Path, drive: Drive, stamps_ns: Iterable[int], camera:
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists: choose another name")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(folder) as partial:
         for name in ("velodyne", "labels", "image_2"):
-            (partial / name).mkdir(parents=True)
+            (partial / name).mkdir()
         scans = []
         for index, stamp_ns in enumerate(stamps_ns):
             scan = drive.scan(stamp_ns)
@@ -38,15 +36,12 @@ def write_sequence(folder: Path, drive: Drive, stamps_ns: Iterable[int], camera:
             Image.fromarray(image).save(partial / "image_2" / f"{index:06d}.png")
             scans.append((scan.stamp_ns, scan.pose))
         _write_tables(partial, scans, camera)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_scan(folder: Path, stem: str, scan: SimulatedScan) -> None:
-    scan.points.astype("<f4").tofile(folder / "velodyne" / f"{stem}.bin")
+    (folder / "velodyne" / f"{stem}.bin").write_bytes(scan.points.astype("<f4").tobytes())
     labels = scan.raw_labels | scan.instances.astype(np.uint32) << 16
-    labels.astype("<u4").tofile(folder / "labels" / f"{stem}.label")
+    (folder / "labels" / f"{stem}.label").write_bytes(labels.astype("<u4").tobytes())
 
 
 def _write_tables(folder: Path, scans: list[tuple[int, np.ndarray]], camera: StreetCamera) -> None:
