@@ -236,13 +236,13 @@ def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     bag = record(tmp_path / "drive")
     result = run(bag)
     assert result.exit_code == 0
-    assert "21 messages readable in 1 files, nothing had to be mended" in result.output
+    assert "21 messages readable in 1 file, nothing had to be mended" in result.output
     path = bag / "drive_0.mcap"
     start, length = chunks_of(path)[-1]
     cut(path, start + length - 1)
     result = run(bag)
     assert result.exit_code == 0
-    assert f"drive_0.mcap: 19 messages kept, {length - 1} bytes lost" in result.output
+    assert f"drive_0.mcap: 19 messages kept, {length - 1:,} bytes lost" in result.output
     assert f"at byte {start}: the file is cut off here" in result.output
     assert "drive_0.mcap.damaged" in result.output
     assert "9 sets readable, 1 lost" in result.output

@@ -185,7 +185,7 @@ def test_repeated_time_stamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     source = BagFrames([data.write(tmp_path / "drive")])
     assert len(source) == 3
     np.testing.assert_array_equal(source[1].points, points(1))
-    assert "1 clouds of /points repeat a time stamp" in caplog.text
+    assert "left out, of a time stamp that is there already: 1 cloud of /points" in caplog.text
     data = BagData()
     for index in range(3):
         data.cloud(0, points(index), log_ns=scan_ns(index))

@@ -45,11 +45,6 @@ def print_note(message: str) -> None:
     Console(stderr=True).print(Text(message, style="yellow"), soft_wrap=True)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 scan", "2 scans"."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
-
-
 def print_version(wanted: bool) -> None:
     if not wanted:
         return

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from twodpass_core.classes import check_classes
-from twodpass_core.cli.edge import counted
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
@@ -30,6 +29,7 @@ from twodpass_core.evaluation.submissions import (
 )
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.config import load_config
+from twodpass_core.wording import counted
 
 
 def evaluation_sources(data: Sequence[Path], kind: str, split: str, bag: BagConfig) -> list[FrameSource]:

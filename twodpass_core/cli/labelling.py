@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.cli.edge import counted, print_error, refuse_existing
+from twodpass_core.cli.edge import print_error, refuse_existing
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting
+from twodpass_core.wording import counted
 
 UNTRAINED = "UNTRAINED weights: the labels mean nothing"
 

@@ -17,6 +17,7 @@ from twodpass_core.cli.bag_options import (
 )
 from twodpass_core.cli.edge import numbers, print_error
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
     from twodpass_core.data.bag_frames import BagFrames
@@ -92,7 +93,7 @@ def export(
     from twodpass_core.labels.exchange import export_labels
 
     done = export_labels(_open([bag], topic, class_map), folder, proposals=proposals, overwrite=overwrite)
-    typer.echo(f"{done.labels} labels and {done.proposals} proposals written to {folder}")
+    typer.echo(f"{counted(done.labels, 'label')} and {counted(done.proposals, 'proposal')} written to {folder}")
 
 
 @app.command()

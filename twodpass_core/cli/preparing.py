@@ -16,6 +16,7 @@ from twodpass_core.cli.bag_options import (
     bag_config,
 )
 from twodpass_core.cli.edge import numbers
+from twodpass_core.wording import counted
 
 
 def prepare(
@@ -71,9 +72,11 @@ def prepare(
         progress=lambda indices: track(indices, "preparing", console=console, transient=True),
     )
     for entry in done:
-        images = ", ".join(f"{count} images of {name} in {folder}" for name, (folder, count) in entry.images.items())
+        images = ", ".join(
+            f"{counted(count, 'image')} of {name} in {folder}" for name, (folder, count) in entry.images.items()
+        )
         labels = f"{entry.labelled} labelled" + (f", {entry.proposed} with proposals" if entry.proposed else "")
-        typer.echo(f"{entry.bag} is {entry.folder}: {entry.scans} scans, {labels}, {images or 'no images'}")
+        typer.echo(f"{entry.bag} is {entry.folder}: {counted(entry.scans, 'scan')}, {labels}, {images or 'no images'}")
         if entry.unknown_poses:
             instead = "those nearest in time" if entry.unknown_poses < entry.scans else "a vehicle that stands still"
             typer.echo(f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has {instead} instead")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.wording import counted
+
 
 def recover(bag: Annotated[Path, typer.Argument(help="Folder of a bag, or one .mcap file, of any recorder.")]) -> None:
     """Make a bag readable after a kill, a loss of power or damage, and say what was lost.
@@ -20,11 +22,13 @@ def recover(bag: Annotated[Path, typer.Argument(help="Folder of a bag, or one .m
     with Console(stderr=True).status(f"checking {bag}"):
         report = make_readable(bag)
     for file in report.mended:
-        typer.echo(f"{file.path.name}: {file.messages} messages kept, {file.lost_bytes} bytes lost")
+        kept, lost = counted(file.messages, "message"), counted(file.lost_bytes, "byte")
+        typer.echo(f"{file.path.name}: {kept} kept, {lost} lost")
         for damage in file.damage:
             typer.echo(f"  at byte {damage.offset}: {damage.reason}")
         typer.echo(f"  as it was: {file.original}")
-    if report.lost_sets is not None:
-        typer.echo(f"{report.sets} sets readable, {report.lost_sets} lost")
+    if report.sets is not None:
+        typer.echo(f"{counted(report.sets, 'set')} readable, {report.lost_sets} lost")
     what = "nothing had to be mended" if not report.mended else f"{len(report.mended)} mended"
-    typer.echo(f"{bag}: {report.messages} messages readable in {len(report.files)} files, {what}")
+    files = counted(len(report.files), "file")
+    typer.echo(f"{bag}: {counted(report.messages, 'message')} readable in {files}, {what}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli.edge import counted
+from twodpass_core.wording import counted
 
 
 class Format(str, Enum):

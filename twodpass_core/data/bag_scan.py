@@ -30,6 +30,7 @@ from twodpass_core.data.bags import open_bag, shorten, storages, unpack
 from twodpass_core.data.image_messages import is_picture
 from twodpass_core.data.packed_bags import packed_files
 from twodpass_core.errors import BagError, TransformError
+from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ def scan_bag(path: Path) -> BagIndex:
             calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
             transforms=tuple(poses.finish() for poses in scan.transforms.values()),
             malformed=scan.malformed,
-            everything=tuple(f"{topic} ({kind}, {count} messages)" for (topic, kind), count in sorted(counts.items())),
+            everything=tuple(
+                f"{topic} ({kind}, {counted(count, 'message')})" for (topic, kind), count in sorted(counts.items())
+            ),
         )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.data.packed_bags import check_room, packed_files
 from twodpass_core.errors import BagError
+from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader
@@ -91,7 +92,7 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
         for connection in reader.connections:
             if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
                 counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
-        everything = sorted({f"{c.topic} ({c.msgtype}, {c.msgcount} messages)" for c in reader.connections})
+        everything = sorted({f"{c.topic} ({c.msgtype}, {counted(c.msgcount, 'message')})" for c in reader.connections})
     chosen = choose_cloud_topic(path, topic, counts, everything, "with --topic")
     return CloudTopic(path, chosen, counts[chosen])
 

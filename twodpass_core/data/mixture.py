@@ -14,6 +14,7 @@ from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import LabelledOnly, UnlabelledIgnored, for_evaluation, for_training, labelled_frames
 from twodpass_core.data.source import MixedSource, SourceConfig, open_source
 from twodpass_core.errors import ConfigError
+from twodpass_core.wording import counted
 
 
 class EpochOrder(Protocol):
@@ -146,7 +147,7 @@ def describe(source: FrameSource) -> str:
         labelled = int(labelled_frames(source.source).sum())
         return f"{describe(source.source)} ({labelled} labelled)"
     name = type(source.source if isinstance(source, LabelledOnly) else source).__name__
-    return f"{len(source)} frames of {name}"
+    return f"{counted(len(source), 'frame')} of {name}"
 
 
 def _shorten(value: object) -> str:

@@ -24,6 +24,7 @@ from twodpass_core.errors import BagError, ConfigError, TransformError, Transfor
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.transform_tree import TransformTree
+from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ def open_recorded(
     if len(stamps_ns) == 1 < len(clouds):
         raise BagError(f"{path}: all {len(clouds)} clouds of {clouds.topic} have one time stamp, {stamps_ns[0]} ns")
     if repeated := len(clouds) - len(stamps_ns):
-        logger.warning("%s: %d clouds of %s repeat a time stamp and are left out", path, repeated, clouds.topic)
+        told = counted(repeated, "cloud")
+        logger.warning("%s: left out, of a time stamp that is there already: %s of %s", path, told, clouds.topic)
     kept = _of_split(len(stamps_ns), split, config.held_out)
     stamps_ns, positions = stamps_ns[kept], positions[kept]
     cameras = () if names is not None and not names else tuple(find_cameras(index, config, given, names))

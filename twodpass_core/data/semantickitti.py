@@ -18,6 +18,7 @@ from twodpass_core.data.scans import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.wording import counted
 
 TRAIN: Final = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
 SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -186,7 +187,7 @@ def _read_lines(path: Path, columns: int, stems: Sequence[str]) -> Floats | None
         return None
     lines = read_numbers(path, columns)
     if not stems[-1].isdecimal() or int(stems[-1]) >= len(lines):
-        raise ScanError(f"{path}: has {len(lines)} lines, none for scan {stems[-1]}")
+        raise ScanError(f"{path}: has {counted(len(lines), 'line')}, none for scan {stems[-1]}")
     return lines
 
 

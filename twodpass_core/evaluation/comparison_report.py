@@ -11,13 +11,14 @@ from rich.table import Table
 
 from twodpass_core.evaluation.compare import Change, ClassChange, Comparison
 from twodpass_core.files import replacing
+from twodpass_core.wording import counted
 
 COLUMNS = ("class", "points", "before", "after", "change", "95 %", "mended", "broken", "mostly taken for")
 
 
 def comparison_table(comparison: Comparison) -> Table:
     """IoU in per cent; changes that nearly all resamplings agree on in colour."""
-    table = Table(*COLUMNS, title=f"{comparison.after.frames} frames, {comparison.after.definition}")
+    table = Table(*COLUMNS, title=f"{counted(comparison.after.frames, 'frame')}, {comparison.after.definition}")
     for column in range(1, len(COLUMNS) - 1):
         table.columns[column].justify = "right"
     for change in comparison.classes:
@@ -75,7 +76,7 @@ def _markdown(comparison: Comparison, before: str, after: str) -> str:
         "",
         summary(comparison),
         "",
-        f"{comparison.after.frames} frames; IoU in per cent, counted as {comparison.after.definition}. "
+        f"{counted(comparison.after.frames, 'frame')}; IoU in per cent, counted as {comparison.after.definition}. "
         "95 %: the change in that share of resamplings of the frames. Mended, broken: labelled points that only the "
         "later, only the earlier weights are right on.",
         "",

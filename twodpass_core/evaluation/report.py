@@ -15,6 +15,7 @@ from rich.table import Table
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.evaluation.evaluate import Evaluation
 from twodpass_core.files import replacing
+from twodpass_core.wording import counted
 
 DOTS_PER_INCH = 120
 
@@ -55,7 +56,8 @@ def class_rows(evaluation: Evaluation) -> list[list[object]]:
 def class_table(evaluation: Evaluation) -> Table:
     """The same for a terminal, with what is over all classes."""
     scores = evaluation.scores
-    table = Table("id", "class", "points", "IoU", title=f"{evaluation.frames} frames, {evaluation.definition}")
+    title = f"{counted(evaluation.frames, 'frame')}, {evaluation.definition}"
+    table = Table("id", "class", "points", "IoU", title=title)
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for entry, points, iou in zip(evaluation.class_map.classes[1:], scores.points, scores.iou, strict=True):

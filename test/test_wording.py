@@ -1,0 +1,12 @@
+"""Words around numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from twodpass_core.wording import counted
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 scans"), (1, "1 scan"), (2, "2 scans"), (12345, "12,345 scans")])
+def test_a_noun_goes_with_its_number(number: int, text: str) -> None:
+    assert counted(number, "scan") == text
