@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,26 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["submit", str(weights), str(sequence), str(out), "--votes", "1"])
     assert result.exit_code == 0, result.output
     assert out.exists()
+
+
+def test_sequences_are_chosen_and_frames_without_labels_are_counted(sequence: Path, tmp_path: Path) -> None:
+    data, weights = tmp_path / "out", write_tiny_weights(tmp_path / "untrained.safetensors")
+    for name in ("00", "03"):
+        shutil.copytree(sequence, data / "sequences" / name)
+    (data / "sequences/03/labels/000000.label").unlink()
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["evaluate", str(weights), *arguments, "--device", "cpu"])
+        return " ".join(result.output.split())
+
+    assert "holds 00, 03, not 08 of split val: name those to take by evaluate's --sequences 00,03" in told(str(data))
+    assert "left out" not in told(str(data), "--sequences", "00")
+    assert "1 of 2 frames left out: without labels" in told(str(data), "--sequences", "00, 03")
+    assert "1 of 2 frames left out" in told(str(data), "--sequences", "00,03", "--before", str(weights))
+    assert "1 frame without any labels: label some of them, 03/000000 for one" in told(str(data), "--sequences", "03")
+    assert "--sequences must be names with commas between" in told(str(data), "--sequences", "00,")
+    for nothing in ([str(data), "--kind", "nuscenes"], ["settings.yaml"]):
+        assert "no folder in SemanticKITTI's form, to which" in told(*nothing, "--sequences", "00")
 
 
 def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path) -> None:

@@ -84,12 +84,23 @@ def test_semantickitti_frame(dataset: Path) -> None:
 
 def test_splits(dataset: Path) -> None:
     assert SemanticKitti(dataset, "val").ids == ["08/000000", "08/000001"]
-    with pytest.raises(ScanError, match=r"sequences/01/velodyne"):
-        SemanticKitti(dataset, "train")
+    for split, chosen, words in (
+        ("train", None, r"sequences: holds 00, 08, 11, not 01, .*, 10 of split train: name .* --sequences 00,08,11,"),
+        ("val", ["08", "99"], r"sequences: holds 00, 08, 11, not 99: .* sequences: \['00', '08', '11'\]"),
+    ):
+        with pytest.raises(ScanError, match=words):
+            SemanticKitti(dataset, split, sequences=chosen)
     with pytest.raises(ConfigError, match="choose train, val, trainval, test"):
         SemanticKitti(dataset, "dev")
     with pytest.raises(ConfigError, match="image_0"):
         SemanticKitti(dataset, "val", cameras=["image_0"])
+
+
+def test_folders_without_sequences(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="nope: does not exist"):
+        SemanticKitti(tmp_path / "nope")
+    with pytest.raises(ScanError, match=f"{tmp_path}: has neither sequences/NN/velodyne nor"):
+        SemanticKitti(tmp_path)
 
 
 def test_the_test_split_has_no_labels(dataset: Path) -> None:
@@ -123,12 +134,15 @@ def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> N
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "labels/000001.label").unlink(), r"labels/000001\.label"),
+        (
+            lambda folder: (folder / "labels/000001.label").unlink(),
+            "labels: 1 of 2 scans have no labels, 000001 among them",
+        ),
         (lambda folder: (folder / "calib.txt").unlink(), r"calib\.txt: cannot be read"),
         (lambda folder: (folder / "calib.txt").write_text("P0: 1 2 3"), r"calib\.txt: has no line 'Tr:'"),
         (lambda folder: (folder / "calib.txt").write_text(CALIB.replace(" 0.5", "")), "Tr has 11 numbers, not 12"),
         (lambda folder: (folder / "calib.txt").write_text(CALIB.replace("Tr: 0 -1", "Tr: 0 -2")), "no rotation"),
-        (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 lines"),
+        (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 line,"),
         (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: is no table of 12"),
         (lambda folder: (folder / "times.txt").write_text("soon later"), r"times\.txt: is no table"),
         (lambda folder: shutil.rmtree(folder / "velodyne"), "no scans"),

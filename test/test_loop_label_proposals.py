@@ -144,6 +144,22 @@ def test_partly_labelled_bags_train_and_evaluate(bag: Path) -> None:
         open_training(SourceConfig.model_validate({"kind": "bag", "root": bag}))
 
 
+@pytest.mark.parametrize(
+    ("split", "labelled", "part"),
+    [("val", 0, "the last 25 % of each bag, which"), ("train", 3, "all but the last 25 %")],
+)
+def test_where_labels_lie_in_the_other_part_of_a_bag_the_part_is_told(
+    bag: Path, split: str, labelled: int, part: str
+) -> None:
+    LabelStore.beside(bag).write(STAMPS[labelled], raw_labels(0))
+    held_out = {"kind": "bag", "root": bag, "split": split, "unlabelled": "skip", "bag": {"held_out": 0.25}}
+    with pytest.raises(ConfigError, match=rf"frames?, {part}.*, without any labels: label some of them, drive/\d+ for"):
+        open_evaluation(SourceConfig.model_validate(held_out))
+    held_out["bag"] = {"held_out": 0.1 if split == "val" else 0.9}
+    with pytest.raises(ConfigError, match=r"0 frames, .* `held_out` keeps for validation, are too few"):
+        open_evaluation(SourceConfig.model_validate(held_out))
+
+
 def test_the_commands(bag: Path, tmp_path: Path) -> None:
     weights = tmp_path / "untrained.safetensors"
     write_tiny_weights(weights)

@@ -140,7 +140,7 @@ def write_sequence(folder: Path, labelled: Sequence[int], scans: int = 3) -> Non
 
 def test_a_sequence_in_semantickittis_layout_may_be_partly_labelled(tmp_path: Path) -> None:
     write_sequence(tmp_path, [1])
-    with pytest.raises(ScanError, match=r"000000\.label: is missing"):
+    with pytest.raises(ScanError, match="labels: 2 of 3 scans have no labels, 000000 among them"):
         SemanticKitti(tmp_path)
     skipped, kept = (
         open_training(SourceConfig.model_validate({"root": tmp_path, "unlabelled": unlabelled}))
@@ -148,7 +148,7 @@ def test_a_sequence_in_semantickittis_layout_may_be_partly_labelled(tmp_path: Pa
     )
     assert [frame_id.split("/")[1] for frame_id in skipped.ids] == ["000001"]
     assert [int(np.sum(kept[index].labels != 0)) for index in range(3)] == [0, 20, 0]
-    with pytest.raises(ConfigError, match="3 of the 3 frames have no labels"):
+    with pytest.raises(ConfigError, match="3 frames without any labels"):
         open_training(SourceConfig.model_validate({"root": tmp_path, "split": "test"}))
 
 

@@ -69,6 +69,16 @@ def numbers(text: str | None, count: int | None, option: str, kind: type[float] 
     return values
 
 
+def name_list(text: str | None, option: str) -> tuple[str, ...] | None:
+    """The names in "00,03"; None stays None. Raises ConfigError naming the option where one is empty."""
+    if text is None:
+        return None
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise ConfigError(f"{option} must be names with commas between, not '{text}'")
+    return found
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise ConfigError where `path` exists and may not be replaced."""
     if path.exists() and not overwrite:

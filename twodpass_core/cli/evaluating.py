@@ -13,6 +13,7 @@ from twodpass_core.classes import check_classes
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.labelled import LabelledOnly
 from twodpass_core.data.mixture import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError
@@ -32,14 +33,20 @@ from twodpass_core.training.config import load_config
 from twodpass_core.wording import counted
 
 
-def evaluation_sources(data: Sequence[Path], kind: str, split: str, bag: BagConfig) -> list[FrameSource]:
+def evaluation_sources(
+    data: Sequence[Path], kind: str, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
+) -> list[FrameSource]:
     """The labelled frames in folders and bags, or those that trainings' settings validate on; never with images.
 
-    `bag` says how bags are read. Raises ConfigError where it says something, and there is none.
+    `bag` says how bags are read, `sequences` which ones are taken instead of the split's in folders of SemanticKITTI's
+    form. Raises ConfigError where there is nothing that these could apply to.
     """
+    named = ", ".join(map(str, data))
     if (said := sorted(bag.model_dump(exclude_defaults=True))) and not any(map(bags_in, data)):
-        raise ConfigError(f"{', '.join(map(str, data))}: no bag, to which {', '.join(said)} could apply")
-    return [open_evaluation(_settings(path, kind, split, bag)) for path in data]
+        raise ConfigError(f"{named}: no bag, to which {', '.join(said)} could apply")
+    if sequences and (kind != "semantickitti" or all(bags_in(path) or _is_settings(path) for path in data)):
+        raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
+    return [open_evaluation(_settings(path, kind, split, bag, sequences)) for path in data]
 
 
 def submission_source(data: Path, kind: str, split: str) -> FrameSource:
@@ -47,15 +54,22 @@ def submission_source(data: Path, kind: str, split: str) -> FrameSource:
     return open_source(_settings(data, kind, split, BagConfig()).model_copy(update={"cameras": ()}))
 
 
-def _settings(data: Path, kind: str, split: str, bag: BagConfig) -> SourceConfig:
+def _settings(
+    data: Path, kind: str, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
+) -> SourceConfig:
     if bags_in(data):
         return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip", bag=bag)
-    if data.suffix in (".yaml", ".yml"):
+    if _is_settings(data):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
-    return SourceConfig.model_validate({"kind": kind, "root": data, "split": split})
+    folder = {"kind": kind, "root": data, "split": split, "sequences": sequences, "unlabelled": "skip"}
+    return SourceConfig.model_validate(folder)
+
+
+def _is_settings(data: Path) -> bool:
+    return data.suffix in (".yaml", ".yml")
 
 
 def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:
@@ -74,6 +88,7 @@ def run_evaluation(
     evaluation = evaluate(segmenter, _frames(source), votes=votes, definition=definition)
     output = Console()
     output.print(class_table(evaluation))
+    _tell_left_out(source, output)
     if out is not None:
         write_report(evaluation, out)
         output.print(f"written to {out}", markup=False)
@@ -95,6 +110,7 @@ def run_comparison(
     comparison = compare(before, after, _frames(source), votes=votes, definition=definition)
     output = Console()
     output.print(comparison_table(comparison))
+    _tell_left_out(source, output)
     output.print(summary(comparison), markup=False, soft_wrap=True)
     if out is not None:
         write_report(comparison.after, out)
@@ -118,6 +134,12 @@ def run_submission(segmenter: Segmenter, source: FrameSource, out: Path, *, spli
 
     number = write_submission(out, submission, labelled())
     Console().print(f"{counted(number, 'scan')} written to {out}", markup=False)
+
+
+def _tell_left_out(source: FrameSource, output: Console) -> None:
+    if isinstance(source, LabelledOnly):
+        found = counted(len(source) + source.left_out, "frame")
+        output.print(f"{source.left_out} of {found} left out: without labels", markup=False)
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:

@@ -106,6 +106,10 @@ def evaluate(
     ] = None,
     kind: KindOption = Kind.semantickitti,
     split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "val",
+    sequences: Annotated[
+        str | None,
+        typer.Option(metavar="NN,NN", help="In a folder of SemanticKITTI's form: these instead of the split's."),
+    ] = None,
     votes: Votes = 1,
     definition: Annotated[Definition, typer.Option(help="How scores are counted.")] = Definition.benchmark,
     out: Annotated[
@@ -123,6 +127,8 @@ def evaluate(
 ) -> None:
     """Measure weights on labelled data: IoU by class and by distance, over all raw points. No image is opened.
 
+    Frames without labels are left out, and how many is told.
+
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
     semantic-kitti-api: the same, but classes that do not occur count as 0. authors: such points are left out.
     """
@@ -130,7 +136,7 @@ def evaluate(
 
     require_packages("evaluation")
 
-    from twodpass_core.cli.edge import numbers
+    from twodpass_core.cli.edge import name_list, numbers
     from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
     from twodpass_core.segmenter import Segmenter
 
@@ -141,7 +147,7 @@ def evaluate(
         intensity_scale=intensity_scale,
         training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
     )
-    sources = evaluation_sources(data, kind.value, split, bag)
+    sources = evaluation_sources(data, kind.value, split, bag, name_list(sequences, "--sequences"))
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):

@@ -48,6 +48,7 @@ class BagFrames:
         self.config = config or BagConfig()
         self.class_map = ClassMap.load(self.config.class_map)
         self.grid, self.intensity_max = self.config.grid, self.config.intensity_max
+        self._split = split
         self._mounting = self.config.mounting
         given = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
         found = find_bags(paths)
@@ -74,6 +75,14 @@ class BagFrames:
     def topics(self) -> Sequence[str]:
         """Of all bags, whatever they hold, with type and number of messages; for error messages."""
         return sorted({topic for bag in self._bags for topic in bag.topics})
+
+    @property
+    def part(self) -> str:
+        """Which scans of the bags these are, in words; empty where all."""
+        if not self.config.held_out or self._split not in ("train", "val"):
+            return ""
+        last = f"the last {100 * self.config.held_out:g} % of each bag, which `held_out` keeps for validation"
+        return last if self._split == "val" else f"all but {last}"
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:

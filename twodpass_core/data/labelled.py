@@ -13,6 +13,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.wording import counted
 
 Unlabelled = Literal["refuse", "skip", "keep"]
 """Frames without labels: refuse says so at once; skip leaves them out; keep trains on them, with every point ignored by
@@ -27,30 +28,40 @@ def labelled_frames(source: FrameSource) -> npt.NDArray[np.bool_]:
 
 
 def for_training(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
-    """The frames to train on. Raises ConfigError where there are none, or unlabelled ones that are refused."""
-    labelled = labelled_frames(source)
-    if unlabelled == "keep":
-        if not labelled.any():
-            raise ConfigError(f"none of the {len(source)} frames has labels to learn from")
-        return UnlabelledIgnored(source)
-    return _labelled_only(source, labelled, unlabelled)
+    """The frames to train on. Raises ConfigError where none has labels, or unlabelled ones are refused."""
+    labelled = _with_some(source)
+    return UnlabelledIgnored(source) if unlabelled == "keep" else _labelled_only(source, labelled, unlabelled)
 
 
 def for_evaluation(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
     """The frames to measure on: only labelled ones. Raises ConfigError as `for_training` does."""
-    return _labelled_only(source, labelled_frames(source), unlabelled)
+    return _labelled_only(source, _with_some(source), unlabelled)
+
+
+def _with_some(source: FrameSource) -> npt.NDArray[np.bool_]:
+    """(frames,) which have labels: some, else the error tells which part of the data it is that has none."""
+    labelled = labelled_frames(source)
+    if labelled.any():
+        return labelled
+    part: str = getattr(source, "part", "")
+    found = counted(len(source), "frame") + (f", {part}," if part else "")
+    raise ConfigError(
+        f"{found} without any labels: label some of them, {source.ids[0]} for one"
+        if len(source)
+        else f"{found} are too few: there must be one at least"
+    )
 
 
 def _labelled_only(source: FrameSource, labelled: npt.NDArray[np.bool_], unlabelled: Unlabelled) -> FrameSource:
     missing = int((~labelled).sum())
     if not missing:
         return source
-    first = source.ids[int(np.argmin(labelled))]
-    found = f"{missing} of the {len(source)} frames have no labels, {first} among them"
     if unlabelled == "refuse":
-        raise ConfigError(f"{found}: label them, or set `unlabelled` of this source to skip, or in training to keep")
-    if not labelled.any():
-        raise ConfigError(f"{found}: label some")
+        first = source.ids[int(np.argmin(labelled))]
+        raise ConfigError(
+            f"{missing} of the {len(source)} frames have no labels, {first} among them: label them, or set "
+            "`unlabelled` of this source to skip, or in training to keep"
+        )
     return LabelledOnly(source, np.flatnonzero(labelled))
 
 
@@ -78,6 +89,11 @@ class LabelledOnly(_Within):
     """The frames `indices` (M,) of a source."""
 
     indices: npt.NDArray[np.int64]
+
+    @property
+    def left_out(self) -> int:
+        """How many frames of the source have no labels."""
+        return len(self.source) - len(self)
 
     @property
     def ids(self) -> Sequence[str]:

@@ -66,13 +66,8 @@ class SemanticKitti:
             raise ConfigError(f"SemanticKITTI has no split '{split}': choose {', '.join(SPLITS)}")
         if unknown := sorted(set(cameras) - set(PROJECTIONS)):
             raise ConfigError(f"SemanticKITTI has no camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
-        if (root / "velodyne").is_dir():
-            if sequences:
-                raise ConfigError(f"{root} is a single sequence: leave out sequences, or give the folder above")
-            folders = [root]
-        else:
-            folders = [root / "sequences" / name for name in sequences or SPLITS[split]]
         self.class_map = ClassMap.load("semantickitti")
+        folders = _sequence_folders(root, split, sequences)
         opened = [_open_sequence(folder, split != "test", partly_labelled, cameras) for folder in folders]
         self._scans = [(sequence, stem) for sequence in opened for stem in sequence.stems]
 
@@ -142,18 +137,40 @@ class _Sequence:
         return None if self.times is None else round(float(self.times[int(stem), 0]) * 1e9)
 
 
+def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -> list[Path]:
+    """Those wanted. Where some are not there, the error lists those that are."""
+    if not root.exists():
+        raise ScanError(f"{root}: does not exist")
+    if (root / "velodyne").is_dir():
+        if sequences:
+            raise ConfigError(f"{root} is a single sequence: leave out sequences, or give the folder above")
+        return [root]
+    there = sorted(folder.name for folder in (root / "sequences").glob("[!.]*") if folder.is_dir())
+    if not there:
+        raise ScanError(f"{root}: has neither sequences/NN/velodyne nor, as a single sequence, velodyne")
+    wanted = sequences or SPLITS[split]
+    if missing := [name for name in wanted if name not in there]:
+        of_split = "" if sequences else f" of split {split}"
+        raise ScanError(
+            f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: name those to take "
+            f"by evaluate's --sequences {','.join(there)}, in settings as sequences: {there}"
+        )
+    return [root / "sequences" / name for name in wanted]
+
+
 def _open_sequence(folder: Path, with_labels: bool, partly_labelled: bool, cameras: Sequence[str]) -> _Sequence:
     stems = _stems(folder / "velodyne", ".bin")
     if not stems:
-        raise ScanError(f"{folder / 'velodyne'}: no scans (.bin) there; root must hold sequences/NN/velodyne")
+        raise ScanError(f"{folder / 'velodyne'}: no scans (.bin) there")
     labelled: frozenset[str] = frozenset()
     if with_labels:
         labelled = frozenset(_stems(folder / "labels", ".label"))
         unlabelled = sorted(set(stems) - labelled)
         if unlabelled and not partly_labelled:
             raise ScanError(
-                f"{folder / 'labels' / (unlabelled[0] + '.label')}: is missing, as are labels of {len(unlabelled) - 1} "
-                "other scans; split test does without, and `unlabelled` set to skip or keep allows it"
+                f"{folder / 'labels'}: {len(unlabelled)} of {counted(len(stems), 'scan')} have no labels, "
+                f"{unlabelled[0]} among them: label them, or set `unlabelled` of this source to skip, or in training "
+                "to keep; split test does without"
             )
     found = [name for name in cameras if (folder / name).is_dir()]
     calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)
