@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +106,26 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
         write_bag(tmp_path / "week" / name, StoragePlugin.MCAP, {"/points": [cloud_message(k) for k in range(2)]})
     scans = open_scans([tmp_path / "week"])
     assert [scan.name for scan in scans] == ["monday_000000", "monday_000001", "tuesday_000000", "tuesday_000001"]
+
+
+def test_a_folder_beside_bags_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [cloud_message(0)]})
+    (locked := tmp_path / "lost+found").mkdir()
+    iterdir = Path.iterdir
+
+    def guarded(path: Path) -> Iterator[Path]:  # whoever runs the tests may be allowed everything
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    assert [scan.name for scan in open_scans([tmp_path])] == ["drive_000000"]
+    assert "lost+found: may not be looked into, and is left out" in caplog.text
+    with pytest.raises(PermissionError) as refused:
+        open_scans([locked])
+    assert refused.value.filename == str(locked)
 
 
 def test_a_real_bag_of_raw_packets(shared_data: Path) -> None:

@@ -5,6 +5,7 @@ rosbags is imported where bags are read: single scans can be labelled and timed 
 
 from __future__ import annotations
 
+import logging
 import struct
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +26,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd  # a dependency of rosbags
+
+logger = logging.getLogger(__name__)
 
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
 BAG_SUFFIXES: Final = (".mcap", ".db3")
@@ -70,7 +73,7 @@ class CloudTopic:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a ROS 2 bag: a folder that a recorder wrote, or one of its files."""
     if path.is_dir():
-        return (path / "metadata.yaml").exists() or any(storage_files(path))
+        return any(entry.name == "metadata.yaml" or entry.suffix in BAG_SUFFIXES for entry in path.iterdir())
     return path.suffix in BAG_SUFFIXES
 
 
@@ -78,7 +81,16 @@ def bags_in(path: Path) -> list[Path]:
     """The bag that a path is, or the bags in the folder that it is; none for anything else."""
     if is_bag(path) or not path.is_dir():
         return [path] if is_bag(path) else []
-    return sorted(entry for entry in path.iterdir() if is_bag(entry))
+    return sorted(entry for entry in path.iterdir() if _is_readable_bag(entry))
+
+
+def _is_readable_bag(path: Path) -> bool:
+    """As `is_bag`, of what nobody has named: a folder that may not be looked into, as lost+found, is left out."""
+    try:
+        return is_bag(path)
+    except PermissionError:
+        logger.warning("%s: may not be looked into, and is left out", path)
+        return False
 
 
 def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
