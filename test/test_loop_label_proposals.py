@@ -182,6 +182,29 @@ def test_the_commands(bag: Path, tmp_path: Path) -> None:
     assert "nowhere: is no folder" in missing.output
 
 
+def test_what_is_left_out_of_proposals_is_told_and_that_hardly_a_point_was_sure(bag: Path, tmp_path: Path) -> None:
+    store, weights = LabelStore.beside(bag), write_tiny_weights(tmp_path / "untrained.safetensors")
+    store.write(STAMPS[0], raw_labels(0))
+    store.proposed.write(STAMPS[1], raw_labels(1))
+
+    def propose(*arguments: object) -> str:
+        made = run("propose", bag, "--weights", weights, "--votes", 1, "--device", "cpu", *arguments)
+        assert made.exit_code == 0, made.output
+        return " ".join(made.output.split())
+
+    hardly = "hardly a point is as sure as --min-probability 1 wants"
+    said = propose("--min-probability", 1)
+    assert "labels proposed for 2 scans, 0.0% of their points" in said
+    assert hardly in said
+    assert "left out: 1 scan with labels, 1 scan with proposals, which --again replaces" in said
+    said = propose()
+    assert "labels proposed for 0 scans left out: 1 scan with labels, 3 scans with proposals, which --again" in said
+    assert hardly not in said
+    said = propose("--again", "--min-probability", 0)
+    assert "labels proposed for 3 scans" in said
+    assert said.endswith("left out: 1 scan with labels")
+
+
 def test_a_proposal_that_is_refused_leaves_nothing_behind(bag: Path, tmp_path: Path) -> None:
     weights = write_tiny_weights(tmp_path / "untrained.safetensors")
     refused = run("propose", bag, "--weights", weights, "--class-map", "nuscenes", "--device", "cpu")

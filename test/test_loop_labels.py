@@ -62,6 +62,13 @@ def test_label_files_of_no_scan_are_refused(tmp_path: Path) -> None:
     sequence = write_sequence(tmp_path / "00", STAMPS, {0: raw_labels(0), 4: raw_labels(4)})
     with pytest.raises(LabelError, match=r"000004\.label: .*stamps\.txt has no line"):
         find_label_files(sequence)
+    (named := tmp_path / "segmented/drive_000000.label").parent.mkdir()
+    raw_labels(0).tofile(named)
+    raw_labels(0).tofile(named.with_name(f"{STAMPS[0]}.label"))
+    with pytest.raises(
+        LabelError, match=r"drive_000000\.label: is not named by the time stamp of a scan.* segment.* labels propose"
+    ):
+        find_label_files(named.parent)
     with pytest.raises(LabelError, match=r"has neither labels of a sequence with stamps\.txt"):
         find_label_files(tmp_path)
 

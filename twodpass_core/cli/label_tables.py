@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -11,9 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.cli.edge import print_note
 from twodpass_core.cli.labelling import UNTRAINED
 from twodpass_core.labels.proposals import Proposal
 from twodpass_core.labels.status import LabelStatus
+from twodpass_core.wording import counted
+
+HARDLY_ANY: Final = 0.001  # share of the points
 
 
 def status_table(found: Sequence[LabelStatus]) -> Table:
@@ -39,8 +44,8 @@ def class_table(found: Sequence[LabelStatus], class_map: ClassMap) -> Table:
     return table
 
 
-def print_proposals(proposals: Iterable[Proposal], total: int, *, trained: bool) -> None:
-    """Show progress while they are made, and a summary."""
+def print_proposals(proposals: Iterable[Proposal], total: int, *, min_probability: float, trained: bool) -> None:
+    """Show progress while they are made, and a summary, with a note where hardly any point was sure enough."""
     console = Console(stderr=True)
     if not trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
@@ -49,4 +54,9 @@ def print_proposals(proposals: Iterable[Proposal], total: int, *, trained: bool)
         for proposal in bar.track(proposals, total=total):
             scans, points, labelled = scans + 1, points + proposal.points, labelled + proposal.labelled
     share = f", {labelled / points:.1%} of their points" if points else ""
-    Console().print(f"labels proposed for {scans} scans{share}", markup=False)
+    Console().print(f"labels proposed for {counted(scans, 'scan')}{share}", markup=False)
+    if labelled < HARDLY_ANY * points:
+        print_note(
+            f"hardly a point is as sure as --min-probability {min_probability:g} wants: are --sensor-transform and "
+            "--intensity-scale right? Where they are, choose less, and --again"
+        )

@@ -143,7 +143,13 @@ def propose(
         votes=votes,
         min_probability=min_probability,
     )
-    print_proposals(proposals, len(indices), trained=segmenter.card.trained)
+    print_proposals(proposals, len(indices), min_probability=min_probability, trained=segmenter.card.trained)
+    left_out = {
+        "with labels": int(frames.labelled.sum()),
+        "with proposals, which --again replaces": int((~frames.labelled).sum()) - len(indices),
+    }
+    if told := [f"{counted(number, 'scan')} {what}" for what, number in left_out.items() if number]:
+        typer.echo(f"left out: {', '.join(told)}")
 
 
 def _open(bags: list[Path], topic: str | None, class_map: str) -> BagFrames:

@@ -58,6 +58,11 @@ def find_label_files(folder: Path) -> dict[int, Path]:
                 raise LabelError(f"{path}: {path.parent.parent / STAMPS} has no line for such a scan")
     else:
         places = label_places(folder, LabelStore(folder).stamps())
+        if others := sorted(set(folder.glob(f"[!.]*{SUFFIX}")) - set(places.values())):
+            raise LabelError(
+                f"{others[0]}: is not named by the time stamp of a scan. What `twodpass segment` writes are labels of "
+                "a network: for those use `twodpass labels propose`, which keeps them apart as proposals"
+            )
     files = {stamp_ns: path for stamp_ns, path in sorted(places.items()) if path.exists()}
     if not files:
         raise LabelError(
