@@ -174,6 +174,8 @@ def test_several_bags_are_several_sequences(tmp_path: Path) -> None:
     assert [(entry.bag, entry.folder.name) for entry in done] == [(bags[0], "07"), (bags[1], "08")]
     with pytest.raises(ConfigError, match=r"07.* exists"):
         prepare(BagFrames(bags), tmp_path / "out", first_sequence=7)
+    with pytest.raises(ConfigError, match="2 bags from sequence 99 on are more than the numbers up to 99"):
+        prepare(BagFrames(bags), tmp_path / "out", first_sequence=99)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -177,5 +177,6 @@ def test_simulate_command(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*arguments, "--sequence", "08"])
     assert again.exit_code == 1
     assert "exists" in again.output
-    assert CliRunner().invoke(app, [*arguments, "--sequence", "../x"]).exit_code == 1
+    for wrong in ("../x", "100"):
+        assert CliRunner().invoke(app, [*arguments, "--sequence", wrong]).exit_code == 2
     assert CliRunner().invoke(app, [*arguments[:-1], "nuscenes"]).exit_code == 2

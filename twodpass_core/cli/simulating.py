@@ -22,7 +22,7 @@ def simulate(
     frames: Annotated[int, typer.Option(min=1, help="Scans with their images.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Which street: every number is another one.")] = 0,
     form: Annotated[Format, typer.Option("--format", help="SemanticKITTI's layout.")] = Format.kitti,
-    sequence: Annotated[str, typer.Option(help="Name of the sequence, 00 to 21.")] = "00",
+    sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the sequence; the splits have 0 to 21.")] = 0,
     period: Annotated[float, typer.Option(min=0.001, help="Seconds from frame to frame.")] = 0.1,
     columns: Annotated[int, typer.Option(min=8, help="Measurements of each of the 64 beams per turn.")] = 2048,
     image_width: Annotated[int, typer.Option(min=32, help="Width of the images, pixels; the view is KITTI's.")] = 1242,
@@ -33,15 +33,12 @@ def simulate(
     from rich.console import Console
     from rich.progress import track
 
-    from twodpass_core.errors import ConfigError
     from twodpass_core.simulation import HDL_64E, Drive, kitti_camera
     from twodpass_core.simulation.kitti import write_sequence
 
-    if len(sequence) != 2 or not sequence.isdecimal():
-        raise ConfigError(f"--sequence must be two digits, as in 00, not '{sequence}'")
     drive = Drive(seed, replace(HDL_64E, columns=columns))
     stamps_ns = [round(frame * period * 1e9) for frame in range(frames)]
-    folder = out / "sequences" / sequence
+    folder = out / "sequences" / f"{sequence:02d}"
     console = Console(stderr=True)
     write_sequence(
         folder, drive, track(stamps_ns, "simulating", console=console, transient=True), kitti_camera(image_width)

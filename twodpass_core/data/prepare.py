@@ -23,9 +23,11 @@ from twodpass_core.files import new_folder
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
 from twodpass_core.labels.store import LabelStore
+from twodpass_core.wording import counted
 
 FIRST_CAMERA: Final = 2  # of the image folders; calibration files have the projections P0 and P1 of grey cameras, too
 MAX_CAMERAS: Final = 8
+MAX_SEQUENCES: Final = 100  # their numbers have two digits
 SAME: Final = 1e-6  # calibration that differs by less is the same
 ANY_TIME_NS: Final = 2**62
 
@@ -63,7 +65,7 @@ def prepare(
         progress: what the indices of all frames pass through.
 
     Raises:
-        ConfigError: a sequence exists, or there are more cameras than SemanticKITTI's form has numbers for.
+        ConfigError: a sequence exists, or there are more cameras or bags than SemanticKITTI's form has numbers for.
         ScanError, BagError, LabelError: a frame cannot be read.
         OSError: the folder cannot be written to.
         MissingDependencyError: distorted images, and OpenCV is not there.
@@ -71,6 +73,11 @@ def prepare(
     if len(frames.cameras) > MAX_CAMERAS:
         raise ConfigError(
             f"{len(frames.cameras)} cameras are more than the {MAX_CAMERAS} there are folders for: name some"
+        )
+    if first_sequence + len(frames.bags) > MAX_SEQUENCES:
+        raise ConfigError(
+            f"{counted(len(frames.bags), 'bag')} from sequence {first_sequence} on are more than the numbers up to "
+            f"{MAX_SEQUENCES - 1}: begin lower"
         )
     folders = {bag: out / "sequences" / f"{first_sequence + n:02d}" for n, bag in enumerate(frames.bags)}
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
