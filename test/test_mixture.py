@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training import STATE, Interrupting, assert_same, load
 from training_data import Blobs, tiny_config
+from training_runs import STATE, Interrupting, assert_same, load
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import TrainingSet, collate

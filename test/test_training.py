@@ -1,11 +1,9 @@
-"""Training runs of seconds on the CPU: what is left behind, resuming, stopping, skipping, starting from weights."""
+"""Training runs of seconds on the CPU: what is left behind, skipping, starting from weights."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from training_data import Blobs, tiny_config
+from training_runs import assert_same, load
 
 from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
@@ -31,42 +30,6 @@ from twodpass_core.training.run import train
 from twodpass_core.weights import load_weights, read_card
 
 DISTILLED = {"kind": "msfskd"}
-STATE = ("state_dict", "optimizer_states", "lr_schedulers", "torch_generator", "global_step", "epoch")
-
-
-def load(run: Path, name: str = "last") -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)
-    return content
-
-
-def assert_same(one: Any, other: Any, place: str = "") -> None:
-    """Bitwise, through dicts and lists."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), place
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), place
-        for key in one:
-            assert_same(one[key], other[key], f"{place}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), place
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_same(left, right, f"{place}/{index}")
-    else:
-        assert one == other, place
-
-
-class Interrupting(Blobs):
-    """Sends this process a signal when a frame is read for the n-th time."""
-
-    def __init__(self, frames: int, at: int, number: signal.Signals = signal.SIGTERM) -> None:
-        super().__init__(frames)
-        self.at, self.number, self.read = at, number, 0
-
-    def __getitem__(self, index: int) -> Frame:
-        self.read += 1
-        if self.read == self.at:
-            os.kill(os.getpid(), self.number)
-        return super().__getitem__(index)
 
 
 class Damaged(Blobs):
@@ -177,54 +140,6 @@ def test_accumulation_takes_the_same_number_of_steps_of_smaller_parts(tmp_path: 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size 2 cannot be divided"):
         train(tiny_config(tmp_path / "run", optimiser={"accumulate": 3}), training=Blobs(6))
-
-
-# --- Stopping and resuming ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stop_at", "kind"), [(10, "msfskd"), (8, "none")], ids=["within an epoch", "at the end of one"]
-)
-def test_a_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, stop_at: int, kind: str) -> None:
-    changes = {"epochs": 3, "max_steps": 10, "distillation": {"kind": kind}}
-    whole, parts = (tiny_config(tmp_path / name, **changes) for name in ("whole", "parts"))
-    train(whole, training=Blobs(8), validation=Blobs(1, seed=1))
-    with pytest.raises(SystemExit):
-        train(parts, training=Interrupting(8, at=stop_at), validation=Blobs(1, seed=1))
-    assert 3 <= load(parts.run)["global_step"] <= 6
-    train(parts, training=Blobs(8), validation=Blobs(1, seed=1), resume=True)
-    one, other = load(whole.run), load(parts.run)
-    assert one["global_step"] == 10
-    assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
-    logs = [read_log(config.run / "log.jsonl") for config in (whole, parts)]
-    assert logs[0][-1] == logs[1][-1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_a_checkpoint_and_ends_the_training(tmp_path: Path, number: signal.Signals) -> None:
-    config = tiny_config(tmp_path / "run", epochs=50)
-    handler = signal.getsignal(number)
-    with pytest.raises(SystemExit) as stopped:
-        train(config, training=Interrupting(8, at=5, number=number))
-    assert stopped.value.code == 128 + number
-    assert signal.getsignal(number) == handler
-    assert 1 <= load(config.run)["global_step"] <= 4
-
-
-def test_resuming_what_has_not_begun_begins(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2), resume=True)
-
-
-def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
-    with pytest.raises(ConfigError, match="--resume"):
-        train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
-
-
-def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
-    with pytest.raises(ConfigError, match="optimiser"):
-        train(tiny_config(tmp_path / "run", epochs=1, optimiser={"momentum": 0.5}), training=Blobs(2), resume=True)
 
 
 # --- Gradients that are not finite --------------------------------------------------------------------------------

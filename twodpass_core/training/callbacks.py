@@ -26,9 +26,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class LastCheckpoint(Callback):
     """Saves what a training resumes from: every so many steps, around validations, and when told to stop.
 
-    SIGTERM and the first SIGINT end the training after the step under way, in all processes after the same step.
-    Between steps no process is inside a collective operation, so none is left waiting. A validation that is cut short
-    is not made up for when training goes on: the next one is that of the next epoch.
+    SIGTERM and the first SIGINT end the training after the optimiser step under way, in all processes after the same
+    step. Between steps no process is inside a collective operation, so none is left waiting. A validation that is cut
+    short is not made up for when training goes on: the next one is that of the next epoch.
     """
 
     def __init__(self, path: Path, every_steps: int) -> None:
@@ -43,12 +43,13 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        last = batch_idx + 1 == trainer.num_training_batches
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not last:
+            return  # a checkpoint would not hold the gradient that has been added up
         stop = self._stop is not None
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        due = stepped and trainer.global_step % self.every_steps == 0
-        if stop or due or batch_idx + 1 == trainer.num_training_batches:
+        if stop or trainer.global_step % self.every_steps == 0 or (last and _validates(trainer)):
             trainer.save_checkpoint(self.path, weights_only=False)
         if stop:
             self._end(trainer)
@@ -75,6 +76,11 @@ class LastCheckpoint(Callback):
         name = signal.Signals(number).name
         logger.warning("stopped by %s at step %d, to be resumed from %s", name, trainer.global_step, self.path)
         raise SIGTERMException(128 + number)
+
+
+def _validates(trainer: Trainer) -> bool:
+    """Whether this epoch ends with a validation."""
+    return trainer.enable_validation and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 class RunLog(Callback):

@@ -1,0 +1,72 @@
+"""Stopping a training and going on with it: nothing is lost, and nothing is otherwise than without the stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_data import Blobs, tiny_config
+from training_runs import STATE, Interrupting, assert_same, load
+
+from twodpass_core.errors import ConfigError
+from twodpass_core.training.curves import read_log
+from twodpass_core.training.run import train
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "kind"), [(10, "msfskd"), (8, "none")], ids=["within an epoch", "at the end of one"]
+)
+def test_a_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, stop_at: int, kind: str) -> None:
+    changes = {"epochs": 3, "max_steps": 10, "distillation": {"kind": kind}}
+    whole, parts = (tiny_config(tmp_path / name, **changes) for name in ("whole", "parts"))
+    train(whole, training=Blobs(8), validation=Blobs(1, seed=1))
+    with pytest.raises(SystemExit):
+        train(parts, training=Interrupting(8, at=stop_at), validation=Blobs(1, seed=1))
+    assert 3 <= load(parts.run)["global_step"] <= 6
+    train(parts, training=Blobs(8), validation=Blobs(1, seed=1), resume=True)
+    one, other = load(whole.run), load(parts.run)
+    assert one["global_step"] == 10
+    assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
+    logs = [read_log(config.run / "log.jsonl") for config in (whole, parts)]
+    assert logs[0][-1] == logs[1][-1]
+
+
+def test_a_stop_within_an_accumulated_batch_waits_for_its_end(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"epochs": 1, "optimiser": {"accumulate": 2}}
+    whole, parts = (tiny_config(tmp_path / name, **changes) for name in ("whole", "parts"))
+    train(whole, training=Blobs(7))
+    with pytest.raises(SystemExit):
+        train(parts, training=Interrupting(7, at=3))
+    assert load(parts.run)["global_step"] in (1, 2)
+    train(parts, training=Blobs(7), resume=True)
+    one, other = load(whole.run), load(parts.run)
+    assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_and_ends_the_training(tmp_path: Path, number: signal.Signals) -> None:
+    config = tiny_config(tmp_path / "run", epochs=50)
+    handler = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stopped:
+        train(config, training=Interrupting(8, at=5, number=number))
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) == handler
+    assert 1 <= load(config.run)["global_step"] <= 4
+
+
+def test_resuming_what_has_not_begun_begins(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2), resume=True)
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    with pytest.raises(ConfigError, match="--resume"):
+        train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    with pytest.raises(ConfigError, match="optimiser"):
+        train(tiny_config(tmp_path / "run", epochs=1, optimiser={"momentum": 0.5}), training=Blobs(2), resume=True)
