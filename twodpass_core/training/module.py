@@ -105,7 +105,12 @@ class TrainingModule(LightningModule):
 
     def deployed_student(self) -> PointVoxelStudent:
         """The student as the weights file holds it: what is validated is what is written."""
-        return rounded_for_bf16(self.network.student)
+        trained = self.network.student
+        with torch.device("meta"):  # no random numbers are drawn
+            student = PointVoxelStudent(trained.config, trained.grid, trained.backend)
+        # Not a copy: with several GPUs its normalisation may be torch's SyncBatchNorm.
+        student.load_state_dict(trained.state_dict(), assign=True)
+        return rounded_for_bf16(student)
 
     # --- Validation --------------------------------------------------------------------------------------------------
 

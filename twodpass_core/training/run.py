@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.strategies import DDPStrategy
 
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
-from twodpass_core.training.config import MachineSettings, TrainingConfig
+from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.loader import TrainingData
+from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.start import start_from
 from twodpass_core.weights import Card
 
-PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 LOG_EVERY = 10  # steps between points in TensorBoard
 MONITOR = "val/mean_iou"
 
@@ -99,7 +94,6 @@ def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSou
 
 def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
     """Lightning's Trainer for these settings, under torchrun, SLURM or on its own."""
-    machine = config.machine
     best = ModelCheckpoint(
         folder.checkpoints,
         "best",
@@ -108,14 +102,8 @@ def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Call
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-    devices = _torchrun_processes() or machine.devices
     return Trainer(
-        accelerator=machine.accelerator,
-        devices=devices,
-        num_nodes=machine.nodes,
-        strategy=_strategy(config, devices),
-        **_precision(machine),
-        sync_batchnorm=machine.sync_batch_norm,
+        **trainer_options(config),
         accumulate_grad_batches=config.optimiser.accumulate,
         max_epochs=config.epochs,
         max_steps=-1 if config.max_steps is None else config.max_steps,
@@ -130,25 +118,5 @@ def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Call
     )
 
 
-def _precision(machine: MachineSettings) -> dict[str, Any]:
-    if machine.precision == "fp16" and (machine.accelerator == "cpu" or not torch.cuda.is_available()):
-        return {"plugins": MixedPrecision("16-mixed", "cpu")}  # left to itself, Lightning takes bf16 here
-    return {"precision": PRECISIONS[machine.precision]}
-
-
-def _strategy(config: TrainingConfig, devices: int | str) -> Any:
-    gpus = torch.cuda.device_count() if config.machine.accelerator != "cpu" else 1
-    processes = config.machine.nodes * (devices if isinstance(devices, int) else gpus)
-    if processes <= 1 and _torchrun_processes() is None:
-        return "auto"
-    # A batch may have no image: the teachers' parameters then go without gradient.
-    return DDPStrategy(find_unused_parameters=config.distillation.kind != "none")
-
-
 def _is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _torchrun_processes() -> int | None:
-    """Processes on this node that torchrun has started, None where it has not."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None

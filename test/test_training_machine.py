@@ -1,0 +1,56 @@
+"""What a training runs on: what is refused, and that weights are written whatever its layers have become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training_data import Blobs, tiny_config
+
+from twodpass_core.data.batch import SampleKey, TrainingSet, collate
+from twodpass_core.errors import ConfigError
+from twodpass_core.models.folded import FoldedStudent
+from twodpass_core.training.machine import trainer_options
+from twodpass_core.training.module import TrainingModule
+from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.run import make_card
+
+
+@pytest.mark.parametrize(
+    ("machine", "message"),
+    [
+        ({"accelerator": "gpu"}, r"machine\.accelerator is gpu, but torch sees no CUDA device"),
+        ({"accelerator": "cpu", "sync_batch_norm": True}, r"machine\.sync_batch_norm is for GPUs"),
+    ],
+)
+def test_without_a_gpu_what_needs_one_is_refused(
+    machine: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=message):
+        trainer_options(tiny_config(tmp_path, machine=machine))
+
+
+def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="3 devices are asked for, but torch sees 2"):
+        trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto", "devices": 3}))
+    assert trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto"}))["accelerator"] == "cuda"
+
+
+def test_synchronised_batch_normalisation_is_deployed_as_any_other(tmp_path: Path) -> None:
+    config, source = tiny_config(tmp_path), Blobs(1)
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    network(collate([TrainingSet(source, config.augmentation)[SampleKey(0, 0)]]))  # moves the running statistics
+    module = TrainingModule(network, config, make_card(config, network, source))
+    before = module.deployed_student().state_dict()
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # as Lightning does on several GPUs
+    generator = torch.get_rng_state()
+    student = module.deployed_student()
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    FoldedStudent(student, torch.float32, torch.device("cpu"))
