@@ -122,10 +122,6 @@ def test_fp16_finds_a_scale_for_its_gradients_and_keeps_it(tmp_path: Path) -> No
     assert load(tmp_path / "whole")["MixedPrecision"]["_growth_tracker"] > 0
 
 
-def test_frames_without_images_train_the_student(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED), training=Blobs(2, images=False))
-
-
 @pytest.mark.parametrize("points", [0, 1, 2])
 def test_frames_of_few_points_do_not_stop_a_training(tmp_path: Path, points: int) -> None:
     train(tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED), training=Blobs(2, points=points))

@@ -46,7 +46,7 @@ def test_synchronised_batch_normalisation_is_deployed_as_any_other(tmp_path: Pat
     config, source = tiny_config(tmp_path), Blobs(1)
     network = TrainingNetwork(config, source.class_map, source.grid)
     network(collate([TrainingSet(source, config.augmentation)[SampleKey(0, 0)]]))  # moves the running statistics
-    module = TrainingModule(network, config, make_card(config, network, source))
+    module = TrainingModule(network, config, make_card(config, network, source, images=False))
     before = module.deployed_student().state_dict()
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # as Lightning does on several GPUs
     generator = torch.get_rng_state()

@@ -17,6 +17,7 @@ from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
 from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.images_seen import ImagesSeen
 from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
@@ -61,12 +62,14 @@ def train(
     network = TrainingNetwork(config, training.class_map, training.grid)
     if config.start_from is not None:
         start_from(config.start_from, network, training.class_map)
-    module = TrainingModule(network, config, make_card(config, network, training))
-    samples = TrainingSet(training, config.augmentation, config.seed, images=network.distillation is not None)
+    distilled = network.distillation is not None
+    module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
+    samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
     data = TrainingData(samples, validation, config)
     best = BestWeights(folder)
     last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps)
-    trainer = make_trainer(config, folder, [best, last, *callbacks])
+    seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
+    trainer = make_trainer(config, folder, [*seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
     if validation is not None and module.evaluated_step != trainer.global_step:
@@ -76,10 +79,9 @@ def train(
     return folder.weights
 
 
-def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSource) -> Card:
-    """The card of the weights that this training makes."""
-    distillation = config.distillation
-    method = "without a camera" if distillation.kind == "none" else f"2DPASS, {distillation.variant} variant"
+def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSource, *, images: bool) -> Card:
+    """The card of the weights that this training makes; `images`: whether they have a part in it."""
+    method = f"2DPASS, {config.distillation.variant} variant" if images else "without a camera"
     begun = f", from {config.start_from.name}" if config.start_from else ""
     return Card(
         architecture=network.student.config,
