@@ -57,7 +57,16 @@ def test_loading_processes_stay_from_epoch_to_epoch_and_give_the_same_batches() 
 
 def test_frames_are_given_as_they_are() -> None:
     source = Blobs(3)
-    assert [frame.id for frame in load_frames(FrameShare(source, Share()), 0)] == list(source.ids)
+    loaded = load_frames(FrameShare(source, Share()), 0)
+    assert [frame.id for frame in loaded if frame is not None] == list(source.ids)
+
+
+@pytest.mark.parametrize(("frames", "processes"), [(1, 2), (5, 2), (4, 4), (5, 3)])
+def test_processes_validate_each_frame_once_and_equally_long(frames: int, processes: int) -> None:
+    shares = [FrameShare(Blobs(frames), Share(rank, processes)) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    entries = [share[position] for share in shares for position in range(len(share))]
+    assert sorted(frame.id for frame in entries if frame is not None) == list(Blobs(frames).ids)
 
 
 def test_images_stay_channels_last_on_their_way() -> None:

@@ -58,17 +58,21 @@ class TrainingBatches(Sampler[list[SampleKey]]):
             yield [SampleKey(epoch, index) for index in mine[begin : begin + self.batch_size]]
 
 
-class FrameShare(Dataset[Frame]):
-    """Every n-th frame of a source: together, the processes have each frame once."""
+class FrameShare(Dataset[Frame | None]):
+    """Every n-th frame of a source: together, the processes have each frame once.
+
+    All have equally many entries, so that they are at the same one together: those without a frame left have None.
+    """
 
     def __init__(self, source: FrameSource, share: Share) -> None:
-        self.source, self.indices = source, range(share.rank, len(source), share.processes)
+        self.source, self.share = source, share
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return math.ceil(len(self.source) / self.share.processes)
 
-    def __getitem__(self, position: int) -> Frame:
-        return self.source[self.indices[position]]
+    def __getitem__(self, position: int) -> Frame | None:
+        index = position * self.share.processes + self.share.rank
+        return self.source[index] if index < len(self.source) else None
 
 
 def load_batches(
@@ -83,7 +87,7 @@ def load_batches(
     return DataLoader(samples, batch_sampler=batches, collate_fn=collate, pin_memory=pin, **options)
 
 
-def load_frames(frames: Dataset[Frame], workers: int) -> DataLoader[Frame]:
+def load_frames(frames: FrameShare, workers: int) -> DataLoader[Frame | None]:
     """Gives them one at a time, as they are."""
     return DataLoader(frames, batch_size=None, collate_fn=_same, **_processes(workers))
 

@@ -26,13 +26,14 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class LastCheckpoint(Callback):
     """Saves what a training resumes from: every so many steps, around validations, and when told to stop.
 
-    SIGTERM and the first SIGINT end the training after the optimiser step under way, in all processes after the same
-    step. Between steps no process is inside a collective operation, so none is left waiting. A validation that is cut
-    short is not made up for when training goes on: the next one is that of the next epoch.
+    SIGTERM and the first SIGINT end the training after the optimiser step or validation frame under way, in all
+    processes after the same. Between these no process is inside a collective operation, so none is left waiting. A
+    validation that is cut short is not made up for when training goes on: the next one is that of the next epoch.
     """
 
-    def __init__(self, path: Path, every_steps: int) -> None:
-        self.path, self.every_steps = path, every_steps
+    def __init__(self, path: Path, every_steps: int, validate_every: int | None) -> None:
+        """`validate_every`: epochs between validations, None without any."""
+        self.path, self.every_steps, self.validate_every = path, every_steps, validate_every
         self._stop: int | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -46,17 +47,15 @@ class LastCheckpoint(Callback):
         last = batch_idx + 1 == trainer.num_training_batches
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not last:
             return  # a checkpoint would not hold the gradient that has been added up
-        stop = self._stop is not None
-        if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop or trainer.global_step % self.every_steps == 0 or (last and _validates(trainer)):
+        validates = last and self.validate_every and (trainer.current_epoch + 1) % self.validate_every == 0
+        stop = self._stops(trainer)
+        if stop or validates or trainer.global_step % self.every_steps == 0:
             trainer.save_checkpoint(self.path, weights_only=False)
         if stop:
             self._end(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        # Before a validation there is a checkpoint. Several processes are not at the same frame: they finish first.
-        if self._stop is not None and trainer.world_size == 1:
+        if self._stops(trainer):  # there is a checkpoint from before the validation
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,16 +70,16 @@ class LastCheckpoint(Callback):
         self._stop = number
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 
+    def _stops(self, trainer: Trainer) -> bool:
+        """Whether any process was told to stop. All ask at the same place."""
+        stop = self._stop is not None
+        return trainer.strategy.reduce_boolean_decision(stop, all=False) if trainer.world_size > 1 else stop
+
     def _end(self, trainer: Trainer) -> NoReturn:
         number = signal.SIGTERM if self._stop is None else self._stop
         name = signal.Signals(number).name
         logger.warning("stopped by %s at step %d, to be resumed from %s", name, trainer.global_step, self.path)
         raise SIGTERMException(128 + number)
-
-
-def _validates(trainer: Trainer) -> bool:
-    """Whether this epoch ends with a validation."""
-    return trainer.enable_validation and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 class RunLog(Callback):

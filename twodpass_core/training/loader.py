@@ -33,7 +33,7 @@ class TrainingData(LightningDataModule):
         device = self.trainer.strategy.root_device
         return load_batches(self.training, self._batches(), self.config.data.workers, device)
 
-    def val_dataloader(self) -> DataLoader[Frame] | list[Any]:
+    def val_dataloader(self) -> DataLoader[Frame | None] | list[Any]:
         if self.validation is None:
             return []
         return load_frames(FrameShare(self.validation, self._share()), self.config.data.workers)

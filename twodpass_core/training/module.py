@@ -43,6 +43,7 @@ class TrainingModule(LightningModule):
         self.evaluation: Evaluation | None = None
         self.evaluated_step = -1
         self.skipped_in_a_row = 0
+        self._frames = 0  # of this process's share
         self._segmenter: Segmenter | None = None
         self._buffers_before: dict[str, Tensor] = {}
         self._generator_state: Tensor | None = None
@@ -116,6 +117,7 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.counts.reset()
+        self._frames = 0
         if self.trainer.world_size > 1:
             # Running statistics of batch normalisation differ by process; those of the first are saved.
             for buffer in self.network.buffers():
@@ -123,14 +125,17 @@ class TrainingModule(LightningModule):
         student = FoldedStudent(self.deployed_student(), torch.float32, self.device)
         self._segmenter = Segmenter(self.card, student, self.device)
 
-    def validation_step(self, frame: Frame, batch_idx: int) -> None:
+    def validation_step(self, frame: Frame | None, batch_idx: int) -> None:
+        if frame is None:
+            return
         assert self._segmenter is not None
+        self._frames += 1
         with torch.autocast(self.device.type, enabled=False):
             count_frame(self.counts, self._segmenter, frame)
 
     def on_validation_epoch_end(self) -> None:
         self._segmenter = None
-        frames = torch.tensor(float(sum(self.trainer.num_val_batches)), device=self.device)
+        frames = torch.tensor(self._frames, device=self.device)
         total_frames = int(self.trainer.strategy.reduce(frames, reduce_op="sum"))
         self.evaluation = Evaluation(self.card.class_map, self.counts.compute().cpu(), total_frames)
         self.evaluated_step = self.global_step

@@ -67,7 +67,8 @@ def train(
     samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
     data = TrainingData(samples, validation, config)
     best = BestWeights(folder)
-    last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps)
+    validate_every = None if validation is None else config.validate_every
+    last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
     seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
     trainer = make_trainer(config, folder, [*seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
