@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,13 +12,16 @@ from typing import Any, cast
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from recording_data import wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch.utils.data import DataLoader
 from training_data import Blobs, tiny_config
 
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.batch import Batch, TrainingSet
+from twodpass_core.data.frame import Frame
 from twodpass_core.data.mixture import AllFrames
+from twodpass_core.errors import MissingDependencyError, ScanError
 from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
 from twodpass_core.training.data_wait import NAME, DataWait
 from twodpass_core.training.run import train
@@ -53,6 +59,53 @@ def test_loading_processes_stay_from_epoch_to_epoch_and_give_the_same_batches() 
     first = process.pid
     next(iter(shared))
     assert shared._iterator._workers[0].pid == first  # type: ignore[union-attr]
+
+
+class Unreadable(Blobs):
+    """Its second frame is damaged."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(3)
+        self.error = error
+
+    def __getitem__(self, index: int) -> Frame:
+        if index == 1:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_loading_is_the_same_whichever_process_loads(workers: int) -> None:
+    errors = ScanError("a.bin: is cut off"), OSError(5, "broken", "b.bin"), MissingDependencyError("cv", "it", "do so")
+    for error in errors if workers == 0 else errors[2:]:
+        frames = iter(load_frames(FrameShare(Unreadable(error), Share()), workers))
+        next(frames)
+        with pytest.raises(type(error)) as raised:
+            next(frames)
+        assert str(raised.value) == str(error)
+        assert "in __getitem__" in str(raised.value.__cause__)  # for --debug
+
+
+@pytest.mark.slow
+def test_loading_processes_end_with_a_process_that_is_killed() -> None:
+    script = (
+        "from test_training_loading import CPU, loader\n"
+        "loader = loader(1, CPU)\nbatches = iter(loader)\nnext(batches)\n"
+        "print(loader._iterator._workers[0].pid, flush=True)\ninput()\n"
+    )
+    path = os.pathsep.join(sys.path)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        assert process.stdout is not None
+        worker = Path("/proc") / process.stdout.readline().strip()
+        assert worker.exists()
+        process.kill()
+    wait_for(lambda: not worker.exists())
 
 
 def test_frames_are_given_as_they_are() -> None:

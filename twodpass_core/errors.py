@@ -63,5 +63,8 @@ class MissingDependencyError(TwodpassError):
     """An optional package is absent."""
 
     def __init__(self, package: str, purpose: str, install: str) -> None:
-        super().__init__(f"{purpose} needs {package}, which is not installed: {install}")
-        self.package = package
+        super().__init__(package, purpose, install)  # what it is made of again, in another process
+        self.package, self.purpose, self.install = package, purpose, install
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs {self.package}, which is not installed: {self.install}"

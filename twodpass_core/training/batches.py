@@ -6,19 +6,18 @@ So a training that is resumed goes on with exactly the batches it would have see
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from twodpass_core.data.batch import SampleKey, TrainingSet, collate
+from twodpass_core.data.batch import Batch, SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import EpochOrder
-from twodpass_core.data.sample import TrainingSample
 from twodpass_core.errors import ConfigError
+from twodpass_core.training.loading_processes import load_ahead
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class TrainingBatches(Sampler[list[SampleKey]]):
             yield [SampleKey(epoch, index) for index in mine[begin : begin + self.batch_size]]
 
 
-class FrameShare(Dataset[Frame | None]):
+class FrameShare:
     """Every n-th frame of a source: together, the processes have each frame once.
 
     All have equally many entries, so that they are at the same one together: those without a frame left have None.
@@ -75,34 +74,26 @@ class FrameShare(Dataset[Frame | None]):
         return self.source[index] if index < len(self.source) else None
 
 
+class CollatedBatches:
+    """The batch of a list of keys."""
+
+    def __init__(self, samples: TrainingSet) -> None:
+        self.samples = samples
+
+    def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
+        return collate([self.samples[key] for key in keys])
+
+
 def load_batches(
-    samples: TrainingSet, batches: Sampler[list[SampleKey]], workers: int, device: torch.device
-) -> DataLoader[TrainingSample]:
-    """Gives a Batch for each of `batches`, made by processes of its own ahead of time.
+    samples: TrainingSet, batches: TrainingBatches, workers: int, device: torch.device
+) -> DataLoader[Batch]:
+    """Gives a Batch for each of `batches`, made by `workers` processes ahead of time; see `load_ahead`.
 
     For a GPU in page-locked memory, so that the host does not wait for a batch's upload.
     """
-    options = _processes(workers)
-    pin = device.type == "cuda"
-    return DataLoader(samples, batch_sampler=batches, collate_fn=collate, pin_memory=pin, **options)
+    return load_ahead(CollatedBatches(samples), batches, workers, pin_memory=device.type == "cuda")
 
 
 def load_frames(frames: FrameShare, workers: int) -> DataLoader[Frame | None]:
-    """Gives them one at a time, as they are."""
-    return DataLoader(frames, batch_size=None, collate_fn=_same, **_processes(workers))
-
-
-def _processes(workers: int) -> dict[str, Any]:
-    return {
-        "num_workers": workers,
-        # Processes that are forked while threads run may hang.
-        "multiprocessing_context": "forkserver" if workers else None,
-        # They take seconds to start, which is longer than an epoch of few frames.
-        "persistent_workers": workers > 0,
-        # A generator of its own: torch's is left alone by loading.
-        "generator": torch.Generator(),
-    }
-
-
-def _same(frame: Any) -> Any:
-    return frame
+    """Gives them one at a time, as they are; see `load_ahead`."""
+    return load_ahead(frames, range(len(frames)), workers)

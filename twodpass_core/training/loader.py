@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from twodpass_core.data.batch import Batch, TrainingSet
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import epoch_order
-from twodpass_core.data.sample import TrainingSample
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
 from twodpass_core.training.config import TrainingConfig
@@ -28,7 +27,7 @@ class TrainingData(LightningDataModule):
         super().__init__()
         self.training, self.validation, self.config = training, validation, config
 
-    def train_dataloader(self) -> DataLoader[TrainingSample]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         return load_batches(self.training, self._batches(), self.config.data.workers, device)
