@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from twodpass_core.cli import app
+from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.losses import inverse_frequency_weights
-from twodpass_core.training.config import OptimiserSettings, TrainingConfig, dump_config, known_keys, load_config
+from twodpass_core.training.config import OptimiserSettings, TrainingConfig, known_keys, load_config
+from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.schedules import authors_annealing, cosine
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "config/train").glob("*.yaml"))
@@ -117,6 +119,21 @@ def test_every_setting_is_printed() -> None:
     assert "devices: 2" in result.output
     missing = [key for key in known_keys() if f"{key.split('.')[-1]}:" not in result.output]
     assert all(key.startswith("data.validation.") or key == "data.train.share" for key in missing)
+
+
+def test_what_follows_from_a_preset_is_written_as_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "written.yaml"
+    path.write_text(dump_config(load_config(None, ["augmentation.brightness=0.1"])))
+    changed = load_config(path, ["augmentation.preset=authors"]).augmentation
+    assert changed == AugmentationConfig(preset="authors", brightness=0.1)
+    assert changed.dropout > 0
+
+
+def test_every_setting_is_explained() -> None:
+    lines = dump_config(shipped("finetune")).splitlines()
+    assert "seed: 0  # of initial weights, order of frames and augmentation" in lines
+    assert "  kind: msfskd  # msfskd | none; none: the student is trained alone" in lines
+    assert all(len(line) <= 120 for line in lines)
 
 
 def test_the_command_says_what_is_missing() -> None:

@@ -72,7 +72,8 @@ def train(
 
     from twodpass_core.errors import ConfigError
     from twodpass_core.training import require_packages
-    from twodpass_core.training.config import dump_config, load_config
+    from twodpass_core.training.config import load_config
+    from twodpass_core.training.config_text import dump_config
 
     settings = load_config(config, given)
     if print_config:

@@ -56,6 +56,13 @@ class AugmentationConfig(BaseModel):
             return values
         return {**PRESETS.get(values.get("preset", "paper"), {}), **values}
 
+    @property
+    def implied(self) -> frozenset[str]:
+        """The settings that are as the preset has them: left out where settings are written down."""
+        preset = AugmentationConfig(preset=self.preset)
+        names = set(AugmentationConfig.model_fields) - {"preset"}
+        return frozenset(name for name in names if getattr(self, name) == getattr(preset, name))
+
     @model_validator(mode="after")
     def _ordered(self) -> AugmentationConfig:
         if not 0 < self.scale[0] <= self.scale[1]:

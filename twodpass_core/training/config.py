@@ -87,9 +87,9 @@ class OptimiserSettings(Section):
 class MachineSettings(Section):
     """What it runs on. These change how fast, not what is computed, but for rounding."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs where there are any")
     devices: PositiveInt | Literal["auto"] = Field("auto", description="per node; auto: all GPUs, or one CPU process")
-    nodes: PositiveInt = 1
+    nodes: PositiveInt = Field(1, description="machines that train together, each with as many devices")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
     backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
     save_memory: bool = Field(False, description="at the cost of time: activations are computed again when needed")
@@ -101,7 +101,7 @@ class TrainingConfig(Section):
 
     run: Path = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")
     seed: int = Field(0, ge=0, description="of initial weights, order of frames and augmentation")
-    epochs: PositiveInt = 64
+    epochs: PositiveInt = Field(64, description="times that the frames are gone through")
     max_steps: PositiveInt | None = Field(None, description="optimiser steps to end after, if before the last epoch")
     validate_every: PositiveInt = Field(1, description="epochs between validations")
     checkpoint_steps: PositiveInt = Field(500, description="optimiser steps between checkpoints to resume from")
@@ -142,11 +142,6 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingCon
     except ValidationError as error:
         problems = describe_problems(error).replace(f".{ONE}", "").replace(f".{SEVERAL}", "")
         raise ConfigError(f"{origin}: {problems}") from error
-
-
-def dump_config(config: TrainingConfig) -> str:
-    """All settings as YAML; `load_config` reads it back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
 def known_keys(model: type[BaseModel] = TrainingConfig, prefix: str = "") -> Iterator[str]:
