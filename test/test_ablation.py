@@ -45,7 +45,8 @@ class FakeTraining:
 
     def __call__(self, config: TrainingConfig, *, resume: bool, **_: object) -> Path:
         folder = RunFolder(config.run)
-        folder.open(config, resume=resume)
+        folder.checkpoint_for(config, resume=resume)
+        folder.begin(config)
         folder.last_checkpoint.touch()
         if len(self.configs) == self.stop_in:
             raise SystemExit(143)

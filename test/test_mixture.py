@@ -265,11 +265,12 @@ def test_a_run_is_not_resumed_with_other_shares(tmp_path: Path) -> None:
     path = tmp_path / "mixed.yaml"
     path.write_text(f"run: {tmp_path / 'run'}{MIXED}")
     folder = RunFolder(tmp_path / "run")
-    folder.open(load_config(path), resume=False)
-    folder.open(load_config(path, ["data.train.0.root=moved"]), resume=True)
+    folder.begin(load_config(path))
+    folder.last_checkpoint.touch()
+    assert folder.checkpoint_for(load_config(path, ["data.train.0.root=moved"]), resume=True) == folder.last_checkpoint
     for change in ("data.train.0.share=1", "data.train.0.unlabelled=skip", "data.train={root: own}"):
         with pytest.raises(ConfigError, match=r"other settings of data\.train"):
-            folder.open(load_config(path, [change]), resume=True)
+            folder.checkpoint_for(load_config(path, [change]), resume=True)
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,40 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         train(config, training=Blobs(2))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"not a pickle", "twodpass import-weights"),
+        ({"state_dict": {"model_3d.x": torch.zeros(1)}}, "twodpass import-weights .*authors.ckpt authors.safetensors"),
+        ({"callbacks": {Blobs: 1}}, "twodpass import-weights"),
+    ],
+)
+def test_what_is_no_checkpoint_of_a_run_is_named(content: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "authors.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(WeightsError, match=message):
+        train(tiny_config(tmp_path / "run", start_from=path), training=Blobs(2))
+
+
+# --- Settings that the data decides about -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([1, 2], r"loss\.point_counts has 2 numbers, but the data has 3 classes"),
+        ([5, 0, 0], r"loss\.point_counts: .*some above 0"),
+    ],
+)
+def test_point_counts_that_do_not_fit_are_refused(counts: list[int], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(tmp_path / "run", loss={"point_counts": counts}), training=Blobs(2))
+
+
 # --- The order of frames ------------------------------------------------------------------------------------------
 
 

@@ -93,6 +93,8 @@ def test_overrides() -> None:
         ("epochs=0", "epochs: Input should be greater than 0"),
         ("epochs", "must be KEY=VALUE"),
         ("student.scales=[2", "not YAML"),
+        ("student.scales=[]", r"student\.scales: Tuple should have at least 1 item"),
+        ("loss.point_counts=[0, -1]", r"loss\.point_counts\.1: Input should be greater than or equal to 0"),
     ],
 )
 def test_refusals(override: str, message: str) -> None:

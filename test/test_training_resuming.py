@@ -10,8 +10,9 @@ import pytest
 from training_data import Blobs, tiny_config
 from training_runs import STATE, Interrupting, assert_same, load
 
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, WeightsError
 from twodpass_core.training.curves import read_log
+from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.run import train
 
 
@@ -70,3 +71,33 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
     with pytest.raises(ConfigError, match="optimiser"):
         train(tiny_config(tmp_path / "run", epochs=1, optimiser={"momentum": 0.5}), training=Blobs(2), resume=True)
+
+
+def test_a_start_that_failed_is_no_run(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1, start_from=tmp_path / "absent.safetensors")
+    with pytest.raises(WeightsError, match="absent"):
+        train(config, training=Blobs(2))
+    assert not config.run.exists()
+    with pytest.raises(ConfigError, match="too few"):
+        train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(0))
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+
+
+def test_what_a_run_was_started_from_is_not_needed_to_go_on(tmp_path: Path) -> None:
+    weights = train(tiny_config(tmp_path / "first", epochs=1), training=Blobs(2))
+    config = tiny_config(tmp_path / "run", epochs=1, start_from=weights)
+    train(config, training=Blobs(2))
+    weights.unlink()
+    train(config, training=Blobs(2), resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1)
+    train(config, training=Blobs(2))
+    last = RunFolder(config.run).last_checkpoint
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match=r"last\.ckpt: a damaged file"):
+        train(config, training=Blobs(2), resume=True)
+    last.unlink()
+    with pytest.raises(ConfigError, match=r"last\.ckpt has gone"):
+        train(config, training=Blobs(2), resume=True)

@@ -27,8 +27,8 @@ LEAK = 0.1  # slope of every Leaky ReLU
 VOXEL_DESCRIPTION = 6  # per point: offset from the mean of its voxel's points, offset from the voxel's corner
 
 
-class StudentConfig(BaseModel):
-    """Shape of the student. The defaults are the published SemanticKITTI network."""
+class StudentShape(BaseModel):
+    """What of the student's shape may be chosen. The defaults are the published SemanticKITTI network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,9 +36,14 @@ class StudentConfig(BaseModel):
         (2, 4, 8, 16), min_length=1, max_length=16, description="output scale of each block"
     )
     width: int = Field(64, ge=2, le=4096, multiple_of=2, description="feature channels, even (C)")
+    hidden: int = Field(128, ge=1, le=65536, description="hidden channels of the classifier")
+
+
+class StudentConfig(StudentShape):
+    """Shape of the student, with what the data decides."""
+
     num_classes: int = Field(20, ge=2, le=255, description="training ids, class 0 included (K)")
     input_dims: int = Field(4, ge=4, le=4, description="x, y, z, intensity")
-    hidden: int = Field(128, ge=1, le=65536, description="hidden channels of the classifier")
 
     @property
     def input_scales(self) -> tuple[int, ...]:

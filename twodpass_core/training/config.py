@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, NonNegativeInt, PositiveInt, Tag, ValidationError
 
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
+from twodpass_core.models.student import StudentShape
 from twodpass_core.sparse.backend import BackendName
 from twodpass_core.weights import describe_problems
 
@@ -43,14 +44,6 @@ class DataSettings(Section):
     workers: int = Field(4, ge=0, description="processes that load data ahead, per device; 0: none of its own")
 
 
-class StudentSettings(Section):
-    """Shape of the LiDAR network. Classes and volume are the data's."""
-
-    scales: tuple[PositiveInt, ...] = Field((2, 4, 8, 16), description="output scale of each block")
-    width: int = Field(64, ge=2, multiple_of=2, description="feature channels")
-    hidden: PositiveInt = Field(128, description="hidden channels of the classifier")
-
-
 class ImageSettings(Section):
     """The image network, of which only training knows."""
 
@@ -63,9 +56,10 @@ class LossSettings(Section):
     """The student's own loss, and class weights for every loss."""
 
     lovasz_weight: float = Field(1.0, ge=0, description="of Lovasz-softmax in the student's loss; 1 for cross entropy")
-    point_counts: tuple[int, ...] | None = Field(
+    point_counts: tuple[NonNegativeInt, ...] | None = Field(
         None,
-        description="training points of each class: it weighs by their inverse cube root; null: all alike",
+        description="training points of each class, the ignored one included: it weighs by their inverse cube root; "
+        "null: all alike",
     )
 
 
@@ -111,7 +105,9 @@ class TrainingConfig(Section):
     licence: str = Field("unstated", description="of the weights, for their card: mind the data's licence")
     data: DataSettings = Field(default_factory=DataSettings)
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
-    student: StudentSettings = Field(default_factory=StudentSettings)
+    student: StudentShape = Field(
+        default_factory=StudentShape, description="shape of the LiDAR network; classes and volume are the data's"
+    )
     image: ImageSettings = Field(default_factory=ImageSettings)
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     loss: LossSettings = Field(default_factory=LossSettings)

@@ -46,20 +46,29 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
 
-    def open(self, config: TrainingConfig, *, resume: bool) -> Path | None:
-        """Make the folder and write the settings to it; gives the checkpoint to resume from, if any.
+    def checkpoint_for(self, config: TrainingConfig, *, resume: bool) -> Path | None:
+        """The checkpoint to go on from, None where the training begins. Changes nothing.
+
+        A folder holds a run once there is a checkpoint or a log, not after a start that failed.
 
         Raises:
-            ConfigError: the folder holds a run already, and not `resume`; or one with other settings.
+            ConfigError: the folder holds a run already, and not `resume`; one with other settings; or one whose
+                checkpoint has gone.
         """
-        if self.config.exists():
-            if not resume:
-                raise ConfigError(f"{self.path} holds a run: --resume goes on, --set run=FOLDER chooses another")
-            self._check_same(load_config(self.config), config)
+        if not self.last_checkpoint.exists() and not self.log.exists():
+            return None
+        if not resume:
+            raise ConfigError(f"{self.path} holds a run: --resume goes on, --set run=FOLDER chooses another")
+        if not self.last_checkpoint.exists():
+            raise ConfigError(f"{self.last_checkpoint} has gone: the run cannot go on, --set run=FOLDER begins another")
+        self._check_same(load_config(self.config), config)
+        return self.last_checkpoint
+
+    def begin(self, config: TrainingConfig) -> None:
+        """Make the folder and write the settings to it."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with replacing(self.config) as path:
             path.write_text(dump_config(config), encoding="utf-8")
-        return self.last_checkpoint if self.last_checkpoint.exists() else None
 
     def _check_same(self, before: TrainingConfig, now: TrainingConfig) -> None:
         old, new = before.model_dump(), now.model_dump()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
+from twodpass_core.errors import ConfigError
 from twodpass_core.losses import SegmentationLoss, SegmentationTerms, inverse_frequency_weights
 from twodpass_core.models.image_network import ImageNetwork, authors_image_network, paper_image_network
 from twodpass_core.models.msfskd import DistillationTerms, make_distillation
@@ -42,12 +43,11 @@ class TrainingNetwork(nn.Module):
     """A batch in, its loss out. The student never sees an image; without distillation there is only the student."""
 
     def __init__(self, config: TrainingConfig, class_map: ClassMap, grid: VoxelGrid) -> None:
-        """Raises WeightsError where the ImageNet weights cannot be loaded, ConfigError where scales do not fit."""
+        """All weights are random. Raises ConfigError where scales or loss.point_counts do not fit."""
         super().__init__()
         architecture = StudentConfig(num_classes=class_map.num_classes, **config.student.model_dump())
         self.student = PointVoxelStudent(architecture, grid)
-        counts = config.loss.point_counts
-        weights = None if counts is None else inverse_frequency_weights(counts, class_map.ignore_id)
+        weights = _class_weights(config.loss.point_counts, class_map)
         self.loss = SegmentationLoss(weights, config.loss.lovasz_weight, class_map.ignore_id)
         distillation_loss = SegmentationLoss(weights, 1.0, class_map.ignore_id)
         widths = [architecture.width] * len(architecture.scales)
@@ -75,12 +75,22 @@ class TrainingNetwork(nn.Module):
             yield from (*self.image_network.encoder.layer1, *self.image_network.encoder.layer2)
 
 
+def _class_weights(point_counts: Sequence[int] | None, class_map: ClassMap) -> Tensor | None:
+    if point_counts is None:
+        return None
+    if len(point_counts) != class_map.num_classes:
+        raise ConfigError(
+            f"loss.point_counts has {len(point_counts)} numbers, but the data has {class_map.num_classes} classes "
+            f"({class_map.name}, the ignored class 0 included): give one for each, or null"
+        )
+    try:
+        return inverse_frequency_weights(point_counts, class_map.ignore_id)
+    except ValueError as error:
+        raise ConfigError(f"loss.point_counts: {error}") from error
+
+
 def _image_network(config: TrainingConfig, architecture: StudentConfig) -> ImageNetwork:
     width = config.distillation.image_width(architecture.width)
     if config.distillation.variant == "paper":
-        network = paper_image_network(architecture.scales, width, architecture.num_classes)
-    else:
-        network = authors_image_network(architecture.scales, width)
-    if config.image.imagenet is not None:
-        network.encoder.load_imagenet(None if config.image.imagenet == "download" else config.image.imagenet)
-    return network
+        return paper_image_network(architecture.scales, width, architecture.num_classes)
+    return authors_image_network(architecture.scales, width)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
@@ -22,7 +23,7 @@ from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
-from twodpass_core.training.start import start_from
+from twodpass_core.training.start import initialise, read_checkpoint
 from twodpass_core.weights import Card
 
 LOG_EVERY = 10  # steps between points in TensorBoard
@@ -49,19 +50,22 @@ def train(
         TrainingError: the training diverged.
         SystemExit: a signal stopped it; the run can be resumed.
     """
-    learns_from_images = config.distillation.kind != "none"
-    training = training or open_training(config.data.train, learns_from_images=learns_from_images)
+    options = trainer_options(config)
+    folder = RunFolder(config.run)
+    checkpoint = folder.checkpoint_for(config, resume=resume)
+    if training is None:
+        training = open_training(config.data.train, learns_from_images=config.distillation.kind != "none")
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
-    folder = RunFolder(config.run)
-    if _is_first_process():
-        folder.open(config, resume=resume)
-    checkpoint = folder.last_checkpoint if resume and folder.last_checkpoint.exists() else None
 
     seed_everything(config.seed, verbose=False)
     network = TrainingNetwork(config, training.class_map, training.grid)
-    if config.start_from is not None:
-        start_from(config.start_from, network, training.class_map)
+    if checkpoint is None:
+        initialise(network, config, training.class_map)
+    else:
+        read_checkpoint(checkpoint)  # what Lightning says of a damaged one is a traceback
+    if _is_first_process():
+        folder.begin(config)
     distilled = network.distillation is not None
     module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
     samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
@@ -70,7 +74,7 @@ def train(
     validate_every = None if validation is None else config.validate_every
     last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
     seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
-    trainer = make_trainer(config, folder, [*seen, best, last, *callbacks])
+    trainer = make_trainer(config, options, folder, [*seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
     if validation is not None and module.evaluated_step != trainer.global_step:
@@ -95,8 +99,10 @@ def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSou
     )
 
 
-def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Callback]) -> Trainer:
-    """Lightning's Trainer for these settings, under torchrun, SLURM or on its own."""
+def make_trainer(
+    config: TrainingConfig, options: Mapping[str, Any], folder: RunFolder, callbacks: list[Callback]
+) -> Trainer:
+    """Lightning's Trainer for these settings, on a machine that needs these options."""
     best = ModelCheckpoint(
         folder.checkpoints,
         "best",
@@ -106,7 +112,7 @@ def make_trainer(config: TrainingConfig, folder: RunFolder, callbacks: list[Call
         save_on_train_epoch_end=False,
     )
     return Trainer(
-        **trainer_options(config),
+        **options,
         accumulate_grad_batches=config.optimiser.accumulate,
         max_epochs=config.epochs,
         max_steps=-1 if config.max_steps is None else config.max_steps,

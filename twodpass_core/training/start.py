@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
+from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.weights import check_state_dict, load_weights
 
@@ -18,6 +21,20 @@ logger = logging.getLogger(__name__)
 
 STUDENT = "network.student."
 LAST_LAYER = "classifier.2."
+
+
+def initialise(network: TrainingNetwork, config: TrainingConfig, class_map: ClassMap) -> None:
+    """Load what the settings name: ImageNet weights, then `start_from`.
+
+    Raises:
+        WeightsError: a file is missing, damaged, or of a network of another shape.
+        MissingDependencyError: ImageNet weights are to be downloaded without torchvision.
+    """
+    imagenet = config.image.imagenet
+    if imagenet is not None and network.image_network is not None:
+        network.image_network.encoder.load_imagenet(None if imagenet == "download" else imagenet)
+    if config.start_from is not None:
+        start_from(config.start_from, network, class_map)
 
 
 def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> None:
@@ -29,7 +46,7 @@ def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> Non
         WeightsError: the file is damaged, or of a network of another shape.
     """
     if path.suffix == ".ckpt":
-        state = _read_checkpoint(path)
+        state = read_checkpoint(path)["state_dict"]
         student = {name.removeprefix(STUDENT): value for name, value in state.items() if name.startswith(STUDENT)}
         _load_student(path, network, student)
         _load_teachers(path, network, state)
@@ -42,12 +59,22 @@ def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> Non
     _load_student(path, network, student)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a run's checkpoint holds, on the CPU. Raises WeightsError for what is no whole one."""
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not any(name.startswith(STUDENT) for name in content["state_dict"]):
+            raise UnpicklingError("it has no such student")
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: no checkpoint of a run of `twodpass train`. Where it is one of the 2DPASS authors', convert it "
+            f"first: twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
+        ) from error
     except Exception as error:  # torch.load raises nearly anything for a damaged file
-        raise WeightsError(f"{path}: cannot be read as a checkpoint of a run: {error}") from error
-    return state
+        raise WeightsError(f"{path}: a damaged file, or no checkpoint: {error}") from error
+    return content
 
 
 def _load_student(path: Path, network: TrainingNetwork, state: Mapping[str, Tensor]) -> None:
