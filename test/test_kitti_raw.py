@@ -10,6 +10,7 @@ import pytest
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
+from twodpass_core.data.mixture import open_training
 from twodpass_core.data.sample import pair
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError
@@ -41,6 +42,8 @@ def test_kitti_raw_drive(drive: Path) -> None:
     assert frame.stamp_ns == 1_317_042_145_951_199_337
     assert frame.views == ()
     assert len(open_source(SourceConfig(kind="kitti_raw", root=drive))) == 1
+    with pytest.raises(ConfigError, match="1 of the 1 frames of KittiRaw have no labels"):
+        open_training(SourceConfig(kind="kitti_raw", root=drive))
 
 
 @pytest.mark.parametrize(

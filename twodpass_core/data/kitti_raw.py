@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from twodpass_core.camera import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
@@ -53,6 +54,11 @@ class KittiRaw:
     def ids(self) -> Sequence[str]:
         """DRIVE/NNNNNNNNNN: the drive's folder and the scan."""
         return [f"{self._drive}/{stem}" for stem in self._stems]
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(frames,) which have labels: none."""
+        return np.zeros(len(self), bool)
 
     def __len__(self) -> int:
         return len(self._stems)
