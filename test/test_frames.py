@@ -115,6 +115,14 @@ def test_one_sequence_alone(dataset: Path) -> None:
         SemanticKitti(dataset / "sequences/08", sequences=["08"])
 
 
+def test_a_sequence_that_is_a_link_has_the_number_of_the_link(dataset: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk/recordings"
+    disk.parent.mkdir()
+    (dataset / "sequences/00").rename(disk)
+    (dataset / "sequences/00").symlink_to(disk)
+    assert SemanticKitti(dataset, sequences=["00"]).ids[0] == "00/000000"
+
+
 def test_without_its_image_a_frame_is_lidar_only(dataset: Path) -> None:
     (dataset / "sequences/08/image_2/000001.png").unlink()
     source = SemanticKitti(dataset, "val", cameras=["image_2", "image_3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ class _Sequence:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        return Path(os.path.abspath(self.folder)).name  # of a link, its own: the number
 
     def views(self, stem: str) -> tuple[CameraView, ...]:
         views = []
