@@ -130,7 +130,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingCon
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-        _put(settings, key.strip().split("."), value)
+        _put(settings, key.strip(), value)
     origin = str(path) if path else "settings"
     _refuse_unknown(settings, origin)
     try:
@@ -172,20 +172,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content or {}
 
 
-def _put(settings: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    first, *rest = keys
-    if not rest:
-        settings[first] = value
-        return
-    inner = settings.get(first)
-    if isinstance(inner, list) and rest[0].isdecimal():  # data.train.0.share
-        position = int(rest.pop(0))
-        if position >= len(inner) or not rest:
-            raise ConfigError(f"--set {first}.{position}: the list has {len(inner)} entries, set a key of one of them")
-        first, settings, inner = str(position), {str(position): inner[position]}, inner[position]
-    if not isinstance(inner, dict):
-        inner = settings[first] = {}
-    _put(inner, rest, value)
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key names, making groups that are not there; numbers in it are entries of lists."""
+    *groups, last = key.split(".")
+    place: Any = settings
+    for depth, name in enumerate(groups):
+        place = _inside(place, name, ".".join(groups[:depth]), key)
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {key}: {_refusal(place, '.'.join(groups))}")
+    place[last] = value
+
+
+def _inside(place: Any, name: str, path: str, key: str) -> Any:
+    """What `path` has under a name."""
+    if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
+        return place[int(name)]
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {key}: {_refusal(place, path)}")
+    if place.get(name) is None:
+        place[name] = {}
+    return place[name]
+
+
+def _refusal(place: Any, path: str) -> str:
+    if isinstance(place, list):
+        return f"{path} is a list of {len(place)}: set a key of one of them, as in {path}.0.root"
+    return f"{path} is {place} and has no settings of its own"
 
 
 def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
