@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from twodpass_core.classes import ClassMap, check_classes
 from twodpass_core.cli import app
+from twodpass_core.cli.evaluating import submission_settings
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.evaluation.evaluate import evaluate
@@ -156,6 +157,13 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
     write_tiny_weights(weights)
     settings.write_text(f"data: {{validation: {{root: {sequence}}}}}")
     assert CliRunner().invoke(app, ["evaluate", str(weights), str(settings)]).exit_code == 0
+    submitted = submission_settings(settings, None, None)
+    assert (submitted.root, submitted.split, submitted.cameras) == (sequence, "train", ())
+    for command in (["evaluate", str(weights), str(settings)], ["submit", str(weights), str(settings), "out.zip"]):
+        for option in (["--split", "test"], ["--kind", "nuscenes"]):
+            result = CliRunner().invoke(app, [*command, *option])
+            assert result.exit_code == 1
+            assert "--kind and --split are for folders of data" in result.output
     settings.write_text("epochs: 1")
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
     assert result.exit_code == 1

@@ -34,28 +34,43 @@ from twodpass_core.wording import counted
 
 
 def evaluation_sources(
-    data: Sequence[Path], kind: str, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
+    data: Sequence[Path],
+    kind: str | None,
+    split: str | None,
+    bag: BagConfig,
+    sequences: Sequence[str] | None = None,
 ) -> list[FrameSource]:
     """The labelled frames in folders and bags, or those that trainings' settings validate on; never with images.
 
-    `bag` says how bags are read, `sequences` which ones are taken instead of the split's in folders of SemanticKITTI's
-    form. Raises ConfigError where there is nothing that these could apply to.
+    `kind` and `split` say what is in folders (semantickitti and val unless given), `bag` how bags are read, `sequences`
+    which ones are taken instead of the split's in folders of SemanticKITTI's form. Raises ConfigError where there is
+    nothing that these could apply to.
     """
     named = ", ".join(map(str, data))
     if (said := sorted(bag.model_dump(exclude_defaults=True))) and not any(map(bags_in, data)):
         raise ConfigError(f"{named}: no bag, to which {', '.join(said)} could apply")
-    if sequences and (kind != "semantickitti" or all(bags_in(path) or _is_settings(path) for path in data)):
+    in_other_form = kind not in (None, "semantickitti")
+    if sequences and (in_other_form or all(bags_in(path) or _is_settings(path) for path in data)):
         raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
-    return [open_evaluation(_settings(path, kind, split, bag, sequences)) for path in data]
+    _refuse_beside_settings(data, kind, split)
+    return [open_evaluation(_settings(path, kind, split or "val", bag, sequences)) for path in data]
 
 
-def submission_source(data: Path, kind: str, split: str) -> FrameSource:
-    """All frames of a folder, or of what a training's settings validate on."""
-    return open_source(_settings(data, kind, split, BagConfig()).model_copy(update={"cameras": ()}))
+def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
+    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images."""
+    _refuse_beside_settings([data], kind, split)
+    return _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+
+
+def _refuse_beside_settings(data: Sequence[Path], kind: str | None, split: str | None) -> None:
+    if (kind or split) and all(map(_is_settings, data)):
+        raise ConfigError(
+            f"--kind and --split are for folders of data; {data[0]} says itself which: change its data.validation"
+        )
 
 
 def _settings(
-    data: Path, kind: str, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
+    data: Path, kind: str | None, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
 ) -> SourceConfig:
     if bags_in(data):
         return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip", bag=bag)
@@ -64,8 +79,8 @@ def _settings(
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
-    folder = {"kind": kind, "root": data, "split": split, "sequences": sequences, "unlabelled": "skip"}
-    return SourceConfig.model_validate(folder)
+    folder = {"kind": kind or "semantickitti", "root": data, "split": split}
+    return SourceConfig.model_validate(folder | {"sequences": sequences, "unlabelled": "skip"})
 
 
 def _is_settings(data: Path) -> bool:
@@ -119,12 +134,13 @@ def run_comparison(
         output.print(f"written to {out}", markup=False)
 
 
-def run_submission(segmenter: Segmenter, source: FrameSource, out: Path, *, split: str, votes: int) -> None:
-    """Label all frames and write them as the benchmark of their classes wants them."""
+def run_submission(segmenter: Segmenter, settings: SourceConfig, out: Path, *, votes: int) -> None:
+    """Label all frames of a source and write them as the benchmark of their classes wants them."""
+    source = open_source(settings)
     check_classes(segmenter.class_map, source.class_map)
     submission: Submission
     if source.class_map.name == "nuscenes":
-        submission = NuScenesSubmission(split)
+        submission = NuScenesSubmission(settings.split)
     else:
         submission = SemanticKittiSubmission(source.class_map)
 

@@ -41,7 +41,10 @@ class Definition(str, Enum):
 Data = Annotated[
     Path, typer.Argument(help="Folder of the data, or a training's YAML file, whose data.validation is taken.")
 ]
-KindOption = Annotated[Kind, typer.Option(help="Form of the data in a folder; bags are known by themselves.")]
+KindOption = Annotated[
+    Kind | None,
+    typer.Option(help="Form of the data in a folder: semantickitti unless given; bags are known by themselves."),
+]
 Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
 Votes = Annotated[
     int, typer.Option(min=1, help="Segment each scan this often, rotated, and average (the paper reports 12).")
@@ -105,8 +108,8 @@ def evaluate(
         Path | None,
         typer.Option("--before", help="Other weights, such as those before fine-tuning: tells what changed by class."),
     ] = None,
-    kind: KindOption = Kind.semantickitti,
-    split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "val",
+    kind: KindOption = None,
+    split: Annotated[str | None, typer.Option(help="Part of the data in a folder: val unless given.")] = None,
     sequences: Annotated[
         str | None,
         typer.Option(metavar="NN,NN", help="In a folder of SemanticKITTI's form: these instead of the split's."),
@@ -148,7 +151,7 @@ def evaluate(
         intensity_scale=intensity_scale,
         training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
     )
-    sources = evaluation_sources(data, kind.value, split, bag, name_list(sequences, "--sequences"))
+    sources = evaluation_sources(data, kind and kind.value, split, bag, name_list(sequences, "--sequences"))
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
     earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
@@ -167,8 +170,8 @@ def submit(
     weights: Weights,
     data: Data,
     out: Annotated[Path, typer.Argument(help="Folder, or .zip, for the benchmark's server.")],
-    kind: KindOption = Kind.semantickitti,
-    split: Annotated[str, typer.Option(help="Part of the data in a folder.")] = "test",
+    kind: KindOption = None,
+    split: Annotated[str | None, typer.Option(help="Part of the data in a folder: test unless given.")] = None,
     votes: Votes = 12,
     device: Device = "auto",
     precision: PrecisionOption = Precision.fp32,
@@ -179,9 +182,9 @@ def submit(
 
     require_packages("evaluation")
 
-    from twodpass_core.cli.evaluating import run_submission, submission_source
+    from twodpass_core.cli.evaluating import run_submission, submission_settings
     from twodpass_core.segmenter import Segmenter
 
-    source = submission_source(data, kind.value, split)
+    settings = submission_settings(data, kind and kind.value, split)
     segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
-    run_submission(segmenter, source, out, split=split, votes=votes)
+    run_submission(segmenter, settings, out, votes=votes)
