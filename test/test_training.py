@@ -17,6 +17,7 @@ from training_runs import assert_same, load
 from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.mixture import AllFrames
+from twodpass_core.data.simulated import SimulatedStreets
 from twodpass_core.errors import ConfigError, TrainingError, WeightsError
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.models.rounding import rounded_for_bf16
@@ -218,6 +219,12 @@ def test_what_is_no_checkpoint_of_a_run_is_named(content: Any, message: str, tmp
 def test_point_counts_that_do_not_fit_are_refused(counts: list[int], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train(tiny_config(tmp_path / "run", loss={"point_counts": counts}), training=Blobs(2))
+
+
+def test_validation_data_of_other_classes_is_refused(tmp_path: Path) -> None:
+    streets = SimulatedStreets("val")
+    with pytest.raises(ConfigError, match=r"data\.train has the classes of blobs, data\.validation those of semantick"):
+        train(tiny_config(tmp_path / "run"), training=Blobs(2), validation=streets)
 
 
 # --- The order of frames ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
+from twodpass_core.errors import ConfigError
 from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
@@ -57,6 +58,7 @@ def train(
         training = open_training(config.data.train, learns_from_images=config.distillation.kind != "none")
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
+    _refuse_other_classes(training, validation)
 
     seed_everything(config.seed, verbose=False)
     network = TrainingNetwork(config, training.class_map, training.grid)
@@ -66,6 +68,7 @@ def train(
         read_checkpoint(checkpoint)  # what Lightning says of a damaged one is a traceback
     if _is_first_process():
         folder.begin(config)
+
     distilled = network.distillation is not None
     module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
     samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
@@ -76,12 +79,19 @@ def train(
     seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
     trainer = make_trainer(config, options, folder, [*seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-
     if validation is not None and module.evaluated_step != trainer.global_step:
         trainer.validate(module, data, verbose=False)
     if best.best < 0:
         best.write(trainer, module)
     return folder.weights
+
+
+def _refuse_other_classes(training: FrameSource, validation: FrameSource | None) -> None:
+    if validation is not None and validation.class_map.names != training.class_map.names:
+        raise ConfigError(
+            f"data.train has the classes of {training.class_map.name}, data.validation those of "
+            f"{validation.class_map.name}: validate on data with the same classes, or set data.validation to null"
+        )
 
 
 def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSource, *, images: bool) -> Card:
