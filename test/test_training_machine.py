@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from training_data import Blobs, tiny_config
 
@@ -40,6 +41,27 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match="3 devices are asked for, but torch sees 2"):
         trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto", "devices": 3}))
     assert trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto"}))["accelerator"] == "cuda"
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
+SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SLURM, TORCHRUN | SLURM | {"SLURM_NNODES": "1"}])
+def test_processes_are_those_that_were_started(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    options = trainer_options(tiny_config(tmp_path))
+    assert (options["num_nodes"], options["devices"]) == (2, 4)
+    assert isinstance(options["strategy"], DDPStrategy)
+    requeue = [plugin.auto_requeue for plugin in options["plugins"]]
+    assert requeue == ([] if "TORCHELASTIC_RUN_ID" in environment else [False])
+
+
+def test_one_process_needs_no_strategy(tmp_path: Path) -> None:
+    assert trainer_options(tiny_config(tmp_path))["strategy"] == "auto"
 
 
 def test_synchronised_batch_normalisation_is_deployed_as_any_other(tmp_path: Path) -> None:

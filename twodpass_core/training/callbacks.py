@@ -78,7 +78,8 @@ class LastCheckpoint(Callback):
     def _end(self, trainer: Trainer) -> NoReturn:
         number = signal.SIGTERM if self._stop is None else self._stop
         name = signal.Signals(number).name
-        logger.warning("stopped by %s at step %d, to be resumed from %s", name, trainer.global_step, self.path)
+        if trainer.is_global_zero:
+            logger.warning("stopped by %s at step %d, to be resumed from %s", name, trainer.global_step, self.path)
         raise SIGTERMException(128 + number)
 
 

@@ -82,8 +82,10 @@ class MachineSettings(Section):
     """What it runs on. These change how fast, not what is computed, but for rounding."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs where there are any")
-    devices: PositiveInt | Literal["auto"] = Field("auto", description="per node; auto: all GPUs, or one CPU process")
-    nodes: PositiveInt = Field(1, description="machines that train together, each with as many devices")
+    devices: PositiveInt | Literal["auto"] = Field(
+        "auto", description="per node; auto: all GPUs, or one CPU process; under torchrun and SLURM: what they start"
+    )
+    nodes: PositiveInt = Field(1, description="machines; under torchrun and SLURM: what they start")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
     backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
     save_memory: bool = Field(False, description="at the cost of time: activations are computed again when needed")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -13,6 +16,14 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.training.config import MachineSettings, TrainingConfig
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Processes:
+    """That train together: so many nodes, and on each so many, or one for each GPU (auto)."""
+
+    nodes: int
+    per_node: int | Literal["auto"]
 
 
 def trainer_options(config: TrainingConfig) -> dict[str, Any]:
@@ -23,41 +34,52 @@ def trainer_options(config: TrainingConfig) -> dict[str, Any]:
     """
     machine = config.machine
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and machine.accelerator != "cpu" else 0
-    devices = _torchrun_processes() or machine.devices
-    _check_gpus(machine, devices, gpus)
-    processes = machine.nodes * (devices if isinstance(devices, int) else gpus or 1)
+    processes = _launched() or Processes(machine.nodes, machine.devices)
+    _check_gpus(machine, processes, gpus)
+    half_on_cpu = machine.precision == "fp16" and not gpus
+    alone = processes.nodes * (gpus or 1 if processes.per_node == "auto" else processes.per_node) == 1
     return {
         "accelerator": "cuda" if gpus else "cpu",
-        "devices": devices,
-        "num_nodes": machine.nodes,
-        "strategy": _strategy(config, processes),
+        "devices": processes.per_node,
+        "num_nodes": processes.nodes,
+        # A batch may have no image: the teachers' parameters then go without gradient.
+        "strategy": "auto" if alone else DDPStrategy(find_unused_parameters=config.distillation.kind != "none"),
         "sync_batchnorm": machine.sync_batch_norm,
-        **_precision(machine, gpus),
+        "precision": None if half_on_cpu else PRECISIONS[machine.precision],
+        "plugins": list(_plugins(half_on_cpu)),
     }
 
 
-def _check_gpus(machine: MachineSettings, devices: int | str, gpus: int) -> None:
+def _launched() -> Processes | None:
+    """What torchrun or SLURM (srun) has started; None where this process starts the others."""
+    if _in_torchrun():
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        return Processes(int(os.environ["WORLD_SIZE"]) // per_node, per_node)
+    if _in_slurm():
+        return Processes(int(os.environ.get("SLURM_NNODES", 1)), int(os.environ.get("SLURM_NTASKS_PER_NODE", 1)))
+    return None
+
+
+def _check_gpus(machine: MachineSettings, processes: Processes, gpus: int) -> None:
     if machine.accelerator == "gpu" and not gpus:
         raise ConfigError("machine.accelerator is gpu, but torch sees no CUDA device here: set it to cpu or auto")
     if machine.sync_batch_norm and not gpus:
         raise ConfigError("machine.sync_batch_norm is for GPUs, and this training runs on the CPU: set it to false")
-    if gpus and isinstance(devices, int) and devices > gpus:
-        raise ConfigError(f"{devices} devices are asked for, but torch sees {gpus} here: set machine.devices to less")
+    if gpus and processes.per_node != "auto" and processes.per_node > gpus:
+        raise ConfigError(f"{processes.per_node} devices are asked for, but torch sees {gpus} here: ask for less")
 
 
-def _precision(machine: MachineSettings, gpus: int) -> dict[str, Any]:
-    if machine.precision == "fp16" and not gpus:
-        return {"plugins": MixedPrecision("16-mixed", "cpu")}  # left to itself, Lightning takes bf16 here
-    return {"precision": PRECISIONS[machine.precision]}
+def _in_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _strategy(config: TrainingConfig, processes: int) -> Any:
-    if processes <= 1 and _torchrun_processes() is None:
-        return "auto"
-    # A batch may have no image: the teachers' parameters then go without gradient.
-    return DDPStrategy(find_unused_parameters=config.distillation.kind != "none")
+def _in_slurm() -> bool:
+    return not _in_torchrun() and SLURMEnvironment.detect()
 
 
-def _torchrun_processes() -> int | None:
-    """Processes on this node that torchrun has started, None where it has not."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+def _plugins(half_on_cpu: bool) -> Iterator[Any]:
+    """What Lightning would otherwise choose in a way of its own."""
+    if half_on_cpu:
+        yield MixedPrecision("16-mixed", "cpu")  # not bf16
+    if _in_slurm():
+        yield SLURMEnvironment(auto_requeue=False)  # not the same command again, without --resume
