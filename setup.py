@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -35,6 +36,16 @@ ROS_WHEELS = [
     "setuptools<80",
 ]
 
+
+class BuildWithSettings(build_py):
+    """Takes along the settings of trainings, which lie where people look for them and not in the package."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_tree(str(ROOT / "config/train"), str(Path(self.build_lib) / "twodpass_core/settings"))
+
+
 setup(
     name="twodpass",
     version=ElementTree.parse(ROOT / "package.xml").findtext("version"),
@@ -45,6 +56,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["twodpass_core", "twodpass_core.*"]),
     package_data={"twodpass_core": ["class_maps/*.yaml", "pretrained/*.safetensors", "py.typed"]},
+    cmdclass={"build_py": BuildWithSettings},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.24",

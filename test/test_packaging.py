@@ -102,6 +102,9 @@ def test_the_wheel_is_the_core_alone_with_its_data(wheel: zipfile.ZipFile) -> No
     }
     assert class_maps
     assert class_maps <= set(names)
+    settings = {f"twodpass_core/settings/{path.name}" for path in (ROOT / "config/train").glob("*.yaml")}
+    assert settings
+    assert settings <= set(names)
     assert {str(path.relative_to(ROOT)) for path in CORE} <= set(names)
 
 

@@ -16,11 +16,10 @@ from twodpass_core.losses import inverse_frequency_weights
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig, known_keys, load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.schedules import authors_annealing, cosine
+from twodpass_core.training.shipped import shipped_settings
 
-SHIPPED = sorted((Path(__file__).resolve().parents[1] / "config/train").glob("*.yaml"))
 
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped_settings().values(), ids=lambda path: path.stem)
 def test_shipped_settings_are_valid_and_survive_being_written(path: Path, tmp_path: Path) -> None:
     config = load_config(path)
     copy = tmp_path / "copy.yaml"
@@ -29,7 +28,7 @@ def test_shipped_settings_are_valid_and_survive_being_written(path: Path, tmp_pa
 
 
 def shipped(name: str) -> TrainingConfig:
-    return load_config(next(path for path in SHIPPED if path.stem == name))
+    return load_config(shipped_settings()[name])
 
 
 def test_the_papers_hyper_parameters() -> None:
@@ -141,7 +140,16 @@ def test_every_setting_is_explained() -> None:
 def test_the_command_says_what_is_missing() -> None:
     result = CliRunner().invoke(app, ["train"])
     assert result.exit_code == 1
-    assert "config/train/semantickitti.yaml" in " ".join(result.output.split())
+    assert all(name in result.output for name in shipped_settings())
+
+
+def test_shipped_settings_go_by_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("nuscenes"), ["epochs=3"]) == shipped("nuscenes").model_copy(update={"epochs": 3})
+    Path("nuscenes").write_text("epochs: 7")
+    assert load_config(Path("nuscenes")).epochs == 7
+    with pytest.raises(ConfigError, match=r"nus: no such configuration .*; with twodpass come ablation, finetune, nu"):
+        load_config(Path("nus"))
 
 
 # --- Learning rates -----------------------------------------------------------------------------------------------

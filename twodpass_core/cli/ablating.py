@@ -9,7 +9,9 @@ import typer
 
 
 def ablation(
-    config: Annotated[Path, typer.Argument(help="Settings (YAML) of a training, such as config/train/ablation.yaml.")],
+    config: Annotated[
+        Path, typer.Argument(help="Settings of a training, such as `ablation`, which comes with twodpass.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the runs and the result; made if missing.")],
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row, with seeds from `seed` on.")] = 3,
     overrides: Annotated[

@@ -30,6 +30,7 @@ from twodpass_core.evaluation.submissions import (
 )
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.config import load_config
+from twodpass_core.training.shipped import is_settings
 from twodpass_core.wording import counted
 
 
@@ -50,7 +51,7 @@ def evaluation_sources(
     if (said := sorted(bag.model_dump(exclude_defaults=True))) and not any(map(bags_in, data)):
         raise ConfigError(f"{named}: no bag, to which {', '.join(said)} could apply")
     in_other_form = kind not in (None, "semantickitti")
-    if sequences and (in_other_form or all(bags_in(path) or _is_settings(path) for path in data)):
+    if sequences and (in_other_form or all(bags_in(path) or is_settings(path) for path in data)):
         raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
     _refuse_beside_settings(data, kind, split)
     return [open_evaluation(_settings(path, kind, split or "val", bag, sequences)) for path in data]
@@ -63,7 +64,7 @@ def submission_settings(data: Path, kind: str | None, split: str | None) -> Sour
 
 
 def _refuse_beside_settings(data: Sequence[Path], kind: str | None, split: str | None) -> None:
-    if (kind or split) and all(map(_is_settings, data)):
+    if (kind or split) and all(map(is_settings, data)):
         raise ConfigError(
             f"--kind and --split are for folders of data; {data[0]} says itself which: change its data.validation"
         )
@@ -74,17 +75,13 @@ def _settings(
 ) -> SourceConfig:
     if bags_in(data):
         return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip", bag=bag)
-    if _is_settings(data):
+    if is_settings(data):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
     folder = {"kind": kind or "semantickitti", "root": data, "split": split}
     return SourceConfig.model_validate(folder | {"sequences": sequences, "unlabelled": "skip"})
-
-
-def _is_settings(data: Path) -> bool:
-    return data.suffix in (".yaml", ".yml")
 
 
 def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:

@@ -39,7 +39,7 @@ class Definition(str, Enum):
 
 
 Data = Annotated[
-    Path, typer.Argument(help="Folder of the data, or a training's YAML file, whose data.validation is taken.")
+    Path, typer.Argument(help="Folder of the data, or a training's settings, whose data.validation is taken.")
 ]
 KindOption = Annotated[
     Kind | None,
@@ -53,7 +53,8 @@ Votes = Annotated[
 
 def train(
     config: Annotated[
-        Path | None, typer.Argument(help="Settings (YAML), such as config/train/semantickitti.yaml.")
+        Path | None,
+        typer.Argument(help="Settings: a YAML file, or the name of one that comes with twodpass, as semantickitti."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -77,13 +78,14 @@ def train(
     from twodpass_core.training import require_packages
     from twodpass_core.training.config import load_config
     from twodpass_core.training.config_text import dump_config
+    from twodpass_core.training.shipped import shipped_settings
 
     settings = load_config(config, given)
     if print_config:
         typer.echo(dump_config(settings), nl=False)
         return
     if config is None:
-        raise ConfigError("give the settings of the training, such as config/train/semantickitti.yaml")
+        raise ConfigError(f"give the settings of the training: a YAML file, or {', '.join(shipped_settings())}")
     require_packages("training")
 
     from twodpass_core.training.run import train as run
@@ -102,7 +104,7 @@ def quiet_lightning() -> None:
 def evaluate(
     weights: Weights,
     data: Annotated[
-        list[Path], typer.Argument(help="Folders of data, or trainings' YAML files, whose data.validation is taken.")
+        list[Path], typer.Argument(help="Folders of data, or trainings' settings, whose data.validation is taken.")
     ],
     before: Annotated[
         Path | None,

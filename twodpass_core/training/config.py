@@ -17,6 +17,7 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
 from twodpass_core.sparse.backend import BackendName
+from twodpass_core.training.shipped import settings_file, shipped_settings
 from twodpass_core.weights import describe_problems
 
 
@@ -120,9 +121,12 @@ class TrainingConfig(Section):
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:
     """The settings of a YAML file (none: the defaults) with overrides like "optimiser.learning_rate=0.1" on top.
 
+    `path` may be the name of a shipped file: see `shipped_settings`.
+
     Raises:
         ConfigError: no such file, not YAML, a key is unknown (the nearest known one is named), a value does not fit.
     """
+    path = None if path is None else settings_file(path)
     settings = {} if path is None else _read_yaml(path)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -166,7 +170,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: no such configuration ({error.strerror})") from error
+        raise ConfigError(
+            f"{path}: no such configuration ({error.strerror}); with twodpass come {', '.join(shipped_settings())}"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(content, dict | None):
