@@ -74,6 +74,7 @@ def test_semantickitti_frame(dataset: Path) -> None:
         frame.world_from_lidar.matrix(), RigidTransform.from_xyz_rpy([4, 0, 0, 0, 0, 0]).matrix()
     )
     (view,) = frame.views
+    assert view.stamp_ns == frame.stamp_ns
     assert (view.camera.width, view.camera.height) == (120, 40)
     assert (view.load_image() == 2).all()
     # By hand: 10 m ahead of the LiDAR is 10.5 m ahead of camera 0; P2's fourth column adds 5 pixels metres to u z.

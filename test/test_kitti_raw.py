@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
@@ -44,6 +45,14 @@ def test_kitti_raw_drive(drive: Path) -> None:
     assert len(open_source(SourceConfig(kind="kitti_raw", root=drive))) == 1
     with pytest.raises(ConfigError, match="1 of the 1 frames of KittiRaw have no labels"):
         open_training(SourceConfig(kind="kitti_raw", root=drive))
+
+
+def test_images_have_their_own_time(drive: Path) -> None:
+    (drive / "image_02/data").mkdir(parents=True)
+    Image.new("RGB", (1242, 375)).save(drive / "image_02/data/0000000000.png")
+    assert KittiRaw(drive)[0].views[0].stamp_ns is None
+    (drive / "image_02/timestamps.txt").write_text("2011-09-26 13:02:25.994360375\n")
+    assert KittiRaw(drive)[0].views[0].stamp_ns == 1_317_042_145_994_360_375
 
 
 @pytest.mark.parametrize(

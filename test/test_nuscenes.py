@@ -129,6 +129,7 @@ def test_frames_in_the_order_of_time(root: Path) -> None:
     assert frame.labels is not None
     assert frame.labels.tolist() == [4, 11, 0]  # car, driveable surface, noise
     assert frame.stamp_ns == 1_000_000_000
+    assert [view.stamp_ns for view in frame.views] == [frame.stamp_ns + 1000 * CAMERA_DELAY_US]
     assert frame.world_from_lidar is not None
     np.testing.assert_allclose(frame.world_from_lidar.translation, [11, 0, 1.8])
 

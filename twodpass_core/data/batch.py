@@ -25,7 +25,11 @@ class SampleKey(NamedTuple):
 
 
 class TrainingSet(Dataset[TrainingSample]):
-    """The frames of a source as augmented samples, each paired with one of its views, drawn at random."""
+    """The frames of a source as augmented samples, each paired with one of its views, drawn at random.
+
+    One, as the authors do with nuScenes' six: over the epochs a frame meets all of its views, and the time and memory
+    of a step do not grow with their number.
+    """
 
     def __init__(
         self, source: FrameSource, augmentation: AugmentationConfig, seed: int = 0, images: bool = True

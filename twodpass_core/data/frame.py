@@ -28,6 +28,7 @@ class CameraView:
     camera: CameraModel
     camera_from_lidar: RigidTransform
     image: Path | npt.NDArray[np.uint8] | ImageLoader  # a file, (H, W, 3) RGB, or what gives that
+    stamp_ns: int | None = None  # of the image, where known, on the clock of the frame's
 
     def load_image(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) RGB.

@@ -49,6 +49,7 @@ class KittiRaw:
             raise ScanError(f"{root / 'velodyne_points/data'}: no scans (.bin) there; root must be a drive's folder")
         self._cameras = _read_cameras(root, cameras)
         self._stamps = _read_stamps(root / "velodyne_points/timestamps.txt", self._stems)
+        self._image_stamps = {name: _read_stamps(root / name / "timestamps.txt", self._stems) for name in self._cameras}
 
     @property
     def ids(self) -> Sequence[str]:
@@ -69,7 +70,9 @@ class KittiRaw:
         for name, (matrix, camera_from_lidar) in self._cameras.items():
             path = self._root / name / "data" / f"{stem}.png"
             if path.is_file():
-                views.append(CameraView(name, CameraModel(matrix, *image_size(path)), camera_from_lidar, path))
+                model, stamps = CameraModel(matrix, *image_size(path)), self._image_stamps[name]
+                stamp_ns = None if stamps is None else stamps[int(stem)]
+                views.append(CameraView(name, model, camera_from_lidar, path, stamp_ns))
         return Frame(
             id=f"{self._drive}/{stem}",
             points=read_scan(self._root / "velodyne_points/data" / f"{stem}.bin", KITTI_COLUMNS),
@@ -100,7 +103,10 @@ def _read_cameras(root: Path, names: Sequence[str]) -> Mapping[str, tuple[Floats
 
 
 def _read_stamps(path: Path, stems: Sequence[str]) -> list[int] | None:
-    """Nanoseconds of each scan since 1970, from lines like 2011-09-26 13:02:25.964389445; None without the file."""
+    """Nanoseconds since 1970 of each scan or its image, from lines like 2011-09-26 13:02:25.964389445.
+
+    None without the file.
+    """
     if not path.exists():
         return None
     stamps = []

@@ -101,7 +101,7 @@ class NuScenes:
             lidar.vehicle_from_sensor,
         )
         camera = CameraModel(np.array(record.mounting["camera_intrinsic"]), record.width, record.height)
-        return CameraView(channel, camera, camera_from_lidar, path)
+        return CameraView(channel, camera, camera_from_lidar, path, record.stamp_ns)
 
     def _read_labels(self, path: Path, num_points: int) -> npt.NDArray[np.uint8]:
         try:

@@ -124,7 +124,8 @@ class _Sequence:
         for name, (matrix, camera_from_lidar) in cameras.items():
             path = self.folder / name / f"{stem}.png"
             if path.is_file():
-                views.append(CameraView(name, CameraModel(matrix, *image_size(path)), camera_from_lidar, path))
+                model = CameraModel(matrix, *image_size(path))
+                views.append(CameraView(name, model, camera_from_lidar, path, self.stamp_ns(stem)))
         return tuple(views)
 
     def pose(self, stem: str) -> RigidTransform | None:
@@ -135,6 +136,7 @@ class _Sequence:
         return self.camera0_from_lidar.inverse() @ world_from_camera0 @ self.camera0_from_lidar
 
     def stamp_ns(self, stem: str) -> int | None:
+        """Of the scan and its images alike: the cameras are triggered when the LiDAR looks ahead."""
         return None if self.times is None else round(float(self.times[int(stem), 0]) * 1e9)
 
 

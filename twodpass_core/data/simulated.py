@@ -125,7 +125,7 @@ class SimulatedStreets:
         if path is not None and isinstance(image, np.ndarray):
             with replacing(path) as partial:
                 Image.fromarray(image).save(partial, format="png")
-        return (CameraView(CAMERA, self._camera.model, self._camera.camera_from_lidar, image),)
+        return (CameraView(CAMERA, self._camera.model, self._camera.camera_from_lidar, image, stamp_ns),)
 
     def _kept(self, seed: int, stamp_ns: int, suffix: str) -> Path | None:
         """Where a part of a frame is kept."""
