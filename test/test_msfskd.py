@@ -161,14 +161,17 @@ def test_fused_predictions_train_the_student_only_through_fusion(variant: str, f
 @pytest.mark.parametrize("fusion", [True, False])
 @pytest.mark.parametrize("learner", [True, False])
 def test_everything_that_an_option_makes_learns(variant: str, fusion: bool, learner: bool) -> None:
-    config = DistillationConfig(variant=variant, fusion=fusion, learner=learner)
+    settings = {"variant": variant, "fusion": fusion, "learner": learner}
+    if variant == "authors" and learner and not fusion:  # its LiDAR classifier sees the plain features
+        with pytest.raises(ValidationError, match="learner without fusion is the paper variant's"):
+            DistillationConfig.model_validate(settings)
+        return
+    config = DistillationConfig.model_validate(settings)
     distillation, batch = make(config), usual_batch(config)
     run(distillation, batch).total.backward()
     assert all(has_gradient(parameter) for parameter in distillation.parameters())
     assert all(has_gradient(leaf) for leaf in batch.leaves())
-    # Without fusion the authors' variant has no use for a learner: its LiDAR classifier sees the plain features.
-    with_learner = learner and (fusion or variant == "paper")
-    assert any("learner" in name for name in distillation.state_dict()) is with_learner
+    assert any("learner" in name for name in distillation.state_dict()) is learner
 
 
 def test_without_learner_the_lidar_classifier_sees_the_reduced_features() -> None:
@@ -249,6 +252,8 @@ def test_config() -> None:
     assert DistillationConfig(variant="authors").image_width(128) == 128
     with pytest.raises(ValidationError, match="learnr"):
         DistillationConfig.model_validate({"learnr": True})
+    with pytest.raises(ValidationError, match="width is the paper variant's"):
+        DistillationConfig(variant="authors", width=32)
     with pytest.raises(ValidationError, match="frozen"):
         DistillationConfig().fusion = False  # type: ignore[misc]
 

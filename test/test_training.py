@@ -107,7 +107,10 @@ def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_variants_and_precisions_train(tmp_path: Path, variant: str, precision: str) -> None:
     config = tiny_config(
-        tmp_path / "run", epochs=1, distillation={**DISTILLED, "variant": variant}, machine={"precision": precision}
+        tmp_path / "run",
+        epochs=1,
+        distillation={**DISTILLED, "variant": variant, "width": 64},
+        machine={"precision": precision},
     )
     train(config, training=Blobs(2))
     state = load(tmp_path / "run")["state_dict"]
@@ -260,7 +263,10 @@ def test_what_was_seen_of_an_epoch_is_left_out() -> None:
 def test_recomputed_activations_change_nothing(tmp_path: Path, variant: str) -> None:
     networks = []
     for save_memory in (False, True):
-        changes = {"distillation": {**DISTILLED, "variant": variant}, "machine": {"save_memory": save_memory}}
+        changes = {
+            "distillation": {**DISTILLED, "variant": variant, "width": 64},
+            "machine": {"save_memory": save_memory},
+        }
         config = tiny_config(tmp_path, **changes)
         torch.manual_seed(0)
         source = Blobs(2)

@@ -92,6 +92,7 @@ def test_overrides() -> None:
         ("epochs=0", "epochs: Input should be greater than 0"),
         ("epochs", "must be KEY=VALUE"),
         ("student.scales=[2", "not YAML"),
+        ("optimiser={schedule: authors_annealing, warmup_steps: 5}", r"optimiser: warmup_steps are the cosine's"),
         ("student.scales=[]", r"student\.scales: Tuple should have at least 1 item"),
         ("loss.point_counts=[0, -1]", r"loss\.point_counts\.1: Input should be greater than or equal to 0"),
     ],
@@ -99,6 +100,18 @@ def test_overrides() -> None:
 def test_refusals(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+def test_annealing_is_not_cut_short() -> None:
+    with pytest.raises(ConfigError, match="settings: max_steps would cut authors_annealing short"):
+        load_config(None, ["max_steps=5", "optimiser.schedule=authors_annealing"])
+
+
+def test_what_has_no_effect_is_written_as_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "written.yaml"
+    path.write_text(dump_config(load_config(None, ["distillation={variant: authors, fusion: false}"])))
+    assert load_config(path).distillation.fusion is False
+    assert load_config(path, ["distillation.variant=paper"]).distillation.learner
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:

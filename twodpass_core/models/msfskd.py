@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -30,10 +30,29 @@ class DistillationConfig(BaseModel):
     kind: Literal["msfskd", "none"] = Field("msfskd", description="none: the student is trained alone")
     variant: Literal["paper", "authors"] = Field("paper", description="equations of the paper, or of its authors' code")
     fusion: bool = Field(True, description="the teacher sees both features (eq. 6); if not, the image's alone")
-    learner: bool = Field(True, description="a learned bridge (2D learner) between LiDAR features and the image's")
+    learner: bool = Field(
+        True,
+        description="a learned bridge (2D learner) between LiDAR features and the image's; authors: with fusion only",
+    )
     width: int = Field(64, ge=1, description="paper: channels that the features of both are reduced to")
     fusion_weight: float = Field(1.0, ge=0, description="weight of the fused predictions' segmentation loss")
     kl_weight: float = Field(0.05, ge=0, description="weight of the distillation, against 1 for segmentation")
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> DistillationConfig:
+        if self.variant == "authors":
+            if self.width != DistillationConfig.model_fields["width"].default:
+                raise ValueError("width is the paper variant's: features of the authors' have the student's width")
+            if self.learner and not self.fusion and "learner" in self.model_fields_set:
+                raise ValueError("learner without fusion is the paper variant's: set it to false, or fusion to true")
+        return self
+
+    @property
+    def implied(self) -> frozenset[str]:
+        """The settings that have no effect beside the others: left out where settings are written down."""
+        if self.variant == "paper":
+            return frozenset()
+        return frozenset({"width"} if self.fusion or not self.learner else {"width", "learner"})
 
     def image_width(self, student_width: int) -> int:
         """Channels that the image network must give."""

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, NonNegativeInt, PositiveInt, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.bags import bags_in
@@ -78,6 +88,12 @@ class OptimiserSettings(Section):
     clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: any")
     accumulate: PositiveInt = Field(1, description="parts that a batch is computed in, in turn, to save memory")
 
+    @model_validator(mode="after")
+    def _warm_up_is_the_cosines(self) -> OptimiserSettings:
+        if self.warmup_steps and self.schedule == "authors_annealing":
+            raise ValueError("warmup_steps are the cosine's: set them to 0 for authors_annealing")
+        return self
+
 
 class MachineSettings(Section):
     """What it runs on. These change how fast, not what is computed, but for rounding."""
@@ -116,6 +132,12 @@ class TrainingConfig(Section):
     loss: LossSettings = Field(default_factory=LossSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     machine: MachineSettings = Field(default_factory=MachineSettings)
+
+    @model_validator(mode="after")
+    def _annealing_is_by_epoch(self) -> TrainingConfig:
+        if self.max_steps is not None and self.optimiser.schedule == "authors_annealing":
+            raise ValueError("max_steps would cut authors_annealing short, which goes by epochs: set epochs instead")
+        return self
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:

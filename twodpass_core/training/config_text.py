@@ -18,7 +18,8 @@ WIDTH = 120
 def dump_config(config: TrainingConfig) -> str:
     """All settings as YAML with comments; `load_config` reads it back.
 
-    What follows from another setting, as the augmentation's preset, is a comment, so that the other one still decides.
+    What follows from another setting, as from the augmentation's preset, or has no effect beside it, is a comment, so
+    that the other one still decides.
     """
     return "\n".join(_settings(config, "")) + "\n"
 
