@@ -70,7 +70,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert card.trained
     assert "2DPASS" in card.origin
     entries = read_log(tmp_path / "run/log.jsonl")
-    assert [entry["epoch"] for entry in entries] == [0, 1]
+    assert [entry["epoch"] for entry in entries] == [1, 2]
     assert all(np.isfinite(entry["train/loss"]) for entry in entries)
     load(tmp_path / "run", "best")
 
@@ -86,6 +86,16 @@ def test_validation_is_evaluation_afterwards_on_all_raw_points(tmp_path: Path) -
     scores = json.loads((tmp_path / "run/scores.json").read_text())
     assert scores["mean_iou"] == result.scores.mean_iou
     assert scores["frames"] == 3
+
+
+def test_what_is_not_a_number_is_null_in_the_log(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2), validation=Blobs(1, points=0))
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    (line,) = (tmp_path / "run/log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=refuse)["val/mean_iou"] is None
 
 
 def test_training_learns(tmp_path: Path) -> None:

@@ -88,17 +88,21 @@ def train(
         raise ConfigError(f"give the settings of the training: a YAML file, or {', '.join(shipped_settings())}")
     require_packages("training")
 
+    from twodpass_core.training.run import is_first_process
     from twodpass_core.training.run import train as run
 
     quiet_lightning()
     weights = run(settings, resume=resume)
-    typer.echo(f"weights: {weights}")
+    if is_first_process():
+        typer.echo(f"weights: {weights}")
 
 
 def quiet_lightning() -> None:
     """Lightning talks a lot, and advertises: only warnings are let through."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.")
+    # Of 1x1 convolutions between several processes, whose layout is the same in either order.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
 
 
 def evaluate(

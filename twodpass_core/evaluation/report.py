@@ -12,18 +12,16 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from twodpass_core.errors import MissingDependencyError
 from twodpass_core.evaluation.evaluate import Evaluation
+from twodpass_core.evaluation.figures import new_figure, save_figure
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
-
-DOTS_PER_INCH = 120
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
     """Write classes.csv, scores.json, confusion.png and distance.png into a folder, made if missing.
 
-    Raises OSError where it cannot be written to, MissingDependencyError without matplotlib.
+    Raises OSError where it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "classes.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -32,11 +30,11 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     summary = {
         "definition": evaluation.definition,
         "frames": evaluation.frames,
-        "mean_iou": _number(scores.mean_iou),
-        "accuracy": _number(scores.accuracy),
-        "frequency_weighted_iou": _number(scores.frequency_weighted_iou),
+        "mean_iou": finite_or_none(scores.mean_iou),
+        "accuracy": finite_or_none(scores.accuracy),
+        "frequency_weighted_iou": finite_or_none(scores.frequency_weighted_iou),
         "distances": list(evaluation.distances),
-        "mean_iou_by_distance": [_number(part.mean_iou) for part in evaluation.by_distance],
+        "mean_iou_by_distance": [finite_or_none(part.mean_iou) for part in evaluation.by_distance],
     }
     with replacing(folder / "scores.json") as path:
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -78,7 +76,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     shares = torch.where(counts.sum(1, keepdim=True) > 0, counts / counts.sum(1, keepdim=True), torch.nan)
     names = [entry.name for entry in evaluation.class_map.classes]
     size = 2.5 + 0.33 * len(names)
-    figure = _figure(size + 0.8, size)
+    figure = new_figure(size + 0.8, size)
     axes = figure.add_subplot()
     image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
     axes.set_xticks(range(len(names)), ["nothing", *names[1:]], rotation=90)
@@ -86,12 +84,12 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     figure.colorbar(image, label="share of the labelled points", fraction=0.046)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_distances(evaluation: Evaluation, path: Path) -> None:
     """Mean IoU by distance from the sensor (fig. 6a)."""
-    figure = _figure(6, 4)
+    figure = new_figure(6, 4)
     axes = figure.add_subplot()
     values = [100 * part.mean_iou for part in evaluation.by_distance]
     axes.bar(_bins(evaluation), [0 if math.isnan(value) else value for value in values], color="#3b7dd8")
@@ -100,7 +98,7 @@ def draw_distances(evaluation: Evaluation, path: Path) -> None:
     axes.set_ylim(0, 100)
     axes.set_xlabel("distance from the sensor, m")
     axes.set_ylabel("mean IoU, %")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bins(evaluation: Evaluation) -> list[str]:
@@ -113,21 +111,6 @@ def _percent(value: float) -> str:
     return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure, path: Path) -> None:  # type: ignore[no-untyped-def]
-    with replacing(path) as partial:
-        figure.savefig(str(partial), format="png", metadata={"Software": None})
+def finite_or_none(value: float) -> float | None:
+    """As JSON can hold it: None for what is not a number."""
+    return value if math.isfinite(value) else None

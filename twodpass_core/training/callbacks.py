@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from twodpass_core.evaluation.report import write_report
+from twodpass_core.evaluation.report import finite_or_none, write_report
 from twodpass_core.training.curves import draw_curves
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.module import TrainingModule
@@ -84,7 +84,7 @@ class LastCheckpoint(Callback):
 
 
 class RunLog(Callback):
-    """Appends a line to log.jsonl after every epoch, and draws the curves after validations."""
+    """Appends a line to log.jsonl after every epoch, counted from 1, and draws the curves after validations."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -93,14 +93,14 @@ class RunLog(Callback):
         if not trainer.is_global_zero:
             return
         values = {
-            name.removesuffix("_epoch"): float(value)
+            name.removesuffix("_epoch"): finite_or_none(float(value))
             for name, value in trainer.callback_metrics.items()
             if not name.endswith("_step") and f"{name}_epoch" not in trainer.callback_metrics
         }
         (rate,) = (group["lr"] for group in trainer.optimizers[0].param_groups)
-        entry = {"epoch": trainer.current_epoch, "step": trainer.global_step, "learning_rate": rate, **values}
+        entry = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "learning_rate": rate, **values}
         with self.folder.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
         every = trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0:
             draw_curves(self.folder.log, self.folder.curves)

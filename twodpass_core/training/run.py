@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from twodpass_core.data.batch import TrainingSet
@@ -24,10 +24,11 @@ from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.progress import TrainingProgress
 from twodpass_core.training.start import initialise, read_checkpoint
 from twodpass_core.weights import Card
 
-LOG_EVERY = 10  # steps between points in TensorBoard
+LOG_EVERY = 10  # steps between points in TensorBoard, and losses in the progress bar
 MONITOR = "val/mean_iou"
 
 
@@ -66,7 +67,7 @@ def train(
         initialise(network, config, training.class_map)
     else:
         read_checkpoint(checkpoint)  # what Lightning says of a damaged one is a traceback
-    if _is_first_process():
+    if is_first_process():
         folder.begin(config)
 
     distilled = network.distillation is not None
@@ -131,11 +132,12 @@ def make_trainer(
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
         log_every_n_steps=LOG_EVERY,
-        callbacks=[*callbacks, DataWait(), RunLog(folder), best, RichProgressBar()],
+        callbacks=[*callbacks, DataWait(), RunLog(folder), best, TrainingProgress(LOG_EVERY)],
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Of those that train together."""
     return getattr(rank_zero_only, "rank", 0) == 0

@@ -1,0 +1,21 @@
+"""What a terminal shows of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from training_data import Blobs, tiny_config
+
+from twodpass_core.training.curves import read_log
+from twodpass_core.training.run import train
+
+
+def test_epochs_from_1_and_the_loss_of_whole_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"data": {"batch_size": 2}, "optimiser": {"accumulate": 2, "learning_rate": 1e-30}, "epochs": 1}
+    train(tiny_config(tmp_path / "run", **changes), training=Blobs(2))
+    shown = capsys.readouterr().out
+    assert "Epoch 1/1" in shown
+    (entry,) = read_log(tmp_path / "run/log.jsonl")
+    loss = float(shown.split("loss:")[-1].split()[0])
+    assert loss == pytest.approx(entry["train/loss"], rel=0.2)  # of the first half of the batch
