@@ -94,7 +94,8 @@ class DistillationTerms:
 class PaperDistillation(nn.Module):
     """seg(2D decoder) + (1/L) sum_l [fusion_weight seg(S^2D3D_l) + seg(S^3D_l) + kl_weight D_KL(S^2D3D_l || S^3D_l)].
 
-    All of it at the points in the image: eq. 5 leaves the others to the student's own loss.
+    Section 3.4, with eq. 6 for S^2D3D and eq. 7 for D_KL. All of it at the points in the image: eq. 5 leaves the others
+    to the student's own loss.
     """
 
     def __init__(
@@ -162,9 +163,10 @@ class GatedFusion(nn.Module):
 class AuthorsDistillation(nn.Module):
     """seg(all scales) + sum_l seg(S^3D_l) + (1/L) sum_l [fusion_weight seg(S^2D3D_l) + kl_weight D_KL / K].
 
-    The LiDAR scores are of all voxels, against the voxel's most frequent label, and not divided by the L scales.
-    D_KL, as in the paper's, is here a mean over the K classes, too. One more classifier sees the fused features of
-    all scales.
+    Where it departs from section 3.4: the LiDAR scores S^3D are of all voxels (eq. 5 leaves out those outside the
+    image), of the plain 3D features, against the voxel's most frequent label, and not divided by the L scales. D_KL
+    (eq. 7) is a mean over the K classes, too. Fusion (eq. 6) does not add the image's features. One more classifier
+    sees the fused features of all scales; the 2D decoder has none.
     """
 
     def __init__(
@@ -203,7 +205,7 @@ class AuthorsScores(NamedTuple):
 
 
 class AuthorsScale(nn.Module):
-    """One scale: fusion without a residual, and classifiers with a hidden layer."""
+    """One scale: fusion without the residual of eq. 6, relu(sigmoid(MLP(F^2D3D)) * F^2D3D), and two classifiers."""
 
     def __init__(self, config: DistillationConfig, width: int, num_classes: int) -> None:
         super().__init__()
