@@ -47,9 +47,11 @@ class LastCheckpoint(Callback):
         last = batch_idx + 1 == trainer.num_training_batches
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not last:
             return  # a checkpoint would not hold the gradient that has been added up
-        validates = last and self.validate_every and (trainer.current_epoch + 1) % self.validate_every == 0
+        validates = self.validate_every and (trainer.current_epoch + 1) % self.validate_every == 0
+        if last and not validates:
+            return  # the epoch ends at once
         stop = self._stops(trainer)
-        if stop or validates or trainer.global_step % self.every_steps == 0:
+        if stop or last or trainer.global_step % self.every_steps == 0:
             trainer.save_checkpoint(self.path, weights_only=False)
         if stop:
             self._end(trainer)
@@ -60,6 +62,8 @@ class LastCheckpoint(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
+        if self._stops(trainer):
+            self._end(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():

@@ -60,7 +60,7 @@ class RunFolder:
         if not resume:
             raise ConfigError(f"{self.path} holds a run: --resume goes on, --set run=FOLDER chooses another")
         if not self.last_checkpoint.exists():
-            raise ConfigError(f"{self.last_checkpoint} has gone: the run cannot go on, --set run=FOLDER begins another")
+            raise ConfigError(f"there is no {self.last_checkpoint} to go on from: --set run=FOLDER begins another run")
         self._check_same(load_config(self.config), config)
         return self.last_checkpoint
 

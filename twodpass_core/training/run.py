@@ -132,7 +132,7 @@ def make_trainer(
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
         log_every_n_steps=LOG_EVERY,
-        callbacks=[*callbacks, DataWait(), RunLog(folder), best, TrainingProgress(LOG_EVERY)],
+        callbacks=[RunLog(folder), DataWait(), *callbacks, best, TrainingProgress(LOG_EVERY)],
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
