@@ -37,11 +37,22 @@ class FirstFrames:
         return self.source[index]
 
 
+@pytest.fixture
+def two_scans(shared_data: Path, tmp_path: Path) -> FirstFrames:
+    """Labelled, the first with its image."""
+    folder = tmp_path / "00"
+    folder.mkdir()
+    for path in (shared_data / "semantickitti_00_projected").iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "image_2").symlink_to(shared_data / "semantickitti_00/image_2")
+    return FirstFrames(SemanticKitti(folder), 2)
+
+
 @pytest.mark.slow
-def test_two_scans_are_learned_by_heart(shared_data: Path, tmp_path: Path) -> None:
-    frames = FirstFrames(SemanticKitti(shared_data / "semantickitti_00_projected"), 2)
-    labels = np.concatenate([frames[index].labels for index in range(2)])
-    counts = np.bincount(labels, minlength=frames.class_map.num_classes)
+@pytest.mark.parametrize("kind", ["none", "msfskd"])
+def test_two_scans_are_learned_by_heart(two_scans: FirstFrames, kind: str, tmp_path: Path) -> None:
+    labels = np.concatenate([two_scans[index].labels for index in range(2)])
+    counts = np.bincount(labels, minlength=two_scans.class_map.num_classes)
     counts[0] = 0
     config = TrainingConfig.model_validate(
         {
@@ -50,17 +61,18 @@ def test_two_scans_are_learned_by_heart(shared_data: Path, tmp_path: Path) -> No
             "validate_every": 200,
             "data": {"batch_size": 2, "workers": 0},
             "student": {"width": 16, "hidden": 64},
-            "distillation": {"kind": "none"},
-            "augmentation": {"preset": "none"},
+            "distillation": {"kind": kind, "width": 16},
+            "augmentation": {"preset": "none", "crop": (480, 160)},
             "loss": {"point_counts": counts.tolist()},
             "optimiser": {"warmup_steps": 5},
             "machine": {"accelerator": "cpu", "devices": 1},
         }
     )
-    weights = train(config, training=frames, validation=frames)
-    result = evaluate(Segmenter.from_weights(weights, device="cpu"), [frames[0], frames[1]])
+    weights = train(config, training=two_scans, validation=two_scans)
+    result = evaluate(Segmenter.from_weights(weights, device="cpu"), [two_scans[0], two_scans[1]])
     assert result.scores.mean_iou >= 0.95
     assert json.loads((config.run / "scores.json").read_text())["mean_iou"] == result.scores.mean_iou
+    assert ("2DPASS" in read_card(weights).origin) == (kind == "msfskd")
 
 
 @pytest.mark.slow
