@@ -5,8 +5,10 @@ python -m twodpass_ros.segment --ros-args -p weights:=WEIGHTS -r '~/input/points
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +18,7 @@ from rclpy.executors import ExternalShutdownException
 
 from twodpass_core.process import tune_process
 from twodpass_ros.core_log import forward_core_log
+from twodpass_ros.worker import WorkThread
 
 if TYPE_CHECKING:
     from twodpass_ros.segment_node import LoadSegmenter, SegmentNode
@@ -49,6 +52,8 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
             node.stop()
             node.destroy_node()
         rclpy.try_shutdown()
+    if any(isinstance(thread, WorkThread) and thread.is_busy for thread in threading.enumerate()):
+        _leave_at_once(0)
     return 0
 
 
@@ -57,6 +62,13 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Ends the process under a thread that computes. Where Python ends while torch is at work, the process aborts."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,11 @@ class SegmentNode(LifecycleNode):
             segmenter.close()
             give_back_freed_memory()
 
+    def destroy_node(self) -> None:
+        """As rclpy's, which forgets the state machine, and with it leaves the node's shared memory behind."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     # Scans: received by the executor, labelled in the worker's thread.
 
     def _on_scan(self, scan: PointCloud2) -> None:

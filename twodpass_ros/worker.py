@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # a builtin only from Python 3.11 on
-from queue import SimpleQueue
+from queue import Queue
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class WorkThread:
+class WorkThread(threading.Thread):
     """Does one piece of work after the other. A daemon: not even a hung GPU can keep the program alive.
 
     All that computes with OpenMP belongs in one thread. Each thread that has done so keeps helpers of its own; GNU
@@ -22,8 +22,14 @@ class WorkThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        super().__init__(name=name, daemon=True)
+        self._queue: Queue[tuple[Future[Any], Callable[[], Any]]] = Queue()
+        self.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in work, or waits to be."""
+        return self._queue.unfinished_tasks > 0
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Queues it; the future will hold what it returns or raises."""
@@ -31,9 +37,10 @@ class WorkThread:
         self._queue.put((outcome, work))
         return outcome
 
-    def _run(self) -> None:
+    def run(self) -> None:
         while True:
             self._do(*self._queue.get())
+            self._queue.task_done()
 
     def _do(self, outcome: Future[Any], work: Callable[[], Any]) -> None:
         """Of its own, so that nothing of a piece of work is kept while the next is waited for."""

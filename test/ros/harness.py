@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -117,6 +118,15 @@ class NodeProcess:
         """Resident bytes."""
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def shared_memory(pid: int) -> set[Path]:
+    """Fast DDS's 64 MB of a process. What it has opened of this one's is left out."""
+
+    def opened(by: int) -> set[str]:
+        return set(re.findall(r"/dev/shm/fastdds_[0-9a-f]{16}\b", Path(f"/proc/{by}/maps").read_text()))
+
+    return set(map(Path, opened(pid) - opened(os.getpid())))
 
 
 def _remove_shared_memory_of_the_dead() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -75,6 +76,19 @@ def test_all_work_is_done_in_one_thread_in_order() -> None:
     (used,) = {outcome.result(HANG) for outcome in outcomes}
     assert used is not threading.current_thread()
     assert used.daemon
+
+
+def test_a_thread_is_busy_from_the_moment_that_it_is_given_work() -> None:
+    thread, go_on = WorkThread("test"), threading.Event()
+    seen = [thread.is_busy]
+    done = [thread.submit(lambda: go_on.wait(HANG)) for _ in range(2)]
+    seen.append(thread.is_busy)
+    go_on.set()
+    assert all(outcome.result(HANG) for outcome in done)
+    assert seen == [False, True]
+    end = time.monotonic() + HANG
+    while thread.is_busy:
+        assert time.monotonic() < end
 
 
 def test_an_error_reaches_the_one_that_waits_and_the_thread_goes_on() -> None:
