@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from twodpass_core.errors import MissingDependencyError
+from twodpass_ros.node_process import NodeError, reading_ros_arguments
 
 if TYPE_CHECKING:
     from twodpass_ros.collect_node import CollectNode
@@ -26,7 +27,7 @@ WAKE_UP = 0.5  # seconds within which a signal is heard
 def main(args: list[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit code.
 
-    0, also after a disk has run full; 1 where it cannot start: a parameter is refused, or a package is missing.
+    0, also after a disk has run full; 1 where it cannot start: an argument is refused, or a package is missing.
     """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,7 +36,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         from twodpass_ros.collect_node import CollectNode
 
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        with reading_ros_arguments():
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = CollectNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -43,7 +45,7 @@ def main(args: list[str] | None = None) -> int:
             executor.spin_once(timeout_sec=WAKE_UP)
     except ExternalShutdownException:
         pass
-    except (ParameterException, MissingDependencyError) as error:
+    except (NodeError, ParameterException, MissingDependencyError) as error:
         rclpy.logging.get_logger("collect").fatal(str(error))
         return 1
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterUninitializedException
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException, ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -51,16 +51,22 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
     `at_work` says why those cannot be changed now that are `fixed_at_work`, and what to do first; "": they can.
     Raises rclpy's ParameterException when a value given at start is refused.
     """
-    rules = rules_of(table)
+    fields = {field.name: field for field in _fields(table)}
 
     def check(parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
-        reasons = [reason for parameter in parameters if (reason := _refusal(parameter, rules, at_work()))]
+        ours = [parameter for parameter in parameters if parameter.name in fields]
+        reasons = [reason for parameter in ours if (reason := _refusal(parameter, fields[parameter.name], at_work()))]
         return SetParametersResult(successful=not reasons, reason="; ".join(reasons))
 
     node.add_on_set_parameters_callback(check)
-    for field in _fields(table):
+    for field in fields.values():
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        node.declare_parameter(field.name, default, _descriptor(rules[field.name]))
+        try:
+            node.declare_parameter(field.name, default, _descriptor(field.metadata["rule"]))
+        except InvalidParameterTypeException as error:
+            reason = str(error).removesuffix(f": {field.name}")  # which the exception adds
+            hint = "; whole numbers are written with a decimal point, 1.0" if "DOUBLE" in reason else ""
+            raise ParameterException(reason + hint, field.name) from error
 
 
 def read_table(node: Node, table: type[Table]) -> Table:
@@ -81,13 +87,15 @@ def _value(node: Node, field: dataclasses.Field[Any]) -> Any:
         return ()
 
 
-def _refusal(parameter: Parameter[Any], rules: dict[str, Rule], at_work: str) -> str | None:
+def _refusal(parameter: Parameter[Any], field: dataclasses.Field[Any], at_work: str) -> str | None:
     """Why a value is not taken. Types, ranges and read-only ones are rclpy's to check, from the descriptor."""
-    rule = rules.get(parameter.name)
-    if rule is None or parameter.type_ == Parameter.Type.NOT_SET:
-        return None
-    if not rule.accepts(parameter.value):
-        value = list(parameter.value) if isinstance(parameter.value, array) else parameter.value
+    rule: Rule = field.metadata["rule"]
+    value = list(parameter.value) if isinstance(parameter.value, array) else parameter.value
+    if parameter.type_ == Parameter.Type.NOT_SET:  # `[]`, which says of no type that it is empty
+        if not isinstance(field.default, tuple):
+            return f"{parameter.name} must have a value"
+        value = []
+    if not rule.accepts(value):
         return f"{parameter.name} must be {rule.constraint}, not {value!r}"
     if rule.fixed_at_work and at_work:
         return f"{parameter.name} {at_work}"

@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException
 
 from twodpass_core.process import tune_process
 from twodpass_ros.core_log import forward_core_log
+from twodpass_ros.node_process import NodeError, reading_ros_arguments
 from twodpass_ros.worker import WorkThread
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where a parameter is refused at start.
+    """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where an argument is refused at start.
 
     `load_segmenter` is `Segmenter.from_weights` unless given.
     """
@@ -37,14 +38,15 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
         from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
         from twodpass_ros.segment_node import SegmentNode
 
-        rclpy.init(args=args)
+        with reading_ros_arguments():
+            rclpy.init(args=args)
         forward_core_log(rclpy.logging.get_logger("segment"))
         node = SegmentNode(load_segmenter or Segmenter.from_weights)
         node.autostart()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ParameterException as error:
+    except (NodeError, ParameterException) as error:
         rclpy.logging.get_logger("segment").fatal(str(error))
         return 1
     finally:

@@ -7,6 +7,7 @@ import sys
 from rclpy.utilities import remove_ros_args
 
 from twodpass_core.process import tune_process
+from twodpass_ros.node_process import NodeError, reading_ros_arguments
 
 
 def main(args: list[str] | None = None) -> None:
@@ -18,7 +19,11 @@ def main(args: list[str] | None = None) -> None:
     tune_process()  # before torch is imported
     from twodpass_core.cli import app
 
-    _, *own = remove_ros_args(args or sys.argv)
+    try:
+        with reading_ros_arguments():
+            _, *own = remove_ros_args(args or sys.argv)
+    except NodeError as error:
+        sys.exit(f"error: {error}")
     app(["train", *own], prog_name="twodpass")
 
 

@@ -86,12 +86,30 @@ def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_th
         assert "default.safetensors" in node.log()
 
 
-@pytest.mark.parametrize("argument", ["device:=gpu", "votes:=0", "votes:=many", "training_from_sensor:=[1.0]"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "device:=gpu",
+        "votes:=0",
+        "votes:=many",
+        "votes:=[]",
+        "training_from_sensor:=[1.0]",
+        "training_from_sensor:=[]",
+        "training_from_sensor:=[0,0,2,0,0,0]",
+    ],
+)
 def test_a_refused_parameter_at_start_ends_the_node_with_one_sentence(argument: str) -> None:
     with NodeProcess.fake("-p", argument) as node:
         assert node.wait() == 1
         assert argument.partition(":")[0] in node.log()
         assert node.log().count("\n") == 1
+
+
+def test_a_whole_number_where_decimal_ones_are_needed_is_told_how_to_be_written() -> None:
+    with NodeProcess.fake("-p", "intensity_scale:=1") as node:
+        assert node.wait() == 1
+        assert "'intensity_scale'" in node.log()
+        assert "with a decimal point, 1.0" in node.log()
 
 
 def test_a_deactivated_node_labels_nothing_and_works_again_when_activated(peer: Peer) -> None:

@@ -1,0 +1,39 @@
+"""What follows --ros-args and cannot be read ends every program with one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import Main, NodeProcess
+
+from twodpass_ros.collect import main as collect
+from twodpass_ros.segment import main as segment
+
+TRAIN = Path(__file__).resolve().parents[2] / "scripts/nodes/train"
+REFUSED = [
+    (("-p", "training_from_sensor:=[0,0,1.7,0,0,0]"), "with a decimal point: 0.0"),
+    (("--params-file", "/nowhere.yaml"), "/nowhere.yaml"),
+    (("--params-files", "/nowhere.yaml"), "--params-files"),
+]
+
+
+@pytest.mark.parametrize("main", [segment, collect], ids=["segment", "collect"])
+@pytest.mark.parametrize(("arguments", "words"), REFUSED)
+def test_a_node_says_what_it_cannot_read(main: Main, arguments: tuple[str, str], words: str) -> None:
+    with NodeProcess(main, *arguments) as node:
+        assert node.wait() == 1
+        (told,) = (line for line in node.log().splitlines() if "[FATAL]" in line)
+        assert words in told
+        assert ".c:" not in told
+        assert "Traceback" not in node.log()
+
+
+def test_train_says_what_it_cannot_read() -> None:
+    command = [sys.executable, str(TRAIN), "--print-config", "--ros-args", "-p", "a:=[0,1.5]"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ROS arguments cannot be read: ")
+    assert "Traceback" not in done.stderr
