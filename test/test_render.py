@@ -110,6 +110,17 @@ def test_far_and_narrow_scans_keep_a_sensible_size(tmp_path: Path) -> None:
         assert 0.3 < height / width < 1.2
 
 
+@pytest.mark.parametrize("distance", [1e4, 1e12, 3e38])
+def test_points_beyond_all_reason_do_not_change_the_view(tmp_path: Path, distance: float) -> None:
+    near = wall(15.0)
+    far = wall(15.0)
+    far[:, 0], far[::2, 1] = distance, -distance
+    alone = picture(tmp_path / "a.png", near, ids(len(near), CAR))
+    with_far = picture(tmp_path / "b.png", np.concatenate([near, far]), ids(2 * len(near), CAR))
+    assert with_far.shape == alone.shape
+    np.testing.assert_array_equal(pixels_of(with_far, CAR), pixels_of(alone, CAR))
+
+
 def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\) and class_id \(2,\)"):
         render_bird_eye(np.zeros((3, 4)), ids(2, CAR), CLASS_MAP, tmp_path / "a.png")

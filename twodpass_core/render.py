@@ -26,6 +26,8 @@ DOTS_PER_INCH = 150
 DARKEST = 0.16
 """The lowest luminance (0..1) that is told from the background."""
 RING_SPACING = 10.0
+FARTHEST = 250.0
+"""Metres in x and y beyond which nothing is drawn: a driver's odd point, or a damaged scan's, may be anywhere."""
 
 
 def render_bird_eye(
@@ -33,10 +35,10 @@ def render_bird_eye(
 ) -> None:
     """Write a PNG of the scan seen from above, x (forward) to the right, to `path`.
 
-    points: (N, >= 3), metres; those that are not finite are not drawn. class_id: (N,) uint8; 255 and the ignored class
-    are drawn faintly below the rest. Colours are the class map's, dark ones lightened to stand out from the background.
-    The legend lists the classes present with their share of all N points. The view holds the sensor and 99 % of the
-    points in each direction. The same arguments give the same file.
+    points: (N, >= 3), metres; those that are not finite or beyond FARTHEST are not drawn. class_id: (N,) uint8; 255 and
+    the ignored class are drawn faintly below the rest. Colours are the class map's, dark ones lightened to stand out
+    from the background. The legend lists the classes present with their share of all N points. The view holds the
+    sensor and 99 % of the points drawn in each direction. The same arguments give the same file.
     Raises ValueError for arrays that do not fit each other, MissingDependencyError without matplotlib.
     """
     if points.ndim != 2 or points.shape[1] < 3 or class_id.shape != points.shape[:1]:
@@ -47,7 +49,7 @@ def render_bird_eye(
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
 
-    shown = np.isfinite(points[:, :3]).all(axis=1)
+    shown = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :2]) <= FARTHEST).all(axis=1)
     x_limits, y_limits = _view(points[shown])
     height = PLOT_WIDTH * (y_limits[1] - y_limits[0]) / (x_limits[1] - x_limits[0])
     width, full_height = (
