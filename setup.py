@@ -60,7 +60,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy>=1.24",
-        "matplotlib",
+        "matplotlib>=3.6",
         "mcap>=1.3,<2",
         "pillow",
         "pydantic>=2",

@@ -20,7 +20,7 @@ from twodpass_core.cli.evaluating import submission_settings
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.evaluation.evaluate import evaluate
-from twodpass_core.evaluation.report import write_report
+from twodpass_core.evaluation.report import draw_confusion, write_report
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.weights import Card, save_weights
@@ -104,6 +104,13 @@ def test_report(segmenter: Segmenter, tmp_path: Path) -> None:
     assert summary["mean_iou"] == evaluation.scores.mean_iou
     for name in ("confusion.png", "distance.png"):
         assert (tmp_path / "report" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_class_names_are_drawn_as_they_are_also_with_dollars(segmenter: Segmenter, tmp_path: Path) -> None:
+    classes = [entry.model_copy(update={"name": rf"$\nonsense{{ {entry.name} $"}) for entry in CLASS_MAP.classes]
+    odd = CLASS_MAP.model_copy(update={"classes": tuple(classes)})
+    draw_confusion(replace(evaluate(segmenter, [Blobs(1)[0]]), class_map=odd), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.classes import ClassMap, SemanticClass
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.render import render_bird_eye
 
@@ -119,6 +119,14 @@ def test_points_beyond_all_reason_do_not_change_the_view(tmp_path: Path, distanc
     with_far = picture(tmp_path / "b.png", np.concatenate([near, far]), ids(2 * len(near), CAR))
     assert with_far.shape == alone.shape
     np.testing.assert_array_equal(pixels_of(with_far, CAR), pixels_of(alone, CAR))
+
+
+def test_names_are_shown_as_they_are_also_with_dollars(tmp_path: Path) -> None:
+    odd = SemanticClass(id=1, name="$5 \\frac $", raw_ids=(999,), raw_id=999, colour=(255, 0, 0))
+    class_map = ClassMap(name="odd", classes=(CLASS_MAP.classes[0], odd))
+    points = wall(10.0)
+    render_bird_eye(points, ids(len(points), 1), class_map, tmp_path / "a.png", title=r"a $\nonsense{ $ scan")
+    assert (tmp_path / "a.png").stat().st_size
 
 
 def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:

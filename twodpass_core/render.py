@@ -64,7 +64,7 @@ def render_bird_eye(
     )
 
     _draw_frame(axes, x_limits, y_limits)
-    axes.set_title(title, color=TEXT, loc="left", fontsize=14, fontweight="bold", pad=12)
+    axes.set_title(title, color=TEXT, loc="left", fontsize=14, fontweight="bold", pad=12, parse_math=False)
     _draw_points(axes, points[shown], class_id[shown], class_map)
     _draw_sensor(axes)
     _draw_legend(legend, class_id, class_map, rows=height / LEGEND_ROW)
@@ -135,7 +135,7 @@ def _draw_legend(axes: Axes, class_id: np.ndarray, class_map: ClassMap, rows: fl
     axes.text(0.08, 0.5, f"{len(class_id):,} points", color=MUTED, fontsize=10, va="center")
     for row, (name, colour, count) in enumerate(entries, start=1):
         axes.plot(0.11, row + 0.6, "s", markersize=8, color=colour, markeredgewidth=0)
-        axes.text(0.19, row + 0.6, name, color=TEXT, fontsize=10.5, va="center")
+        axes.text(0.19, row + 0.6, name, color=TEXT, fontsize=10.5, va="center", parse_math=False)
         axes.text(1.0, row + 0.6, _share(count / len(class_id)), color=MUTED, fontsize=10.5, va="center", ha="right")
 
 
