@@ -49,6 +49,11 @@ def write(path: Path, tensors: StateDict, metadata: dict[str, str] | None) -> Pa
     return path
 
 
+def test_others_may_read_what_the_umask_lets_them_read(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert weights.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_what_is_saved_is_loaded(weights: Path, card: Card, state_dict: StateDict) -> None:
     loaded_card, loaded = load_weights(weights)
     assert loaded_card == card
@@ -71,12 +76,13 @@ def test_saving_replaces_whole_files_only(weights: Path, card: Card, state_dict:
 def test_failure_while_writing_leaves_the_old_file(
     weights: Path, card: Card, state_dict: StateDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disk_full(_: Any, path: Path, __: Any) -> None:
-        path.write_bytes(b"half of it")
+    def disk_full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:9])
         raise OSError(28, "No space left on device")
 
     before = weights.read_bytes()
-    monkeypatch.setattr(safetensors.torch, "save_file", disk_full)
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
     with pytest.raises(WeightsError, match="No space left"):
         save_weights(weights, state_dict, card)
     assert weights.read_bytes() == before

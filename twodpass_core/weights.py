@@ -93,7 +93,8 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], card: Card)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     try:
         with replacing(path) as partial:
-            safetensors.torch.save_file(tensors, partial, {CARD_KEY: card.model_dump_json()})
+            # Not save_file, whose files nobody but their owner may read.
+            partial.write_bytes(safetensors.torch.save(tensors, {CARD_KEY: card.model_dump_json()}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
 
