@@ -181,10 +181,21 @@ def test_intensity_is_found_by_name_or_named() -> None:
     assert read_points(columns("time", "i"))[0, 3] == 4
     assert read_points(columns("reflectivity", "intensity"), "reflectivity")[0, 3] == 3
     assert read_points(columns("ring", "intensity"), "")[0, 3] == 4
-    with pytest.raises(CloudError, match=r"'x', 'y', 'z', 'ring'.*intensity_field"):
+    assert read_points(columns("ring", "Intensity"))[0, 3] == 4
+    assert read_points(columns("Intensity", "intensity"))[0, 3] == 4
+    assert read_points(columns("signal", "Reflectivity"))[0, 3] == 4
+    with pytest.raises(CloudError, match=r"'x', 'y', 'z', 'ring'.*'none'.*intensity_field.*--intensity-field"):
         read_points(columns("ring"))
     with pytest.raises(CloudError, match=r"'amplitude': missing.*'ring'"):
         read_points(columns("ring"), "amplitude")
+
+
+def test_none_as_intensity_gives_zeros_whatever_the_cloud_has() -> None:
+    xyz = {name: np.arange(3, dtype=np.float32) + k for k, name in enumerate(("x", "y", "z"))}
+    for columns in (xyz, {**xyz, "intensity": np.ones(3, np.float32)}):
+        points = read_points(make_cloud(columns), "none")
+        same(points[:, :3], np.stack(list(xyz.values()), axis=1))
+        assert not points[:, 3].any()
 
 
 def test_labelling_a_labelled_cloud_replaces_the_labels() -> None:

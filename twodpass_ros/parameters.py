@@ -50,7 +50,8 @@ class Parameters:
     )
     intensity_field: str = parameter(
         "",
-        "Field of the input cloud with the intensity. Empty: found by name (intensity, i, reflectivity, ...).",
+        "Field of the input cloud with the intensity. Empty: found by name (intensity, i, reflectivity, ...); "
+        "none: 0 at every point.",
     )
     intensity_scale: float = parameter(
         1.0,

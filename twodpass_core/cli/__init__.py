@@ -31,7 +31,10 @@ Columns = Annotated[
 ]
 Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
 IntensityField = Annotated[
-    str | None, typer.Option(help="Field of .pcd files and bags to read as intensity (found by its name unless given).")
+    str | None,
+    typer.Option(
+        help="Field of .pcd files and bags to read as intensity, none for zeros (found by its name unless given)."
+    ),
 ]
 Weights = Annotated[
     Path | None,

@@ -13,8 +13,10 @@ from twodpass_core.cloud.layout import CloudData, Datatype, PointFieldSpec, list
 from twodpass_core.cloud.validation import UINT32_MAX, view_cloud
 from twodpass_core.errors import CloudError
 
-# In order of preference. Ouster sends both intensity and reflectivity, kitti2bag calls it i.
+# In order of preference, in any case. Ouster sends both intensity and reflectivity, kitti2bag calls it i.
 INTENSITY_NAMES: Final = ("intensity", "i", "intensities", "reflectivity", "reflectance", "remission", "signal")
+NO_INTENSITY: Final = "none"
+"""In the place of a field's name: the intensity of every point is 0."""
 
 
 def read_points(message: Any, intensity_field: str | None = None) -> npt.NDArray[np.float32]:
@@ -22,19 +24,23 @@ def read_points(message: Any, intensity_field: str | None = None) -> npt.NDArray
 
     Every point is kept, also non-finite ones and the (0, 0, 0) that drivers write for no return. Values too large for
     float32 become infinite. The array owns its memory. `intensity_field` names the field to take as intensity; by
-    default (None or empty) it is the first of `INTENSITY_NAMES` that the cloud has.
+    default (None or empty) it is the first of `INTENSITY_NAMES` that the cloud has. `NO_INTENSITY` asks for zeros.
 
     Raises `CloudError` for a malformed cloud and for one without x, y, z or intensity.
     """
     view = view_cloud(message)
-    points = np.empty((view.num_points, 4), np.float32)
+    points = np.zeros((view.num_points, 4), np.float32)
     if view.num_points == 0:
         return points
-    names = ("x", "y", "z", intensity_field or _intensity_name(view.fields))
+    names = ["x", "y", "z"]
+    if intensity_field != NO_INTENSITY:
+        names.append(intensity_field or _intensity_name(view.fields))
     fields = [view.field(name) for name in names]
     start = fields[0].offset
-    if view.is_bigendian == (sys.byteorder == "big") and all(
-        field.datatype == Datatype.FLOAT32 and field.offset == start + 4 * k for k, field in enumerate(fields)
+    if (
+        len(fields) == 4
+        and view.is_bigendian == (sys.byteorder == "big")
+        and all(field.datatype == Datatype.FLOAT32 and field.offset == start + 4 * k for k, field in enumerate(fields))
     ):
         # The layout that most drivers send: 16 bytes a point in one copy take a tenth of the time of four columns.
         points.view("V16").reshape(view.height, view.width)[...] = view.point_bytes(start, 16)
@@ -124,13 +130,14 @@ def make_cloud(columns: Mapping[str, npt.NDArray[Any]], *, is_bigendian: bool = 
 
 
 def _intensity_name(fields: Sequence[PointFieldSpec]) -> str:
-    present = {field.name for field in fields}
-    for name in INTENSITY_NAMES:
-        if name in present:
-            return name
+    for known in INTENSITY_NAMES:
+        found = [field.name for field in fields if len(field.name) == len(known) and field.name.lower() == known]
+        if found:
+            return known if known in found else found[0]
     raise CloudError(
         f"field 'intensity': missing under every known name ({', '.join(INTENSITY_NAMES)}); the cloud has "
-        f"{list_names(fields)}. Name the field to use with the parameter intensity_field"
+        f"{list_names(fields)}. Name the field to read, or '{NO_INTENSITY}' for 0 at every point: "
+        "intensity_field of the node, --intensity-field on the command line"
     )
 
 
