@@ -23,7 +23,7 @@ from twodpass_core.weights import Card, load_weights
 OUTSIDE = np.array([[80, 0, 0, 0.5], [0, 0, 0, 0], [np.nan, 1, 1, 0.5]], np.float32)
 
 
-def twodpass(*arguments: str | Path) -> Result:
+def twodpass(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -104,6 +104,15 @@ def test_the_summary_counts_every_point(weights: Path, scans: Path, tmp_path: Pa
     assert "2 scans, 606 points" in output
     assert "unlabelled │ 0 │ 6 │ 1.0%" in output
     assert "ms per scan on cpu" in output
+
+
+def test_another_unit_of_intensity_is_told_once(weights: Path, scans: Path, tmp_path: Path) -> None:
+    for path in scans.iterdir():
+        (points_of(path) * np.array([1, 1, 1, 255], "<f4")).tofile(path)
+    result = twodpass("segment", scans, "-w", weights, "-o", tmp_path / "a")
+    assert one_line(result.stderr).count("--intensity-scale") == 1
+    result = twodpass("segment", scans, "-w", weights, "-o", tmp_path / "b", "--intensity-scale", 1 / 255)
+    assert "--intensity-scale" not in result.stderr
 
 
 def test_pictures_are_drawn(weights: Path, scans: Path, tmp_path: Path) -> None:

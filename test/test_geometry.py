@@ -9,7 +9,7 @@ import pytest
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.sensor import SensorMounting
+from twodpass_core.sensor import SensorMounting, doubt_of_unit
 
 
 def test_yaw_turns_x_to_y() -> None:
@@ -56,6 +56,25 @@ def test_identity_mounting_keeps_bits() -> None:
 def test_intensity_scale_must_be_positive(scale: float) -> None:
     with pytest.raises(ConfigError, match="intensity_scale"):
         SensorMounting(intensity_scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("unit", "intensity_max", "doubted"),
+    [(1.0, 1.0, False), (255.0, 255.0, False), (255.0, 1.0, True), (1.0, 255.0, True), (1 / 255, 1.0, True)],
+)
+def test_intensities_of_another_unit_than_the_weights_are_noticed(
+    unit: float, intensity_max: float, doubted: bool
+) -> None:
+    intensity = (unit * np.random.default_rng(0).beta(1, 4, 1000)).astype(np.float32)  # most is dark
+    intensity[::3] = np.nan
+    doubt = doubt_of_unit(intensity, intensity_max)
+    assert bool(doubt) == doubted
+    assert not doubted or f"to {intensity_max:g}:" in doubt
+
+
+@pytest.mark.parametrize("intensity", [[], [np.nan], [0.0, 0.0], [*[0.3] * 30, 9.0]])
+def test_nothing_zeros_and_single_reflectors_raise_no_doubt_about_the_unit(intensity: list[float]) -> None:
+    assert doubt_of_unit(np.array(intensity, np.float32), 1.0) == ""
 
 
 def random_transform(seed: int) -> RigidTransform:

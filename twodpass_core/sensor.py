@@ -11,6 +11,9 @@ import numpy.typing as npt
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 
+TOO_BRIGHT, TOO_DARK = 4.0, 0.01
+"""Of full scale: farther off, intensities are of another unit. 0..1 and 0..255 differ by more, sensors by less."""
+
 
 @dataclass(frozen=True)
 class SensorMounting:
@@ -41,3 +44,20 @@ class SensorMounting:
             np.multiply(points[:, 3], np.float32(self.intensity_scale), out=out[:, 3])
         out[~has_return] = np.nan
         return out
+
+
+def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
+    """Why intensities (N,), NaN without a return, seem not to be in the weights' unit, 0..intensity_max; "" if they do.
+
+    Where more than one in twenty is far above full scale, or fewer than one in a hundred is above a hundredth of it.
+    Zeros alone say nothing of their unit.
+    """
+    known = np.count_nonzero(np.isfinite(intensity))
+    bright = np.count_nonzero(intensity > TOO_BRIGHT * intensity_max) > known / 20
+    dark = np.count_nonzero(intensity > TOO_DARK * intensity_max) < known / 100 and bool((intensity > 0).any())
+    if not (bright or dark):
+        return ""
+    return (
+        f"intensity goes up to {np.nanmax(intensity):.3g}, in the weights' training data to {intensity_max:g}: convert "
+        "it by intensity_scale of the node, --intensity-scale on the command line, or the labels are worth little"
+    )

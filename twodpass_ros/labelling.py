@@ -12,7 +12,7 @@ from twodpass_core.classes import UNLABELLED
 from twodpass_core.cloud import label_cloud, read_points
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.sensor import SensorMounting
+from twodpass_core.sensor import SensorMounting, doubt_of_unit
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
 from twodpass_ros.parameters import Parameters
@@ -25,6 +25,8 @@ class LabelledScan:
     cloud: PointCloud2
     status: SegmentationStatus
     """Points and the times of its making; the node fills in the rest when the cloud is published."""
+    doubt: str
+    """Why the labels may be worth little; empty: nothing speaks against them."""
 
 
 def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: Parameters) -> LabelledScan:
@@ -52,4 +54,4 @@ def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: Parameters) 
         encode_ms=1e3 * (encoded - segmented),
         device=str(segmenter.device),
     )
-    return LabelledScan(cloud, status)
+    return LabelledScan(cloud, status, doubt_of_unit(points[:, 3], segmenter.card.intensity_max))

@@ -165,6 +165,8 @@ class SegmentNode(LifecycleNode):
             labelled = label_scan(scan, segmenter, parameters)
             if self._worker is None:  # stopped meanwhile
                 return
+            if labelled.doubt:
+                self.get_logger().warning(labelled.doubt, once=True)
             self._labelled.publish(labelled.cloud)
             health.scan_published(time.monotonic() - received, parameters.late_after)
             counts = health.counts()

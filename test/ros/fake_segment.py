@@ -33,7 +33,7 @@ class FakeSegmenter:
     """Class 1 + (10 x, rounded, modulo 19); nothing for points that are not finite."""
 
     device = "cpu"
-    card = SimpleNamespace(trained=True)
+    card = SimpleNamespace(trained=True, intensity_max=1.0)
     class_map = ClassMap.load("semantickitti")
 
     def __init__(self, seconds: float) -> None:

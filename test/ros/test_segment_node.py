@@ -16,8 +16,11 @@ from harness import NodeProcess, Peer, malformed, records, scan
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
 
+from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import ClassMap
+from twodpass_ros.player import cloud_of
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -99,6 +102,12 @@ def test_a_cloud_without_points_comes_back_without_points(active: Peer) -> None:
     assert received.point_step > 0
     assert len(received.data) == 0
     assert active.next_level() == OK
+
+
+def test_another_unit_of_intensity_is_told_once(fake_node: NodeProcess, active: Peer) -> None:
+    for _ in range(2):
+        active.label(point_cloud2(Header(frame_id="velodyne"), cloud_of(np.full((50, 4), 99, np.float32))))
+    assert fake_node.log().count("intensity_scale of the node") == 1
 
 
 def test_colours_are_those_of_the_class_map(active: Peer) -> None:

@@ -40,9 +40,9 @@ def print_error(message: str, console: Console | None = None) -> None:
     (console or Console(stderr=True)).print(Text(f"error: {message}", style="red"), soft_wrap=True)
 
 
-def print_note(message: str) -> None:
-    """One yellow line on stderr."""
-    Console(stderr=True).print(Text(message, style="yellow"), soft_wrap=True)
+def print_note(message: str, console: Console | None = None) -> None:
+    """One yellow line on stderr; `console` is the one that shows a progress bar, if any."""
+    (console or Console(stderr=True)).print(Text(message, style="yellow"), soft_wrap=True)
 
 
 def print_version(wanted: bool) -> None:

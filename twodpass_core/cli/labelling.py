@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.cli.edge import print_error, refuse_existing
+from twodpass_core.cli.edge import print_error, print_note, refuse_existing
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
-from twodpass_core.sensor import SensorMounting
+from twodpass_core.sensor import SensorMounting, doubt_of_unit
 from twodpass_core.wording import counted
 
 UNTRAINED = "UNTRAINED weights: the labels mean nothing"
@@ -90,6 +90,7 @@ def label_scans(
     tally = Tally(len(scans))
     rng = np.random.default_rng(0) if random_angles else None
     console = Console(stderr=True)
+    doubt = ""
     if not segmenter.card.trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
     with _progress(console) as progress:
@@ -98,12 +99,15 @@ def label_scans(
                 print_error(str(scan), console)
                 continue
             start = time.perf_counter()
+            points = mounting.to_training(scan.points)
             try:
-                result = segmenter.segment(mounting.to_training(scan.points), votes=votes, random_votes=rng)
+                result = segmenter.segment(points, votes=votes, random_votes=rng)
             except torch.cuda.OutOfMemoryError as error:
                 print_error(f"{scan.name}: the GPU's memory is full: {error}", console)
                 continue
             tally.seconds.append(time.perf_counter() - start)
+            if not doubt and (doubt := doubt_of_unit(points[:, 3], segmenter.card.intensity_max)):
+                print_note(f"{scan.name}: {doubt}", console)
             tally.class_counts += np.bincount(result.class_id, minlength=256)
             title = scan.name if segmenter.card.trained else f"{scan.name}   {UNTRAINED}"
             folder.write(scan, result, segmenter.class_map, title)
