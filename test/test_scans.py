@@ -102,6 +102,33 @@ def test_bin_sizes_that_do_not_fit(tmp_path: Path, size: int, columns: int | Non
         open_scans([path], columns=columns)
 
 
+def test_a_damaged_file_of_a_folder_does_not_stop_the_others(tmp_path: Path) -> None:
+    names = [f"{index}.bin" for index in range(5)]
+    for name in names:
+        write_bin(tmp_path / name)
+    (tmp_path / "1.bin").write_bytes(b"1234567")
+    (tmp_path / "2.bin").write_bytes(b"")
+    (tmp_path / "3.bin").unlink()
+    (tmp_path / "3.bin").symlink_to("nowhere")
+    scans = iter(open_scans([tmp_path]))
+    assert next(scans).name == "0"
+    for reason in ("7 bytes are no whole number", "is empty", "cannot be read"):
+        with pytest.raises(ScanError, match=reason):
+            next(scans)
+    assert next(scans).name == "4"
+    for bad in ("1.bin", "2.bin"):
+        with pytest.raises(ScanError, match=bad):
+            open_scans([tmp_path / "0.bin", tmp_path / bad])
+
+
+def test_a_folder_of_files_of_other_columns_is_refused_as_one(tmp_path: Path) -> None:
+    for index, points in enumerate((4, 7)):
+        write_bin(tmp_path / f"{index}.bin", 5, POINTS[:points])
+    with pytest.raises(ScanError, match=r"1\.bin is no whole number.* 4 float32 columns; --columns 5 would fit all"):
+        open_scans([tmp_path])
+    assert len(open_scans([tmp_path], columns=5)) == 2
+
+
 def test_inputs_that_hold_no_scan(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("hello")

@@ -105,20 +105,20 @@ def open_scans(
     .bin files, `topic` chooses a bag's PointCloud2 topic, `intensity_field` that field of .pcd files and clouds.
 
     Scans are named after their files or bags; folders are added in front where that alone would not be unique.
-    Raises `ScanError` and `BagError`, which name the file.
+    Raises `ScanError` and `BagError`, which name the file. A file of a folder that is cut off or empty is told of when
+    its turn comes, so that the others can be read.
     """
     if columns is not None and columns < 4:
         raise ScanError(f"columns is {columns}, but x, y, z and intensity need at least 4")
     if not inputs:
         raise ScanError("no input was given: name scan files, folders of scans or ROS 2 bags")
-    paths = [path for entry in inputs for path in _find(Path(entry))]
+    paths = [path for entry in inputs for path in _find(Path(entry), columns)]
     names = unique_names(paths)
     sources: list[_ScanFile | _BagScans] = []
     for path, name in zip(paths, names, strict=True):
         if is_bag(path):
             sources.append(_BagScans(open_clouds(path, topic), name, intensity_field))
         else:
-            _check_file(path, columns)
             sources.append(_ScanFile(path, name, columns, intensity_field))
     return ScanSequence(tuple(sources))
 
@@ -142,8 +142,8 @@ def read_scan(path: Path, columns: int | None = None, intensity_field: str | Non
     return points
 
 
-def _find(path: Path) -> list[Path]:
-    """The scan files and bags that one input stands for."""
+def _find(path: Path, columns: int | None) -> list[Path]:
+    """The scan files and bags that one input stands for. What is plain to be wrong with them is refused here."""
     if not path.exists():
         raise ScanError(f"{path}: does not exist")
     if bags := bags_in(path):
@@ -151,11 +151,13 @@ def _find(path: Path) -> list[Path]:
     if path.is_file():
         if not _suffix(path):
             raise ScanError(f"{path}: is no scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)")
+        _check_file(path, columns)
         return [path]
     folders = [path / name for name in SCAN_FOLDERS if (path / name).is_dir()]
     for folder in [*folders, path]:
         found = sorted(file for file in folder.iterdir() if _suffix(file) and not file.name.startswith("."))
         if found:
+            _check_columns(folder, found, columns)
             return found
     raise ScanError(
         f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {' or '.join(SCAN_FOLDERS)}"
@@ -177,12 +179,32 @@ def _check_file(path: Path, columns: int | None) -> None:
         raise ScanError(f"{path}: cannot be read: {error.strerror}") from None
     if size == 0:
         raise ScanError(f"{path}: is empty")
-    if _suffix(path) in (".bin", ".pcd.bin") and size % (4 * _columns(path, columns)):
-        fitting = [str(k) for k in range(4, 9) if size % (4 * k) == 0]
+    if _is_bin(path) and size % (4 * _columns(path, columns)):
+        fitting = _fitting_columns([size])
         raise ScanError(
             f"{path}: {size} bytes are no whole number of points of {_columns(path, columns)} float32 columns; "
-            + (f"--columns {' or '.join(fitting)} would fit" if fitting else "the file is cut off or no scan")
+            + (f"--columns {fitting} would fit" if fitting else "the file is cut off or no scan")
         )
+
+
+def _check_columns(folder: Path, files: Sequence[Path], columns: int | None) -> None:
+    """Refuse .bin files all of which another number of columns fits: that is wrong then, and not one of them."""
+    sizes = {path: path.stat().st_size for path in files if _is_bin(path) and path.exists()}
+    wrong = [path for path, size in sizes.items() if size % (4 * _columns(path, columns))]
+    if wrong and (fitting := _fitting_columns(list(sizes.values()))):
+        raise ScanError(
+            f"{folder}: {wrong[0].name} is no whole number of points of {_columns(wrong[0], columns)} float32 columns; "
+            f"--columns {fitting} would fit all files of the folder"
+        )
+
+
+def _is_bin(path: Path) -> bool:
+    return path.suffix == ".bin"
+
+
+def _fitting_columns(sizes: Sequence[int]) -> str:
+    """With how many columns files of so many bytes all hold whole points, as "5 or 6"; empty if with none."""
+    return " or ".join(str(columns) for columns in range(4, 9) if not any(size % (4 * columns) for size in sizes))
 
 
 def _read_npy(path: Path) -> npt.NDArray[np.float32]:
