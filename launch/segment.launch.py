@@ -6,10 +6,17 @@ ros2 launch twodpass_ros segment.launch.py weights:=WEIGHTS points:=/velodyne_po
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, GroupAction, SetEnvironmentVariable
+from launch import Condition, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    GroupAction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -21,27 +28,27 @@ def generate_launch_description():
         ("namespace", "", "Namespace of the nodes and their topics."),
         ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
         ("params_file", os.path.join(config, "segment.yaml"), "Parameters of the node (YAML)."),
-        ("autostart", "true", "Configure and activate the node at start."),
+        ("autostart", "", "Configure and activate the node at start: true or false. Empty: as in params_file."),
         ("use_respawn", "false", "Start the node again when it ends unexpectedly."),
         ("log_level", "info", "debug, info, warn, error or fatal."),
         ("weights", "", "Weights file (.safetensors). Empty: as in params_file."),
         ("device", "", "auto, cpu, cuda or cuda:N. Empty: as in params_file."),
         ("points", "~/input/points", "Topic of the point clouds to label."),
-        ("bag", "", "Bag to play, with its /clock. Empty: none."),
+        ("bag", "", "Bag to play, with its /clock, as soon as the node is active. Empty: none."),
         ("rviz", "false", "Show the labelled clouds in RViz."),
         ("rviz_frame", "velodyne", "RViz's fixed frame: the frame_id of the clouds, or a frame that tf knows."),
     ]
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
     def is_given(name):
-        return IfCondition(PythonExpression(["'", value[name], "' != ''"]))
+        return Condition(predicate=lambda context: value[name].perform(context) != "")
 
     segment = GroupAction(
         [
             PushRosNamespace(value["namespace"]),
             SetParametersFromFile(value["params_file"]),
             SetParameter("use_sim_time", value["use_sim_time"]),
-            SetParameter("autostart", value["autostart"]),
+            SetParameter("autostart", value["autostart"], condition=is_given("autostart")),
             SetParameter("weights", ParameterValue(value["weights"], value_type=str), condition=is_given("weights")),
             SetParameter("device", value["device"], condition=is_given("device")),
             Node(
@@ -69,9 +76,13 @@ def generate_launch_description():
         ],
         condition=IfCondition(value["rviz"]),
     )
-    play = ExecuteProcess(
-        cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen", condition=is_given("bag")
+    play = ExecuteProcess(cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen")
+    wait = ExecuteProcess(
+        cmd=["python3", "-m", "twodpass_ros.wait_until_active", [value["namespace"], "/segment"]],
+        name="wait_until_active",
+        condition=is_given("bag"),
     )
+    play_when_active = RegisterEventHandler(OnProcessExit(target_action=wait, on_exit=[play]))
 
     # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
     older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
@@ -82,5 +93,5 @@ def generate_launch_description():
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
         # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
-        + [large_clouds, rviz, segment, play]
+        + [large_clouds, rviz, segment, play_when_active, wait]
     )

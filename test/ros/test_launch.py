@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from ament_index_python.packages import get_package_prefix
 from harness import ACTIVE, HANG, MANY, Peer
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import PointCloud2
 from vehicle import Vehicle, only_bag
 
@@ -80,10 +82,12 @@ def test_every_launch_argument_is_described(file: str, own: set[str]) -> None:
 def test_it_starts_the_node_with_the_weights_and_the_topic_given(
     start: Start, weights: Path, peer: Peer, tmp_path: Path
 ) -> None:
+    odd_name = tmp_path / 'it\'s "mine".safetensors'
+    odd_name.symlink_to(weights)
     params_file = tmp_path / "mine.yaml"
     params_file.write_text("/**: {ros__parameters: {weights: nowhere, votes: 3}}")
     process, log = start(
-        f"weights:={weights}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}"
+        f"weights:={odd_name}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}"
     )
     end = time.monotonic() + HANG
     while "Ready on cpu" not in (text := log.read_text()):
@@ -99,21 +103,44 @@ def test_it_starts_the_node_with_the_weights_and_the_topic_given(
     assert "process has finished cleanly" in log.read_text()
 
 
-def test_it_respects_namespace_autostart_and_a_bag(
-    start: Start, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("argument", "in_file"), [("autostart:=false", "true"), ("autostart:=", "false")], ids=["argument", "file"]
+)
+def test_a_bag_is_played_once_the_node_is_active(
+    start: Start,
+    weights: Path,
+    peer: Peer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str,
+    in_file: str,
 ) -> None:
+    """Which starts by itself, or waits, as the argument says, or the file where there is none."""
     played = tmp_path / "played"
     ros2 = tmp_path / "ros2"  # stands for the command
-    ros2.write_text(f'#!/bin/sh\necho "$@" > {played}.part && mv {played}.part {played}\n')
+    ros2.write_text(f'#!/bin/sh\necho "$@" >> {played}.part && cp {played}.part {played}\n')
     ros2.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    process, log = start("namespace:=front", "autostart:=false", "bag:=/nowhere")
-    peer.spin_until(lambda: ("segment", "/front") in peer.node.get_node_names_and_namespaces(), "the node")
+    params_file = tmp_path / "mine.yaml"
+    params_file.write_text(f"/**: {{ros__parameters: {{autostart: {in_file}}}}}")
+    process, log = start(
+        "namespace:=front", argument, "bag:=/no where's", f"weights:={weights}", f"params_file:={params_file}"
+    )
+
+    def change_state(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(peer.call(ChangeState, "/front/segment/change_state", request).success)
+
+    assert change_state(Transition.TRANSITION_CONFIGURE), log.read_text()
+    assert not played.exists()
+    assert change_state(Transition.TRANSITION_ACTIVATE)
     peer.spin_until(played.exists, "the bag player")
-    assert played.read_text() == "bag play /nowhere --clock\n"
-    assert "Cannot configure" not in log.read_text()
+    assert change_state(Transition.TRANSITION_DEACTIVATE)
+    assert change_state(Transition.TRANSITION_ACTIVATE)
+    peer.spin(0.5)
+    assert played.read_text() == "bag play /no where's --clock\n"
     process.send_signal(signal.SIGINT)
-    process.wait(HANG)
+    assert process.wait(HANG) == 0
 
 
 def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_path: Path) -> None:

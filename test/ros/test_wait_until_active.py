@@ -1,0 +1,36 @@
+"""What a launch file waits for before it plays a bag."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from harness import HANG, NodeProcess, Peer
+from lifecycle_msgs.msg import Transition
+
+
+@pytest.fixture
+def waiting() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-m", "twodpass_ros.wait_until_active", "segment"])
+    yield process
+    process.terminate()
+    process.wait(HANG)
+
+
+def test_it_ends_when_the_node_has_come_and_is_active(waiting: subprocess.Popen[bytes], peer: Peer) -> None:
+    with NodeProcess.fake("-p", "autostart:=false"):
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        peer.spin_until(lambda: "wait_until_active" in peer.node.get_node_names(), "the one that waits")
+        peer.spin(0.5)
+        assert waiting.poll() is None
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        assert waiting.wait(HANG) == 0
+
+
+def test_an_interrupt_ends_the_waiting(waiting: subprocess.Popen[bytes], peer: Peer) -> None:
+    peer.spin_until(lambda: "wait_until_active" in peer.node.get_node_names(), "the one that waits")
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(HANG) == 0

@@ -1,0 +1,52 @@
+"""Waits until a lifecycle node is active. The launch file plays a bag from then on, so that no scan is sent too early.
+
+python3 -m twodpass_ros.wait_until_active NODE
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from twodpass_ros.node_process import exit_on_sigterm
+
+PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
+"""Seconds between questions, and until one is asked again: the node does not answer while it loads its weights."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Returns 0 when the node named by the one argument is active, and when SIGINT ends the waiting."""
+    (name,) = args or sys.argv[1:]
+    exit_on_sigterm()
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("wait_until_active")
+    try:
+        client = node.create_client(GetState, f"{name}/get_state")
+        while not is_active(node, client):
+            time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+    return 0
+
+
+def is_active(node: Node, client: Client) -> bool:
+    """Whether the client's lifecycle node says so, in time."""
+    if not client.wait_for_service(ANSWER_TIMEOUT):
+        return False
+    answer = client.call_async(GetState.Request())
+    rclpy.spin_until_future_complete(node, answer, timeout_sec=ANSWER_TIMEOUT)
+    return bool(answer.done() and answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
