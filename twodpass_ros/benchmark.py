@@ -6,7 +6,6 @@ python -m twodpass_ros.benchmark [SCAN] [--weights W] [--precision fp32] [--scan
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 import sys
 import time
@@ -37,7 +36,13 @@ try:
     from std_msgs.msg import Header
 
     from twodpass_ros.conversion import point_cloud2
-    from twodpass_ros.node_process import NodeError, exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.node_process import (
+        NodeError,
+        exit_on_sigterm,
+        helper_process,
+        running_node,
+        use_own_domain,
+    )
     from twodpass_ros.player import SCAN_TIMEOUT, Answer, Player, cloud_of
     from twodpass_ros.transport import RESULTS
 except ImportError as error:
@@ -182,26 +187,18 @@ def publisher_process(cloud: CloudData) -> Iterator[Callable[[int], float]]:
 
     The cloud's stamp is the number that is given.
     """
-    context = multiprocessing.get_context("spawn")
-    connection, other_end = context.Pipe()
-    process = context.Process(target=_publish_on_request, args=(other_end, cloud), daemon=True)
-    process.start()
-    other_end.close()
+    with helper_process(_publish_on_request, cloud) as connection:
 
-    def publish(number: int) -> float:
-        try:
-            connection.send(number)
-            if connection.poll(SCAN_TIMEOUT):
-                return float(connection.recv())
-        except (EOFError, OSError) as error:
-            raise NodeError("the publisher ended, see above") from error
-        raise NodeError(f"the publisher has not found the node within {SCAN_TIMEOUT:.0f} s")
+        def publish(number: int) -> float:
+            try:
+                connection.send(number)
+                if connection.poll(SCAN_TIMEOUT):
+                    return float(connection.recv())
+            except (EOFError, OSError) as error:
+                raise NodeError("the publisher ended, see above") from error
+            raise NodeError(f"the publisher has not found the node within {SCAN_TIMEOUT:.0f} s")
 
-    try:
         yield publish
-    finally:
-        process.terminate()
-        process.join()
 
 
 def _publish_on_request(requests: Connection, cloud: CloudData) -> None:
@@ -216,7 +213,8 @@ def _publish_on_request(requests: Connection, cloud: CloudData) -> None:
         while True:
             message.header.stamp = Time(sec=requests.recv())
             while not publisher.get_subscription_count():
-                time.sleep(0.01)
+                if requests.poll(0.01):  # nothing is asked meanwhile: the other end is closed
+                    raise EOFError
             published = time.monotonic()
             publisher.publish(message)
             requests.send(published)

@@ -6,15 +6,13 @@ python -m twodpass_ros.collect_benchmark [--cameras 2] [--seconds 20] [--folder 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,7 +40,7 @@ try:
 
     from twodpass_ros.conversion import point_cloud2
     from twodpass_ros.msg import CollectionStatus
-    from twodpass_ros.node_process import NodeError, exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.node_process import NodeError, exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.player import cloud_of
     from twodpass_ros.transport import LATCHED, RESULTS
 except ImportError as error:
@@ -122,7 +120,7 @@ def measure(folder: Path, cameras: int, seconds: float) -> Report:
     images = [f"/{name}/image_raw" for name in names] or [""]
     with (
         running_node({"folder": str(folder / "bags"), "images": images}, folder / "log", "collect") as process,
-        sensors(names) as connection,
+        helper_process(_publish, names) as connection,
         _Watcher() as watcher,
     ):
         watcher.wait_for_recording(process)
@@ -197,22 +195,8 @@ class _Watcher:
             raise NodeError(f"the recording did not end within {START_TIMEOUT:.0f} s")
 
 
-@contextmanager
-def sensors(names: list[str]) -> Iterator[Connection]:
-    """Another process that publishes sets; told to stop, it sends the scans' stamps and the size of a set."""
-    context = multiprocessing.get_context("spawn")
-    connection, other_end = context.Pipe()
-    process = context.Process(target=_publish, args=(other_end, names), daemon=True)
-    process.start()
-    other_end.close()
-    try:
-        yield connection
-    finally:
-        process.terminate()
-        process.join()
-
-
 def _publish(requests: Connection, names: list[str]) -> None:
+    """Publishes sets; told to stop, it sends the scans' stamps and the size of a set."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes, and the first one ends this
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("sensors")
@@ -238,8 +222,9 @@ def _publish(requests: Connection, names: list[str]) -> None:
         stamps.append(stamp_ns)
         next_ns += round(1e9 / RATE)
         time.sleep(max(0, next_ns - time.monotonic_ns()) * 1e-9)
-    requests.send(stamps)
-    requests.send(set_bytes)
+    with suppress(BrokenPipeError):  # the other end may be closed: then nobody wants to know
+        requests.send(stamps)
+        requests.send(set_bytes)
     rclpy.shutdown()
 
 

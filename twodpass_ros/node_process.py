@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -77,6 +79,27 @@ def running_node(
             raise NodeError("\n    ".join([f"{error}. The last lines of {log}:", *lines])) from error
         finally:
             _stop(process)
+
+
+@contextmanager
+def helper_process(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
+    """A process of its own that runs target(connection, *arguments); gives the connection's other end.
+
+    On leaving that is closed, at which the helper is to end by itself: ended by a signal, it leaves the 64 MB of shared
+    memory behind that Fast DDS has taken.
+    """
+    context = multiprocessing.get_context("spawn")
+    connection, other_end = context.Pipe()
+    process = context.Process(target=target, args=(other_end, *arguments), daemon=True)
+    process.start()
+    other_end.close()
+    try:
+        yield connection
+    finally:
+        connection.close()
+        process.join(STOP_TIMEOUT)
+        process.terminate()
+        process.join()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
