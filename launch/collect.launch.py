@@ -7,10 +7,9 @@ import os
 from typing import List  # noqa: UP035 Humble's launch knows list[str] by this name only
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from launch import Condition, LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
-from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PythonExpression
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -22,7 +21,12 @@ def generate_launch_description():
         ("namespace", "", "Namespace of the node and its topics."),
         ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
         ("params_file", os.path.join(config, "collect.yaml"), "Parameters of the node (YAML)."),
-        ("autostart", "true", "Record as soon as nothing stands against it; false: wait for the service ~/start."),
+        (
+            "autostart",
+            "",
+            "Record as soon as nothing stands against it, or wait for the service ~/start: true or false. "
+            "Empty: as in params_file.",
+        ),
         ("use_respawn", "false", "Start the node again when it ends unexpectedly."),
         ("log_level", "info", "debug, info, warn, error or fatal."),
         ("points", "~/input/points", "Topic of the point clouds to record."),
@@ -33,7 +37,7 @@ def generate_launch_description():
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
     def is_given(name):
-        return IfCondition(PythonExpression(["'", value[name], "' != ''"]))
+        return Condition(predicate=lambda context: value[name].perform(context) != "")
 
     def text(name):
         return SetParameter(name, ParameterValue(value[name], value_type=str), condition=is_given(name))
@@ -43,7 +47,7 @@ def generate_launch_description():
             PushRosNamespace(value["namespace"]),
             SetParametersFromFile(value["params_file"]),
             SetParameter("use_sim_time", value["use_sim_time"]),
-            SetParameter("autostart", value["autostart"]),
+            SetParameter("autostart", value["autostart"], condition=is_given("autostart")),
             SetParameter("images", ParameterValue(value["images"], value_type=List[str]), condition=is_given("images")),  # noqa: UP006
             text("odometry"),
             text("folder"),

@@ -144,7 +144,7 @@ def test_a_bag_is_played_once_the_node_is_active(
 
 
 def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_path: Path) -> None:
-    bags = tmp_path / "bags"
+    bags = tmp_path / "it's the bags"
     bags.mkdir()
     params_file = tmp_path / "mine.yaml"
     params_file.write_text("/**: {ros__parameters: {min_free_bytes: 0, every_nth: 2, images: [/other/image]}}")
