@@ -290,6 +290,17 @@ def test_benchmark_without_arguments_uses_a_simulated_scan_and_random_weights() 
     assert "semantickitti, width 64, scales 2,4,8,16, UNTRAINED" in one_line(result.stdout)
 
 
+def test_a_scan_without_intensity_is_drawn_and_on_demand_labelled_and_timed(weights: Path, tmp_path: Path) -> None:
+    scan = tmp_path / "bare.pcd"
+    header = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nWIDTH 9\nHEIGHT 1\nDATA ascii\n"
+    scan.write_text(header + "\n".join(f"{number}.5 1 0" for number in range(9)))
+    assert twodpass("render", scan, "-o", tmp_path / "bare.png").exit_code == 0
+    for command in (["segment", scan, "-o", tmp_path / "out"], ["benchmark", scan, "--repeats", 1, "--device", "cpu"]):
+        refused = twodpass(*command, "-w", weights)
+        assert "--intensity-field" in refused.stderr
+        assert twodpass(*command, "-w", weights, "--intensity-field", "none").exit_code == 0
+
+
 def test_render_with_labels(scans: Path, tmp_path: Path) -> None:
     labels = np.full(303, 40 | 7 << 16, "<u4")  # road, of instance 7
     labels.tofile(tmp_path / "000000.label")

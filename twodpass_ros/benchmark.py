@@ -152,7 +152,7 @@ def measure(
     from twodpass_core.cli.speed import first_scan  # torch, after the process is tuned for it
     from twodpass_core.untrained import write_untrained_weights
 
-    scan = first_scan(path, None, None)
+    scan = first_scan(path)
     cloud = cloud_of(np.resize(scan, (num_points, 4)))
     use_own_domain()
     with TemporaryDirectory() as folder, Console(stderr=True).status("starting the node") as status:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.pretrained import default_weights
@@ -50,9 +51,10 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures and the node's log.")] = Path("demo_output"),
     frames: Annotated[int, typer.Option(min=1, help="How many scans to play at most.")] = 10,
-    device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
-    columns: Annotated[int | None, typer.Option(min=4, help="float32 columns of .bin files.")] = None,
-    topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")] = None,
+    device: Device = "auto",
+    columns: Columns = None,
+    topic: Topic = None,
+    intensity_field: IntensityField = None,
     intensity_scale: Annotated[
         float, typer.Option(help="Factor from the scans' intensity to the training data's unit (see `twodpass info`).")
     ] = 1.0,
@@ -62,7 +64,9 @@ def main(
     exit_on_sigterm()
     parameters: dict[str, str | float] = {"device": device, "intensity_scale": intensity_scale}
     try:
-        files = open_scans(scans, columns=columns, topic=topic) if scans else None
+        files = None
+        if scans:
+            files = open_scans(scans, columns=columns, topic=topic, intensity_field=intensity_field)
         run_demo(files, weights, out, frames, parameters)
     except (TwodpassError, OSError) as error:
         console.print("The demo failed:", str(error), style="bold red", markup=False)

@@ -10,7 +10,7 @@ import typer
 
 from twodpass_core.cli import ablating, benchmarking, labels, preparing, recording, simulating, training
 from twodpass_core.cli.edge import ReportingGroup, numbers, print_note, print_version
-from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Precision, PrecisionOption, Topic
 from twodpass_core.process import tune_process
 
 app = typer.Typer(
@@ -24,16 +24,6 @@ ScanInputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT...", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
-    ),
-]
-Columns = Annotated[
-    int | None, typer.Option(min=4, help="float32 columns of .bin files (4 unless given; 5 for nuScenes' .pcd.bin).")
-]
-Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
-IntensityField = Annotated[
-    str | None,
-    typer.Option(
-        help="Field of .pcd files and bags to read as intensity, none for zeros (found by its name unless given)."
     ),
 ]
 Weights = Annotated[
@@ -186,9 +176,10 @@ def render(
     """Draw a scan from above, coloured by its labels."""
     from twodpass_core.classes import ClassMap
     from twodpass_core.cli.labelling import render_scan
+    from twodpass_core.cloud import NO_INTENSITY
     from twodpass_core.data.scans import open_scans
 
-    scans = open_scans([scan], columns=columns, topic=topic)
+    scans = open_scans([scan], columns=columns, topic=topic, intensity_field=NO_INTENSITY)
     render_scan(scans, index, labels, ClassMap.load(class_map), out, overwrite=overwrite)
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twodpass_core.cli.options import Topic as Topic
+
 if TYPE_CHECKING:
     from twodpass_core.data.bag_config import BagConfig
 
-Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
 ClassMapOption = Annotated[
     str,
     typer.Option(
@@ -17,7 +18,8 @@ ClassMapOption = Annotated[
     ),
 ]
 IntensityField = Annotated[
-    str | None, typer.Option(help="Field of a bag's clouds to read as intensity (found by its name unless given).")
+    str | None,
+    typer.Option(help="Field of a bag's clouds to read as intensity, none for zeros (found by its name unless given)."),
 ]
 IntensityScale = Annotated[
     float, typer.Option(help="Factor from the intensity of a bag's clouds to the training data's unit.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twodpass_core.cli.options import Backend, Device, Precision
+from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Precision, Topic
 
 FORMATS = Precision.fp32, Precision.bf16
 
@@ -30,8 +30,6 @@ Width = Annotated[int | None, typer.Option(help="Feature channels of a network w
 Scales = Annotated[
     str | None, typer.Option(metavar="S,S,...", help="Output scale of each of its blocks (2,4,8,16 unless given).")
 ]
-Columns = Annotated[int | None, typer.Option(min=4, help="float32 columns of .bin files (4 unless given).")]
-Topic = Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag that has several.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -55,6 +53,7 @@ def benchmark(
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
     columns: Columns = None,
     topic: Topic = None,
+    intensity_field: IntensityField = None,
     json: Json = False,
 ) -> None:
     """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
@@ -64,7 +63,7 @@ def benchmark(
     if weights is not None and (width, scales) != (None, None):
         raise ConfigError("--width and --scales are of a network with random weights: leave them out with --weights")
     report = measure(
-        first_scan(scan, columns, topic),
+        first_scan(scan, columns, topic, intensity_field),
         weights or network_shape(width, scales),
         [entry.value for entry in precision or FORMATS],
         device=device,
@@ -132,9 +131,10 @@ def benchmark_kernels(
 ) -> None:
     """Time every level's convolution and its gradients alone, beside what the device can multiply and copy."""
     from twodpass_core.cli.speed import first_scan, measure_convolutions, network_shape, print_report
+    from twodpass_core.cloud import NO_INTENSITY
 
     report = measure_convolutions(
-        first_scan(scan, columns, topic),
+        first_scan(scan, columns, topic, NO_INTENSITY),
         network_shape(width, scales),
         [entry.value for entry in precision or FORMATS],
         device=device,

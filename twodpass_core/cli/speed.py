@@ -33,11 +33,13 @@ class Report(Protocol):
     def render(self) -> Group: ...
 
 
-def first_scan(path: Path | None, columns: int | None, topic: str | None) -> np.ndarray:
+def first_scan(
+    path: Path | None, columns: int | None = None, topic: str | None = None, intensity_field: str | None = None
+) -> np.ndarray:
     """(N, 4) points of the first scan at `path`, or of a simulated one. Raises ScanError and BagError."""
     if path is None:
         return next(simulate_scans(1, STREET_SEED)).points
-    for scan in open_scans([path], columns=columns, topic=topic):
+    for scan in open_scans([path], columns=columns, topic=topic, intensity_field=intensity_field):
         return scan.points
     raise ScanError(f"{path}: holds no scan")
 
@@ -48,7 +50,7 @@ def batch_of_scans(paths: Sequence[Path], number: int | None) -> tuple[np.ndarra
     Without a number, each path's once, or two simulated ones. Raises ScanError and BagError.
     """
     if paths:
-        return tuple(islice(cycle([first_scan(path, None, None) for path in paths]), number or len(paths)))
+        return tuple(islice(cycle([first_scan(path) for path in paths]), number or len(paths)))
     return tuple(scan.points for scan in simulate_scans(number or 2, STREET_SEED))
 
 
