@@ -40,7 +40,7 @@ def first_scan(
     if path is None:
         return next(simulate_scans(1, STREET_SEED)).points
     for scan in open_scans([path], columns=columns, topic=topic, intensity_field=intensity_field):
-        return scan.points
+        return scan.points.copy()  # torch wants arrays that it could write to
     raise ScanError(f"{path}: holds no scan")
 
 
