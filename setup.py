@@ -60,6 +60,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy>=1.24",
+        "lz4",
         "matplotlib>=3.6",
         "mcap>=1.3,<2",
         "pillow",
@@ -69,6 +70,8 @@ setup(
         "rosbags>=0.11,<0.12",
         "safetensors",
         "typer",
+        "typing_extensions",
+        "zstandard",
     ],
     extras_require={
         # Bayer and YUV images in bags, and undistorted ones. Beside ROS: apt's python3-opencv and constraints/ros.txt.

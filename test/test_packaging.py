@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -108,10 +109,33 @@ def test_the_wheel_is_the_core_alone_with_its_data(wheel: zipfile.ZipFile) -> No
     assert {str(path.relative_to(ROOT)) for path in CORE} <= set(names)
 
 
+def requirements(wheel: zipfile.ZipFile) -> list[str]:
+    """Those of the extras, too."""
+    (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
+    marked = (line.partition("Requires-Dist: ") for line in metadata.splitlines())
+    return [requirement for before, mark, requirement in marked if mark and not before]
+
+
 def test_the_wheel_needs_no_ros_and_no_compiler(wheel: zipfile.ZipFile) -> None:
     assert wheel.filename is not None
     assert wheel.filename.endswith("-py3-none-any.whl")
-    (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
-    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]
-    assert any(line.startswith("Requires-Dist: torch") for line in required)
-    assert not [line for line in required if "ros-" in line]
+    required = [requirement for requirement in requirements(wheel) if "extra ==" not in requirement]
+    assert any(requirement.startswith("torch") for requirement in required)
+    assert not [requirement for requirement in required if "ros-" in requirement]
+
+
+def test_what_the_core_imports_at_once_is_declared(wheel: zipfile.ZipFile) -> None:
+    """Not left to what others happen to bring."""
+    declared = {normalised(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements(wheel)}
+    statements = [node for source in CORE for node in ast.parse(source.read_text(encoding="utf-8")).body]
+    modules = {alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in statements if isinstance(node, ast.ImportFrom)}
+    packages = {module.split(".")[0] for module in modules} - {"twodpass_core"}
+    assert {"numpy", "torch"} <= packages
+    installed = packages_distributions()
+    for package in packages & installed.keys():
+        assert declared & set(map(normalised, installed[package])), f"{package} is imported but not declared"
+
+
+def normalised(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,37 @@ def test_a_missing_compiler_is_named_with_its_remedy(tmp_path: Path, programs: P
     assert "A C++ compiler is missing" in done.stderr
     assert "sudo apt install g++" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def without(folder: Path, *parts: str) -> str:
+    """A Python in whose installation those parts are missing: what asks for them fails."""
+    python = folder / "python"
+    missing = "|".join(f"*{part}*" for part in parts)
+    python.write_text(
+        f'#!/bin/sh\ncase "$2" in *_base_executable*) echo {python} ;; {missing}) exit 1 ;; '
+        f'*) exec {sys.executable} "$@" ;; esac\n'
+    )
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize(
+    ("part", "told", "package"),
+    [("ensurepip", "venv module is missing", "venv"), ("Python.h", "header Python.h is missing", "dev")],
+)
+def test_what_a_python_lacks_is_named_with_its_remedy(tmp_path: Path, part: str, told: str, package: str) -> None:
+    done = run_setup(tmp_path, PYTHON=without(tmp_path, part))
+    assert done.returncode == 1
+    assert told in done.stderr
+    major, minor = sys.version_info[:2]
+    assert re.search(rf"sudo apt install .*\bpython{major}\.{minor}-{package}\b", done.stderr)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_all_that_is_missing_is_named_in_one_command(tmp_path: Path, programs: Path) -> None:
+    done = run_setup(tmp_path, PYTHON=without(tmp_path, "ensurepip", "Python.h"), PATH=str(programs))
+    assert done.returncode == 1
+    assert re.search(r"sudo apt install python3\.\d+-venv python3\.\d+-dev g\+\+\n", done.stderr)
 
 
 def test_a_missing_python_is_named(tmp_path: Path) -> None:
