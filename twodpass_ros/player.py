@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import rclpy
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
@@ -52,11 +53,13 @@ class Player:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._state = self._node.create_client(GetState, "segment/get_state")
+        self._alarm = ""
         self._scans = self._node.create_publisher(PointCloud2, "segment/input/points", RESULTS)
         self._clouds: dict[tuple[int, int], tuple[PointCloud2, float]] = {}
         self._reports: dict[tuple[int, int], SegmentationStatus] = {}
         self._node.create_subscription(PointCloud2, "segment/output/points", self._on_cloud, RESULTS)
         self._node.create_subscription(SegmentationStatus, "segment/status", self._on_report, RESULTS)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RESULTS)
 
     def __enter__(self) -> Player:
         return self
@@ -68,13 +71,13 @@ class Player:
 
     def wait_until_active(self) -> None:
         """Returns when the node is ready for scans, and this side is connected to it."""
-        self._wait(self._state.service_is_ready, START_TIMEOUT, "starting")
-        reply = self._state.call_async(GetState.Request())
-        # The node answers only once its start is over, one way or the other.
-        self._wait(reply.done, START_TIMEOUT, "loading the weights")
-        state = reply.result().current_state
-        if state.id != State.PRIMARY_STATE_ACTIVE:
-            raise NodeError(f"the node did not start, it is {state.label}")
+        self._wait(lambda: self._is_connected() or self._alarm, START_TIMEOUT, "starting")
+        if not self._is_connected():
+            reply = self._state.call_async(GetState.Request())
+            self._wait(reply.done, SCAN_TIMEOUT, "telling its state")
+            state = reply.result().current_state
+            if state.id != State.PRIMARY_STATE_ACTIVE:
+                raise NodeError(f"the node did not start, it is {state.label}: {self._alarm}")
         self._wait(self._is_connected, START_TIMEOUT, "connecting")
 
     def send(self, scan: Scan) -> Answer:
@@ -125,6 +128,11 @@ class Player:
             and self._node.count_publishers("segment/output/points")
             and self._node.count_publishers("segment/status")
         )
+
+    def _on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
+        """Of the only node there is beside this one."""
+        for status in diagnostics.status:
+            self._alarm = status.message if status.level == DiagnosticStatus.ERROR else ""
 
     def _on_cloud(self, cloud: PointCloud2) -> None:
         self._clouds[_key(cloud.header.stamp)] = cloud, time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
 
 DIAGNOSTICS_PERIOD = 1.0  # seconds
+LOADING_PERIOD = 0.05  # seconds between looks at whether the weights are loaded
 STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
 
 
@@ -46,24 +48,43 @@ class SegmentNode(LifecycleNode):
         self._load_segmenter = load_segmenter
         self._segmenter: Segmenter | None = None
         self._weights: Path | None = None
+        self._loading: Future[Segmenter] | None = None
+        """Begun by autostart, for the configuration that follows when it has ended, at which `_starting` looks."""
+        self._starting: Any = None
         self._thread = WorkThread("segment")
         self._worker: NewestFirstWorker[tuple[PointCloud2, float]] | None = None
         self._subscription: Any = None
         self._health = Health()
         self._obstacle = ""
-        declare_parameters(self, is_loaded=lambda: self._segmenter is not None)
+        declare_parameters(self, is_loaded=lambda: self._segmenter is not None or self._loading is not None)
         self._labelled = create_publisher(self, PointCloud2, "~/output/points", RESULTS)
         self._class_map = create_publisher(self, ClassMap, "~/class_map", LATCHED)
         self._status = create_publisher(self, SegmentationStatus, "~/status", RESULTS)
         self._reporter = Reporter(self, "labelled clouds")
-        # Steady time: ROS time stands still or jumps back when a bag is played.
-        self.create_timer(DIAGNOSTICS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._create_timer(DIAGNOSTICS_PERIOD, self._report)
+
+    def _create_timer(self, period: float, callback: Callable[[], None]) -> Any:
+        """In steady time: ROS time stands still or jumps back when a bag is played."""
+        return self.create_timer(period, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # Lifecycle. A transition that fails is logged, leaves the state as it was, and may be tried again.
 
     def autostart(self) -> None:
-        """Configures and activates, if the parameter says so."""
-        if read_parameters(self).autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        """If the parameter says so: loads the weights while the executor spins, then configures and activates."""
+
+        def begin() -> None:
+            self._loading = self._begin_to_load()
+            self._starting = self._create_timer(LOADING_PERIOD, self._start_when_loaded)
+
+        if read_parameters(self).autostart:
+            self._attempt("configure", begin)
+
+    def _start_when_loaded(self) -> None:
+        if self._loading is not None and not self._loading.done():
+            return
+        self._starting.cancel()
+        # None: somebody has asked for a transition meanwhile, and goes on from there.
+        if self._loading is not None and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -98,9 +119,9 @@ class SegmentNode(LifecycleNode):
         self._obstacle = ""
         return TransitionCallbackReturn.SUCCESS
 
-    def _load(self) -> Segmenter:
+    def _begin_to_load(self) -> Future[Segmenter]:
         parameters = read_parameters(self)
-        path = Path(parameters.weights) if parameters.weights else default_weights()
+        path = self._weights = Path(parameters.weights) if parameters.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
@@ -108,13 +129,17 @@ class SegmentNode(LifecycleNode):
             segmenter.warm_up()
             return segmenter
 
-        segmenter = self._segmenter = self._thread.submit(load_and_warm_up).result()
-        self._weights = path
+        return self._thread.submit(load_and_warm_up)
+
+    def _load(self) -> Segmenter:
+        loading = self._loading or self._begin_to_load()
+        self._loading = None
+        segmenter = self._segmenter = loading.result()
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
-        elif not parameters.weights:
+        elif not read_parameters(self).weights:
             self.get_logger().warning(
                 "No `weights` given: using those that come with twodpass, which know simulated streets only"
             )
@@ -133,6 +158,9 @@ class SegmentNode(LifecycleNode):
         subscription, self._subscription = self._subscription, None
         worker, self._worker = self._worker, None
         segmenter, self._segmenter = self._segmenter, None
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            self._thread.submit(lambda: loading.result().close())
         if subscription is not None:
             self.destroy_subscription(subscription)
         if worker is not None and not worker.stop(STOP_TIMEOUT):
@@ -191,7 +219,8 @@ class SegmentNode(LifecycleNode):
         parameters = read_parameters(self)
         counts = self._health.counts()
         if self._worker is None:
-            level, message = (ERROR, self._obstacle) if self._obstacle else (OK, "not active")
+            idle = "loading the weights" if self._loading is not None else "not active"
+            level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
         elif troubles := self._health.troubles(parameters.input_timeout):
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:

@@ -18,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from twodpass_ros.node_process import exit_on_sigterm
 
 PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
-"""Seconds between questions, and until one is asked again: the node does not answer while it loads its weights."""
+"""Seconds between questions, and until one is asked again: no answer comes while a transition loads weights."""
 
 
 def main(args: list[str] | None = None) -> int:

@@ -68,6 +68,9 @@ def load(path: Path, device: str, precision: str, backend: str) -> Any:
             return FakeSegmenter(seconds=0.06)
         case "loads_forever":
             time.sleep(60.0)
+        case "loads_slowly":
+            time.sleep(3.0)
+            return FakeSegmenter(seconds=0.0)
         case "no_driver":
             raise RuntimeError("no NVIDIA driver, made up by the test")
     raise WeightsError(f"{path}: cannot be read, made up by the test")

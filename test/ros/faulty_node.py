@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
@@ -24,7 +27,11 @@ class FaultyNode(Node):  # type: ignore[misc]
         self._fault = fault
         self._clouds = self.create_publisher(PointCloud2, "~/output/points", RESULTS)
         self._reports = self.create_publisher(SegmentationStatus, "~/status", RESULTS)
-        self.create_subscription(PointCloud2, "~/input/points", self._answer, RESULTS)
+        if fault == "unconfigured":
+            self._alarms = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+            self.create_timer(0.1, self._raise_alarm)
+        else:
+            self.create_subscription(PointCloud2, "~/input/points", self._answer, RESULTS)
         self.create_service(GetState, "~/get_state", self._tell_state)
 
     def _tell_state(self, request: Any, response: Any) -> Any:
@@ -34,6 +41,10 @@ class FaultyNode(Node):  # type: ignore[misc]
         )
         response.current_state.label = "unconfigured" if unconfigured else "active"
         return response
+
+    def _raise_alarm(self) -> None:
+        status = DiagnosticStatus(level=DiagnosticStatus.ERROR, message="Cannot configure: no weights")
+        self._alarms.publish(DiagnosticArray(status=[status]))
 
     def _answer(self, scan: PointCloud2) -> None:
         if self._fault == "dies":
@@ -52,4 +63,5 @@ class FaultyNode(Node):  # type: ignore[misc]
 
 if __name__ == "__main__":
     rclpy.init()
-    rclpy.spin(FaultyNode(sys.argv[1]))
+    with suppress(ExternalShutdownException):  # by a signal
+        rclpy.spin(FaultyNode(sys.argv[1]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import HANG
 
 from twodpass_core.data.scans import Scan
 from twodpass_ros.node_process import NodeError
@@ -29,8 +30,8 @@ def player_of(fault: str) -> Iterator[Player]:
         with Player(process) as player:
             yield player
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # a node that ends by itself leaves no shared memory behind
+        process.wait(HANG)
 
 
 def test_sound_answers_are_taken_one_after_the_other() -> None:
@@ -59,5 +60,6 @@ def test_wrong_answers_are_told(fault: str, said: str) -> None:
 
 
 def test_node_that_did_not_start_is_told() -> None:
-    with player_of("unconfigured") as player, pytest.raises(NodeError, match="did not start, it is unconfigured"):
+    reason = "did not start, it is unconfigured: Cannot configure: no weights"
+    with player_of("unconfigured") as player, pytest.raises(NodeError, match=reason):
         player.wait_until_active()

@@ -59,6 +59,29 @@ def test_a_signal_ends_the_node_while_it_loads_weights(number: signal.Signals) -
         assert "Traceback" not in node.log()
 
 
+def test_while_weights_are_loaded_at_start_the_node_answers(peer: Peer) -> None:
+    with NodeProcess.fake(weights="loads_forever") as node:
+        peer.spin_until(lambda: peer.diagnostics, "diagnostics")
+        assert peer.diagnostics[-1].message == "loading the weights"
+        assert peer.state() == UNCONFIGURED
+        assert peer.set_parameter("votes", 2) == ""
+        assert "deactivate or clean up first" in peer.set_parameter("weights", "quick")
+        assert peer.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert peer.state() == FINALIZED
+        assert node.end(signal.SIGINT, timeout=5.0) == 0
+
+
+def test_a_transition_asked_for_while_weights_are_loaded_takes_what_is_loaded(peer: Peer) -> None:
+    with NodeProcess.fake(weights="loads_slowly") as node:
+        node.wait_for_log("Loading")
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        peer.spin(0.3)
+        assert peer.state() == INACTIVE
+        assert node.log().count("Loading") == 1
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        peer.wait_for_active_node()
+
+
 @pytest.mark.parametrize(
     ("weights", "words"),
     [("absent", "absent: cannot be read"), ("no_driver", "no NVIDIA driver")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pytest
@@ -99,5 +98,5 @@ def test_twenty_lives_need_no_more_memory_than_three(node: NodeProcess, peer: Pe
             peer.spin(0.02)
         peer.label(made_up_scan(1))
         memory.append(node.memory())
-    # Medians: where in the heap a scan finds room differs from life to life by some megabytes.
-    assert median(memory[-3:]) - median(memory[:3]) < 10 * MEBIBYTE, memory
+    # The least of some: what a scan leaves in the heap for the moment differs from life to life by some megabytes.
+    assert min(memory[-5:]) - min(memory[:5]) < 10 * MEBIBYTE, memory
