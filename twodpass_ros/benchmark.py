@@ -35,14 +35,9 @@ try:
     from sensor_msgs.msg import PointCloud2
     from std_msgs.msg import Header
 
+    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
-    from twodpass_ros.node_process import (
-        NodeError,
-        exit_on_sigterm,
-        helper_process,
-        running_node,
-        use_own_domain,
-    )
+    from twodpass_ros.errors import NodeError
     from twodpass_ros.player import SCAN_TIMEOUT, Answer, Player, cloud_of
     from twodpass_ros.transport import RESULTS
 except ImportError as error:

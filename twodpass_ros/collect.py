@@ -16,7 +16,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from twodpass_core.errors import MissingDependencyError
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
+from twodpass_ros.command_line import reading_ros_arguments
+from twodpass_ros.errors import NodeError
 
 if TYPE_CHECKING:
     from twodpass_ros.collect_node import CollectNode

@@ -38,9 +38,10 @@ try:
     from std_srvs.srv import Trigger
     from tf2_msgs.msg import TFMessage
 
+    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
+    from twodpass_ros.errors import NodeError
     from twodpass_ros.msg import CollectionStatus
-    from twodpass_ros.node_process import NodeError, exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.player import cloud_of
     from twodpass_ros.transport import LATCHED, RESULTS
 except ImportError as error:

@@ -26,9 +26,9 @@ from twodpass_ros.collect_report import Health, RecordingState, status_message, 
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
 from twodpass_ros.diagnostics import OK, Reporter, Streak
+from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.msg import CollectionStatus
 from twodpass_ros.parameter_table import declare_table, read_table
-from twodpass_ros.queue_worker import QueueWorker
 from twodpass_ros.transport import RESULTS, create_publisher
 
 LOOK_PERIOD = 0.5  # seconds between two looks for publishers, and at what stands against recording
@@ -56,7 +56,7 @@ class CollectNode(Node):
         cameras = self._sensors.cameras
         self._pictures = {name: create_publisher(self, Image, f"~/overlay/{name}", RESULTS) for name in cameras}
         self._watch = CalibrationWatch(self._draw, lambda name: bool(self._pictures[name].get_subscription_count()))
-        self._worker = QueueWorker(self._process, SETS_WAITING, name="sets")
+        self._worker = InOrderWorker(self._process, SETS_WAITING, name="sets")
 
         self._status = create_publisher(self, CollectionStatus, "~/status", RESULTS)
         self._reporter = Reporter(self, "recorded sets")

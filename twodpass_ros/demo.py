@@ -29,7 +29,7 @@ from twodpass_core.untrained import STREET_SEED
 from twodpass_core.weights import Card, read_card
 
 try:
-    from twodpass_ros.node_process import exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.child_process import exit_on_sigterm, running_node, use_own_domain
     from twodpass_ros.player import Answer, Player
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")

@@ -23,8 +23,8 @@ from std_msgs.msg import Header
 from twodpass_core.cloud import CloudData, make_cloud, view_cloud
 from twodpass_core.data.scans import Scan
 from twodpass_ros.conversion import point_cloud2
+from twodpass_ros.errors import NodeError
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.node_process import NodeError
 from twodpass_ros.transport import RESULTS
 
 START_TIMEOUT, SCAN_TIMEOUT = 180.0, 60.0

@@ -17,9 +17,10 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 
 from twodpass_core.process import tune_process
+from twodpass_ros.command_line import reading_ros_arguments
 from twodpass_ros.core_log import forward_core_log
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
-from twodpass_ros.worker import WorkThread
+from twodpass_ros.errors import NodeError
+from twodpass_ros.work_thread import WorkThread
 
 if TYPE_CHECKING:
     from twodpass_ros.segment_node import LoadSegmenter, SegmentNode

@@ -28,9 +28,10 @@ from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
 from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
-from twodpass_ros.parameters import declare_parameters, read_parameters
+from twodpass_ros.newest_first_worker import NewestFirstWorker
+from twodpass_ros.segment_parameters import declare_parameters, read_parameters
 from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
-from twodpass_ros.worker import NewestFirstWorker, WorkThread
+from twodpass_ros.work_thread import WorkThread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""

@@ -7,7 +7,8 @@ import sys
 from rclpy.utilities import remove_ros_args
 
 from twodpass_core.process import tune_process
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
+from twodpass_ros.command_line import reading_ros_arguments
+from twodpass_ros.errors import NodeError
 
 
 def main(args: list[str] | None = None) -> None:

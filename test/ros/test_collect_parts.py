@@ -24,8 +24,8 @@ from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_camera import Camera
 from twodpass_ros.collect_input import Message, read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.parameter_table import rules_of
-from twodpass_ros.queue_worker import QueueWorker
 
 CONFIG = Path(__file__).resolve().parents[2] / "config/collect.yaml"
 RULES = rules_of(CollectParameters)
@@ -161,7 +161,7 @@ def test_the_queue_keeps_order_and_refuses_what_finds_no_room() -> None:
         free.wait(10)
         done.append(item)
 
-    worker = QueueWorker(work, 2, "test")
+    worker = InOrderWorker(work, 2, "test")
     assert worker.offer(0)
     begun.wait(10)
     assert [worker.offer(item) for item in (1, 2, 3)] == [True, True, False]

@@ -19,9 +19,9 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from tiny_weights import tiny_card, write_tiny_weights
 
+from twodpass_ros.child_process import running_node
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.node_process import running_node
 from twodpass_ros.player import cloud_of
 
 COUNTS = "received", "published", "dropped"
