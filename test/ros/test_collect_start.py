@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import MANY, NodeProcess
+from node_process import NodeProcess
 from rclpy.serialization import deserialize_message
+from ros_peer import MANY
 from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 from vehicle import Start, Vehicle, cloud, image, messages, odometry, only_bag, transform_message

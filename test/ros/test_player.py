@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import HANG
+from node_process import HANG
 
 from twodpass_core.data.scans import Scan
 from twodpass_ros.errors import NodeError

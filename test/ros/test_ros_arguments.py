@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import Main, NodeProcess
+from node_process import Main, NodeProcess
 
 from twodpass_ros.collect import main as collect
 from twodpass_ros.segment import main as segment

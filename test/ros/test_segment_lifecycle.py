@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from clouds import scan
 from fake_segment import Fault
-from harness import ACTIVE, FINALIZED, HANG, INACTIVE, UNCONFIGURED, NodeProcess, Peer, scan
 from lifecycle_msgs.msg import Transition
+from node_process import HANG, NodeProcess
+from segment_peer import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, Peer
 
 NO_AUTOSTART = ("-p", "autostart:=false")
 

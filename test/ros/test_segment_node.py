@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clouds import malformed, records, scan
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_segment import FakeSegmenter, Fault
-from harness import NodeProcess, Peer, malformed, records, scan
+from node_process import NodeProcess
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from segment_peer import Peer
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
