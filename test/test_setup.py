@@ -27,7 +27,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    (folder / "scripts").mkdir()
+    (folder / "scripts").mkdir(parents=True)
     script = shutil.copy(SCRIPT, folder / "scripts")
     environment = {"PATH": os.defpath, "PYTHON": sys.executable, **environment}
     return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -72,10 +72,27 @@ def test_all_that_is_missing_is_named_in_one_command(tmp_path: Path, programs: P
     assert re.search(r"sudo apt install python3\.\d+-venv python3\.\d+-dev g\+\+\n", done.stderr)
 
 
-def test_a_missing_python_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a b", "größe", "semi;colon"])
+def test_a_folder_in_which_ros_packages_cannot_be_built_is_refused(tmp_path: Path, name: str) -> None:
+    done = run_setup(tmp_path / name)
+    assert done.returncode == 1
+    assert f"cannot be built in '{tmp_path / name}'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / name / ".venv").exists()
+
+
+def test_a_missing_python_is_named_with_its_remedy(tmp_path: Path, programs: Path) -> None:
+    (programs / "python3").unlink()
+    done = run_setup(tmp_path, PYTHON="", PATH=str(programs))
+    assert done.returncode == 1
+    assert "sudo apt install python3" in done.stderr
+
+
+def test_a_python_that_was_asked_for_and_is_missing_is_named(tmp_path: Path) -> None:
     done = run_setup(tmp_path, PYTHON="python3.99")
     assert done.returncode == 1
-    assert "there is no python3.99" in done.stderr
+    assert "PYTHON=python3.99 was not found" in done.stderr
+    assert "apt" not in done.stderr
 
 
 def test_an_old_python_is_refused(tmp_path: Path) -> None:
