@@ -1,4 +1,4 @@
-"""What scripts/setup.sh says when the machine lacks something. A copy of it runs, in an empty folder."""
+"""What scripts/setup.sh says when the machine lacks something, and what `make clean` leaves. Copies run elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts/setup.sh"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts/setup.sh"
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -110,3 +111,17 @@ def test_a_ros_of_another_python_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"The sourced ROS 2 ({tmp_path / 'ros'}) does not work with Python" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_clean_removes_what_was_made_and_leaves_what_is_the_users(tmp_path: Path) -> None:
+    sources = [f"{folder}/source.py" for folder in ("launch", "scripts", "test", "twodpass_core", "twodpass_ros")]
+    kept = {*sources, "runs/a/weights.safetensors", "data/scan.bin", "Makefile"}
+    made = {".venv/bin/python", "build/lib/a.py", "dist/a.whl", "twodpass.egg-info/PKG-INFO", ".pytest_cache/a"}
+    made |= {"test/ros/__pycache__/a.pyc", "twodpass_core/models/__pycache__/a.pyc", "demo_output/street.png"}
+    for name in kept | made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert not list(tmp_path.rglob("__pycache__"))
