@@ -1,34 +1,54 @@
-"""What follows --ros-args and cannot be read ends every program with one sentence."""
+"""The command lines of the programs: what is refused, in one sentence, and what --help says."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from node_process import Main, NodeProcess
 
 from twodpass_ros.collect import main as collect
+from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.parameter_table import rules_of
 from twodpass_ros.segment import main as segment
+from twodpass_ros.segment_parameters import SegmentParameters
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts/nodes/train"
 REFUSED = [
     (("-p", "training_from_sensor:=[0,0,1.7,0,0,0]"), "with a decimal point: 0.0"),
     (("--params-file", "/nowhere.yaml"), "/nowhere.yaml"),
     (("--params-files", "/nowhere.yaml"), "--params-files"),
+    (("--", "scan.bin"), "'scan.bin' is no argument of this node"),
+    (("--", "-p", "votes:=3"), "(-p NAME:=VALUE) and topics (-r FROM:=TO) follow --ros-args"),
 ]
 
 
 @pytest.mark.parametrize("main", [segment, collect], ids=["segment", "collect"])
 @pytest.mark.parametrize(("arguments", "words"), REFUSED)
-def test_a_node_says_what_it_cannot_read(main: Main, arguments: tuple[str, str], words: str) -> None:
+def test_a_node_says_what_it_cannot_read(main: Main, arguments: tuple[str, ...], words: str) -> None:
     with NodeProcess(main, *arguments) as node:
         assert node.wait() == 1
         (told,) = (line for line in node.log().splitlines() if "[FATAL]" in line)
         assert words in told
         assert ".c:" not in told
         assert "Traceback" not in node.log()
+
+
+@pytest.mark.parametrize(
+    ("main", "table", "option"),
+    [(segment, SegmentParameters, "--help"), (collect, CollectParameters, "-h")],
+    ids=["segment", "collect"],
+)
+def test_help_describes_every_parameter(main: Main, table: type[Any], option: str) -> None:
+    with NodeProcess(main, "--", option) as node:
+        assert node.wait() == 0
+        told = " ".join(node.log().split())
+    assert "--ros-args -p NAME:=VALUE -r FROM:=TO" in told
+    for name, rule in rules_of(table).items():
+        assert f" {name} {rule.description} [{rule.constraint}" in told
 
 
 def test_train_says_what_it_cannot_read() -> None:
