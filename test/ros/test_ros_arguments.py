@@ -57,3 +57,16 @@ def test_train_says_what_it_cannot_read() -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ROS arguments cannot be read: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("main", [segment, collect], ids=["segment", "collect"])
+def test_a_parameter_that_a_node_does_not_have_is_told_once_with_the_nearest(main: Main, tmp_path: Path) -> None:
+    """It may be for another node that shares the file, so the node starts."""
+    file = tmp_path / "shared.yaml"
+    file.write_text("/**:\n  ros__parameters: {use_sim_time: false, frame_rate: 10, qos_overrides./tf.depth: 5}\n")
+    arguments = ("--params-file", str(file), "-p", "autostrat:=false", "-p", "autostart:=false")
+    with NodeProcess(main, *arguments) as node:
+        node.wait_for_log("no parameter of that name")
+        (told,) = (line for line in node.log().splitlines() if "[WARN]" in line)
+    named = told.rpartition("name: ")[2]
+    assert sorted(named.split(", ")) == ["autostrat (did you mean autostart?)", "frame_rate"]
