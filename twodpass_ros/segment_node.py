@@ -39,6 +39,8 @@ LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 DIAGNOSTICS_PERIOD = 1.0  # seconds
 LOADING_PERIOD = 0.05  # seconds between looks at whether the weights are loaded
 STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
+WITH_WEIGHTS = ("configure", "activate")
+"""Transitions that load weights, in their order: the second one does so after a deactivation, which frees them."""
 
 
 class SegmentNode(LifecycleNode):
@@ -112,13 +114,22 @@ class SegmentNode(LifecycleNode):
             step()
         except Exception as error:
             self._obstacle = f"Cannot {what}: {_describe(error)}"
-            self.get_logger().error(self._obstacle)
+            self.get_logger().error(self._obstacle + self._what_next(what))
             self.get_logger().debug(traceback.format_exc())
             self.stop()
             _free_gpu_memory(error)
             return TransitionCallbackReturn.FAILURE
         self._obstacle = ""
         return TransitionCallbackReturn.SUCCESS
+
+    def _what_next(self, what: str) -> str:
+        """How to try a transition again that needs weights, and what comes after it; nothing for others."""
+        if what not in WITH_WEIGHTS:
+            return ""
+        name = self.get_fully_qualified_name()
+        steps = [f"ros2 param set {name} weights FILE"]
+        steps += [f"ros2 lifecycle set {name} {step}" for step in WITH_WEIGHTS[WITH_WEIGHTS.index(what) :]]
+        return f". Set `weights`, or what else is to blame, and try again: {'; '.join(steps)}"
 
     def _begin_to_load(self) -> Future[Segmenter]:
         parameters = read_parameters(self)
