@@ -107,12 +107,15 @@ class Health:
             else:
                 self._lateness.good()
 
-    def troubles(self, input_timeout: float) -> list[tuple[bytes, str]]:
-        """(level, message) of what is wrong, or was since the last call, the worst first; empty if all is well."""
+    def troubles(self, input_timeout: float, source: str) -> list[tuple[bytes, str]]:
+        """(level, message) of what is wrong, or was since the last call, the worst first; empty if all is well.
+
+        `source` says where scans should come from.
+        """
         with self._lock:
             silence = self._clock() - self._newest_scan
             found = [
-                (ERROR if silence > input_timeout else OK, f"no scan for {silence:.1f} s"),
+                (ERROR if silence > input_timeout else OK, f"no scan for {silence:.1f} s: {source}"),
                 (self._failures.look(), f"scan dropped: {self._failures.reason}"),
                 (self._lateness.look(), self._lateness.reason),
             ]

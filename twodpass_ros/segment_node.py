@@ -30,12 +30,13 @@ from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
 from twodpass_ros.newest_first_worker import NewestFirstWorker
 from twodpass_ros.segment_parameters import declare_parameters, read_parameters
-from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
+from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription, describe_publishers
 from twodpass_ros.work_thread import WorkThread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
 
+INPUT = "~/input/points"
 DIAGNOSTICS_PERIOD = 1.0  # seconds
 LOADING_PERIOD = 0.05  # seconds between looks at whether the weights are loaded
 STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
@@ -161,9 +162,7 @@ class SegmentNode(LifecycleNode):
         segmenter = self._segmenter or self._load()  # a deactivation has freed it
         self._health = Health()
         self._worker = NewestFirstWorker(partial(self._process, segmenter, self._health), self._thread)
-        self._subscription = create_subscription(
-            self, PointCloud2, "~/input/points", self._on_scan, self._health.scans_lost
-        )
+        self._subscription = create_subscription(self, PointCloud2, INPUT, self._on_scan, self._health.scans_lost)
 
     def stop(self) -> None:
         """Ends the work and frees the network, in whatever state the node is."""
@@ -233,12 +232,12 @@ class SegmentNode(LifecycleNode):
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(parameters.input_timeout):
+        elif troubles := self._health.troubles(parameters.input_timeout, describe_publishers(self, INPUT)):
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
         values = {
-            "input topic": self.resolve_topic_name("~/input/points"),
+            "input topic": self.resolve_topic_name(INPUT),
             "weights": str(self._weights or ""),
             "device": self._segmenter.device if self._segmenter else "",
             "received": counts.received,

@@ -115,6 +115,11 @@ def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_th
         assert "default.safetensors" in node.log()
 
 
+def test_input_that_nobody_publishes_is_told_with_what_to_do() -> None:
+    with NodeProcess.fake("-r", "~/input/points:=/lidar", "-p", "input_timeout:=0.1") as node:
+        node.wait_for_log("s: /lidar has no publisher, remap ~/input/points to the topic of the sensor")
+
+
 @pytest.mark.parametrize(
     "argument",
     [
