@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.cli.edge import print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
-from twodpass_core.pretrained import default_weights
+from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
@@ -79,6 +80,8 @@ def run_demo(
     """The demo, step by step; `parameters` are the node's. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
     out.mkdir(parents=True, exist_ok=True)
+    if files and weights is None:
+        print_note(f"No --weights given: {USED_UNASKED}", console)
     weights = weights or default_weights()
     card = read_card(weights)
     _say(f"{weights}: {card.class_map.name}, {card.origin}")

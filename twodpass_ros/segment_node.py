@@ -21,7 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.errors import CloudError, TwodpassError
-from twodpass_core.pretrained import default_weights
+from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
@@ -153,9 +153,7 @@ class SegmentNode(LifecycleNode):
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
         elif not read_parameters(self).weights:
-            self.get_logger().warning(
-                "No `weights` given: using those that come with twodpass, which know simulated streets only"
-            )
+            self.get_logger().warning(f"No `weights` given: {USED_UNASKED}")
         return segmenter
 
     def _start(self) -> None:
