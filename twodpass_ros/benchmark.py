@@ -27,6 +27,7 @@ from rich.table import Table
 from twodpass_core.cloud import CloudData
 from twodpass_core.errors import TwodpassError
 from twodpass_core.process import tune_process
+from twodpass_core.wording import counted
 
 try:
     import rclpy
@@ -96,7 +97,8 @@ class Report:
     def render(self) -> Group:
         """For a terminal."""
         statistics = self.statistics()
-        table = Table("stage", title=f"milliseconds per scan, {len(self.timings)} scans", title_justify="left")
+        title = f"milliseconds per scan, {counted(len(self.timings), 'scan')}"
+        table = Table("stage", title=title, title_justify="left")
         for name in statistics:
             table.add_column(name, justify="right")
         for stage in ("decode", "segment", "encode", "transport", "round_trip", "overhead"):

@@ -27,6 +27,7 @@ from rich.table import Table
 from twodpass_core.errors import TwodpassError
 from twodpass_core.recording import Manifest
 from twodpass_core.simulation import Drive, kitti_camera
+from twodpass_core.wording import counted
 
 try:
     import rclpy
@@ -75,7 +76,7 @@ class Report:
 
     def render(self) -> Table:
         table = Table(
-            title=f"{self.seconds:.0f} s, {RATE:g} sets a second of one scan and {self.cameras} images, "
+            title=f"{self.seconds:.0f} s, {RATE:g} sets a second of one scan and {counted(self.cameras, 'image')}, "
             f"{self.megabytes_per_set:.1f} MB each",
             title_justify="left",
             show_header=False,

@@ -94,6 +94,7 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], 
 def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Path) -> None:
     result = run("--frames", "1", "--out", tmp_path, "--device", "cpu")
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 scan in, 1 labelled cloud out" in result.stdout
     assert "simulated street" in result.stdout
     assert "No --weights given" not in result.stdout
     assert "UNTRAINED" not in result.stdout
