@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from twodpass_core.cli.edge import print_error
 from twodpass_core.errors import TwodpassError
 from twodpass_core.recording import Manifest
 from twodpass_core.simulation import Drive, kitti_camera
@@ -108,7 +109,7 @@ def main(
         with TemporaryDirectory(dir=folder) as temporary:
             report = measure(Path(temporary), cameras, seconds)
     except (TwodpassError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        print_error(str(error))
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(asdict(report)))

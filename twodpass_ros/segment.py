@@ -66,7 +66,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
             node.destroy_node()
         rclpy.try_shutdown()
     if any(isinstance(thread, WorkThread) and thread.is_busy for thread in threading.enumerate()):
-        _leave_at_once(0)
+        _leave_at_once()
     return 0
 
 
@@ -77,11 +77,11 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _leave_at_once(code: int) -> NoReturn:
+def _leave_at_once() -> NoReturn:
     """Ends the process under a thread that computes. Where Python ends while torch is at work, the process aborts."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
-from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
+from twodpass_ros.diagnostics import ERROR, OK, Reporter
 from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
 from twodpass_ros.newest_first_worker import NewestFirstWorker
-from twodpass_ros.segment_parameters import declare_parameters, read_parameters
+from twodpass_ros.parameter_table import declare_table, read_table
+from twodpass_ros.segment_health import Health
+from twodpass_ros.segment_parameters import SegmentParameters
 from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription, describe_publishers
 from twodpass_ros.work_thread import WorkThread
 
@@ -60,12 +62,16 @@ class SegmentNode(LifecycleNode):
         self._subscription: Any = None
         self._health = Health()
         self._obstacle = ""
-        declare_parameters(self, is_loaded=lambda: self._segmenter is not None or self._loading is not None)
+        declare_table(self, SegmentParameters, self._why_fixed)
         self._labelled = create_publisher(self, PointCloud2, "~/output/points", RESULTS)
         self._class_map = create_publisher(self, ClassMap, "~/class_map", LATCHED)
         self._status = create_publisher(self, SegmentationStatus, "~/status", RESULTS)
         self._reporter = Reporter(self, "labelled clouds")
         self._create_timer(DIAGNOSTICS_PERIOD, self._report)
+
+    def _why_fixed(self) -> str:
+        is_loaded = self._segmenter is not None or self._loading is not None
+        return "is read when the weights are loaded: deactivate or clean up first" if is_loaded else ""
 
     def _create_timer(self, period: float, callback: Callable[[], None]) -> Any:
         """In steady time: ROS time stands still or jumps back when a bag is played."""
@@ -80,7 +86,7 @@ class SegmentNode(LifecycleNode):
             self._loading = self._begin_to_load()
             self._starting = self._create_timer(LOADING_PERIOD, self._start_when_loaded)
 
-        if read_parameters(self).autostart:
+        if read_table(self, SegmentParameters).autostart:
             self._attempt("configure", begin)
 
     def _start_when_loaded(self) -> None:
@@ -133,7 +139,7 @@ class SegmentNode(LifecycleNode):
         return f". Set `weights`, or what else is to blame, and try again: {'; '.join(steps)}"
 
     def _begin_to_load(self) -> Future[Segmenter]:
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         path = self._weights = Path(parameters.weights) if parameters.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
@@ -152,7 +158,7 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
-        elif not read_parameters(self).weights:
+        elif not read_table(self, SegmentParameters).weights:
             self.get_logger().warning(f"No `weights` given: {USED_UNASKED}")
         return segmenter
 
@@ -197,7 +203,7 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         try:
             labelled = label_scan(scan, segmenter, parameters)
             if self._worker is None:  # stopped meanwhile
@@ -225,7 +231,7 @@ class SegmentNode(LifecycleNode):
 
     def _report(self) -> None:
         """Once a second."""
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"

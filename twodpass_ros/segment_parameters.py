@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from typing import get_args
-
-from rclpy.node import Node
 
 from twodpass_core.segmenter import Precision
 from twodpass_core.sparse.backend import BackendName
-from twodpass_ros.parameter_table import declare_table, one_of, parameter, read_table
+from twodpass_ros.parameter_table import one_of, parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +81,3 @@ class SegmentParameters:
         minimum=0.001,
         maximum=3600.0,
     )
-
-
-def declare_parameters(node: Node, is_loaded: Callable[[], bool]) -> None:
-    """Declares every parameter and has each change checked; `is_loaded` says whether the weights are loaded.
-
-    Raises rclpy's ParameterException when a value given at start is refused.
-    """
-    reason = "is read when the weights are loaded: deactivate or clean up first"
-    declare_table(node, SegmentParameters, lambda: reason if is_loaded() else "")
-
-
-def read_parameters(node: Node) -> SegmentParameters:
-    """The values as they are now."""
-    return read_table(node, SegmentParameters)
