@@ -27,5 +27,6 @@ bench: setup ## time by stage of one scan, then what the node adds to it; SCAN=,
 	@$(IN_ROS) twodpass benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
 	@$(IN_ROS) python -m twodpass_ros.benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")
 
-clean: ## remove everything that set-up made
-	rm -rf .venv demo_output build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove everything that set-up, demo and tests made
+	rm -rf .venv demo_output build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find launch scripts test twodpass_core twodpass_ros -name __pycache__ -prune -exec rm -rf {} +

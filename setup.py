@@ -54,6 +54,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)],
     packages=find_packages(include=["twodpass_core", "twodpass_core.*"]),
     package_data={"twodpass_core": ["class_maps/*.yaml", "pretrained/*.safetensors", "py.typed"]},
     cmdclass={"build_py": BuildWithSettings},

@@ -1,6 +1,6 @@
 """Starts the node `segment`; with `bag` also plays a recording, with `rviz` also shows the labelled clouds.
 
-ros2 launch twodpass_ros segment.launch.py weights:=WEIGHTS points:=/velodyne_points rviz:=true
+ros2 launch twodpass_ros segment.launch.py points:=/velodyne_points rviz:=true
 """
 
 import os

@@ -40,13 +40,23 @@ run() {
 
 # --- What the machine must have -------------------------------------------------------------------------------------
 
+# rosidl's CMake stumbles over anything but ASCII, colcon's scripts over spaces.
+if LC_ALL=C grep -q '[^A-Za-z0-9/._+@%,=~-]' <<<"$repository"; then
+  echo "ROS 2 packages cannot be built in '$repository': move this folder to a path of plain letters, digits and . _ - only" >&2
+  exit 1
+fi
+
 requested=${PYTHON:-}
 if [[ -z $requested ]]; then
   requested=python3
   "$venv/bin/python" -c '' 2>/dev/null && requested=$venv/bin/python # what .venv was made with
 fi
 if ! command -v "$requested" >/dev/null; then
-  echo "Python is missing, there is no $requested: sudo apt install python3" >&2
+  if [[ -n ${PYTHON:-} ]]; then
+    echo "PYTHON=$PYTHON was not found: name an interpreter that is there, or leave PYTHON= out" >&2
+  else
+    echo "Python is missing, there is no python3: sudo apt install python3" >&2
+  fi
   exit 1
 fi
 # The interpreter under an active virtual environment, this project's among them.

@@ -109,11 +109,26 @@ def test_the_wheel_is_the_core_alone_with_its_data(wheel: zipfile.ZipFile) -> No
     assert {str(path.relative_to(ROOT)) for path in CORE} <= set(names)
 
 
+def metadata(wheel: zipfile.ZipFile, key: str) -> list[str]:
+    (content,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
+    marked = (line.partition(f"{key}: ") for line in content.splitlines())
+    return [value for before, mark, value in marked if mark and not before]
+
+
 def requirements(wheel: zipfile.ZipFile) -> list[str]:
     """Those of the extras, too."""
-    (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
-    marked = (line.partition("Requires-Dist: ") for line in metadata.splitlines())
-    return [requirement for before, mark, requirement in marked if mark and not before]
+    return metadata(wheel, "Requires-Dist")
+
+
+def test_everybody_names_the_same_pythons(wheel: zipfile.ZipFile) -> None:
+    minors = [int(name.rpartition(".")[2]) for name in metadata(wheel, "Classifier") if ":: 3." in name]
+    assert metadata(wheel, "Requires-Python") == [f">=3.{min(minors)}"]
+    named = f"3.{min(minors)} to 3.{max(minors)}"
+    for page in ("README.md", "CONTRIBUTING.md", "constraints/ci.txt"):
+        assert f"Python {named}" in (ROOT / page).read_text(encoding="utf-8"), page
+    setup = (ROOT / "scripts/setup.sh").read_text(encoding="utf-8")
+    assert f"twodpass needs {named}" in setup
+    assert f"not (3, {min(minors)}) <= sys.version_info < (3, {max(minors) + 1})" in setup
 
 
 def test_the_wheel_needs_no_ros_and_no_compiler(wheel: zipfile.ZipFile) -> None:

@@ -1,4 +1,4 @@
-"""What scripts/setup.sh says when the machine lacks something. A copy of it runs, in an empty folder."""
+"""What scripts/setup.sh says when the machine lacks something, and what `make clean` leaves. Copies run elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts/setup.sh"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts/setup.sh"
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -27,7 +28,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    (folder / "scripts").mkdir()
+    (folder / "scripts").mkdir(parents=True)
     script = shutil.copy(SCRIPT, folder / "scripts")
     environment = {"PATH": os.defpath, "PYTHON": sys.executable, **environment}
     return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -72,10 +73,27 @@ def test_all_that_is_missing_is_named_in_one_command(tmp_path: Path, programs: P
     assert re.search(r"sudo apt install python3\.\d+-venv python3\.\d+-dev g\+\+\n", done.stderr)
 
 
-def test_a_missing_python_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a b", "größe", "semi;colon"])
+def test_a_folder_in_which_ros_packages_cannot_be_built_is_refused(tmp_path: Path, name: str) -> None:
+    done = run_setup(tmp_path / name)
+    assert done.returncode == 1
+    assert f"cannot be built in '{tmp_path / name}'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / name / ".venv").exists()
+
+
+def test_a_missing_python_is_named_with_its_remedy(tmp_path: Path, programs: Path) -> None:
+    (programs / "python3").unlink()
+    done = run_setup(tmp_path, PYTHON="", PATH=str(programs))
+    assert done.returncode == 1
+    assert "sudo apt install python3" in done.stderr
+
+
+def test_a_python_that_was_asked_for_and_is_missing_is_named(tmp_path: Path) -> None:
     done = run_setup(tmp_path, PYTHON="python3.99")
     assert done.returncode == 1
-    assert "there is no python3.99" in done.stderr
+    assert "PYTHON=python3.99 was not found" in done.stderr
+    assert "apt" not in done.stderr
 
 
 def test_an_old_python_is_refused(tmp_path: Path) -> None:
@@ -93,3 +111,17 @@ def test_a_ros_of_another_python_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"The sourced ROS 2 ({tmp_path / 'ros'}) does not work with Python" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_clean_removes_what_was_made_and_leaves_what_is_the_users(tmp_path: Path) -> None:
+    sources = [f"{folder}/source.py" for folder in ("launch", "scripts", "test", "twodpass_core", "twodpass_ros")]
+    kept = {*sources, "runs/a/weights.safetensors", "data/scan.bin", "Makefile"}
+    made = {".venv/bin/python", "build/lib/a.py", "dist/a.whl", "twodpass.egg-info/PKG-INFO", ".pytest_cache/a"}
+    made |= {"test/ros/__pycache__/a.pyc", "twodpass_core/models/__pycache__/a.pyc", "demo_output/street.png"}
+    for name in kept | made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert not list(tmp_path.rglob("__pycache__"))

@@ -24,9 +24,11 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
+from twodpass_core.cli.edge import print_error
 from twodpass_core.cloud import CloudData
 from twodpass_core.errors import TwodpassError
 from twodpass_core.process import tune_process
+from twodpass_core.wording import counted
 
 try:
     import rclpy
@@ -35,14 +37,9 @@ try:
     from sensor_msgs.msg import PointCloud2
     from std_msgs.msg import Header
 
+    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
-    from twodpass_ros.node_process import (
-        NodeError,
-        exit_on_sigterm,
-        helper_process,
-        running_node,
-        use_own_domain,
-    )
+    from twodpass_ros.errors import NodeError
     from twodpass_ros.player import SCAN_TIMEOUT, Answer, Player, cloud_of
     from twodpass_ros.transport import RESULTS
 except ImportError as error:
@@ -101,7 +98,8 @@ class Report:
     def render(self) -> Group:
         """For a terminal."""
         statistics = self.statistics()
-        table = Table("stage", title=f"milliseconds per scan, {len(self.timings)} scans", title_justify="left")
+        title = f"milliseconds per scan, {counted(len(self.timings), 'scan')}"
+        table = Table("stage", title=title, title_justify="left")
         for name in statistics:
             table.add_column(name, justify="right")
         for stage in ("decode", "segment", "encode", "transport", "round_trip", "overhead"):
@@ -137,7 +135,7 @@ def main(
     try:
         report = measure(scan, weights, parameters, points, scans)
     except (TwodpassError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        print_error(str(error))
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(report.to_dict()))

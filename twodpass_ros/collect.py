@@ -1,6 +1,7 @@
 """Starts the node `collect` (collect_node.py).
 
 python -m twodpass_ros.collect --ros-args -p images:='[/camera/image_raw]' -r '~/input/points:=/velodyne_points'
+--help lists the parameters.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+from rich.console import Console
 
 from twodpass_core.errors import MissingDependencyError
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
+from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.command_line import asks_for_help, node_help, reading_ros_arguments
+from twodpass_ros.errors import NodeError
 
 if TYPE_CHECKING:
     from twodpass_ros.collect_node import CollectNode
 
+PURPOSE = "Records scans with the images that belong to them, their calibration, transforms and odometry, as a bag."
 WAKE_UP = 0.5  # seconds within which a signal is heard
 
 
@@ -32,12 +37,16 @@ def main(args: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())  # no message is left half done, and ROS stays until the bag is
+    arguments = sys.argv[1:] if args is None else args
     node: CollectNode | None = None
     try:
+        if asks_for_help(arguments):
+            Console().print(node_help("collect", PURPOSE, CollectParameters))
+            return 0
         from twodpass_ros.collect_node import CollectNode
 
         with reading_ros_arguments():
-            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = CollectNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)

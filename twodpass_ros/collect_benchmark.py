@@ -24,9 +24,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from twodpass_core.cli.edge import print_error
 from twodpass_core.errors import TwodpassError
 from twodpass_core.recording import Manifest
 from twodpass_core.simulation import Drive, kitti_camera
+from twodpass_core.wording import counted
 
 try:
     import rclpy
@@ -38,9 +40,10 @@ try:
     from std_srvs.srv import Trigger
     from tf2_msgs.msg import TFMessage
 
+    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
+    from twodpass_ros.errors import NodeError
     from twodpass_ros.msg import CollectionStatus
-    from twodpass_ros.node_process import NodeError, exit_on_sigterm, helper_process, running_node, use_own_domain
     from twodpass_ros.player import cloud_of
     from twodpass_ros.transport import LATCHED, RESULTS
 except ImportError as error:
@@ -74,7 +77,7 @@ class Report:
 
     def render(self) -> Table:
         table = Table(
-            title=f"{self.seconds:.0f} s, {RATE:g} sets a second of one scan and {self.cameras} images, "
+            title=f"{self.seconds:.0f} s, {RATE:g} sets a second of one scan and {counted(self.cameras, 'image')}, "
             f"{self.megabytes_per_set:.1f} MB each",
             title_justify="left",
             show_header=False,
@@ -106,7 +109,7 @@ def main(
         with TemporaryDirectory(dir=folder) as temporary:
             report = measure(Path(temporary), cameras, seconds)
     except (TwodpassError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False)
+        print_error(str(error))
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(asdict(report)))

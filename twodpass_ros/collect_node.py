@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from twodpass_core.errors import ConfigError, MissingDependencyError, RecordingError
+from twodpass_core.wording import counted
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_recording import Recording, free_bytes, obstacles_to_write
@@ -26,9 +27,9 @@ from twodpass_ros.collect_report import Health, RecordingState, status_message, 
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
 from twodpass_ros.diagnostics import OK, Reporter, Streak
+from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.msg import CollectionStatus
 from twodpass_ros.parameter_table import declare_table, read_table
-from twodpass_ros.queue_worker import QueueWorker
 from twodpass_ros.transport import RESULTS, create_publisher
 
 LOOK_PERIOD = 0.5  # seconds between two looks for publishers, and at what stands against recording
@@ -56,7 +57,7 @@ class CollectNode(Node):
         cameras = self._sensors.cameras
         self._pictures = {name: create_publisher(self, Image, f"~/overlay/{name}", RESULTS) for name in cameras}
         self._watch = CalibrationWatch(self._draw, lambda name: bool(self._pictures[name].get_subscription_count()))
-        self._worker = QueueWorker(self._process, SETS_WAITING, name="sets")
+        self._worker = InOrderWorker(self._process, SETS_WAITING, name="sets")
 
         self._status = create_publisher(self, CollectionStatus, "~/status", RESULTS)
         self._reporter = Reporter(self, "recorded sets")
@@ -134,7 +135,7 @@ class CollectNode(Node):
         self._state.wanted = False
         self._stop()
         response.success = recording is not None and recording.failure is None
-        done = f"{self._state.sets} sets are in {self._state.bag}" if response.success else "nothing is being recorded"
+        done = _outcome(self._state.sets, self._state.bag) if response.success else "nothing is being recorded"
         response.message = self._state.failure or done
         return response
 
@@ -179,7 +180,7 @@ class CollectNode(Node):
         if recording.failure is not None:
             self._state.wanted, self._state.failure = False, str(recording.failure)
             self.get_logger().error(f"Recording has ended: {recording.failure}")
-        self.get_logger().info(f"{recording.sets} sets are in {recording.bag}")
+        self.get_logger().info(_outcome(recording.sets, recording.bag))
 
     def _tell(self, recording: Recording) -> None:
         """What the manifest shall say beside the sets."""
@@ -249,3 +250,7 @@ class CollectNode(Node):
         }
         self._reporter.publish(level, message, values)
         self._reporter.log_change(level, message, tuple(map(without_numbers, problems)))
+
+
+def _outcome(sets: int, bag: object) -> str:
+    return f"{counted(sets, 'set')} in {bag}"

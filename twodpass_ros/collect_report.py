@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from twodpass_core.wording import counted
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch
@@ -95,10 +96,10 @@ class Health:
 
     def _losses(self, sensors: Sensors, dropped: Counter[str]) -> Iterator[str]:
         for topic, count in (dropped - self._dropped).items():
-            yield f"{count} messages of {topic} dropped"
+            yield f"{counted(count, 'message')} of {topic} dropped"
         missing = sensors.missing()
         for camera, count in (missing - self._missing).items():
-            yield f"{count} scans without an image of {camera} within the slop"
+            yield f"{counted(count, 'scan')} without an image of {camera} within the slop"
         self._dropped, self._missing = dropped, missing
 
 

@@ -92,7 +92,7 @@ class Sensors:
         infos = [topic for topic in parameters.camera_infos if topic] or [info_topic(topic) for topic in images]
         if len(infos) != len(images):
             raise InvalidParameterValueException(
-                "camera_infos", infos, f"there must be one for each of the {len(images)} topics in images, or none"
+                "camera_infos", infos, f"there must be as many as topics in images ({len(images)}), or none"
             )
         cameras = {}
         for name, image, info in zip(camera_names(images), images, infos, strict=True):
@@ -178,11 +178,12 @@ class Sensors:
             counts = self._pairer.counts[camera]
             if counts.missing and counts.nearest_ns is not None:
                 yield (
-                    f"{counts.missing} scans have no image of {camera} within the slop of {self._slop:g} s, the "
-                    f"nearest is {1e-9 * counts.nearest_ns:.3f} s away: trigger both together, or raise slop"
+                    f"scans have no image of {camera} within the slop of {self._slop:g} s, the nearest is "
+                    f"{1e-9 * counts.nearest_ns:.3f} s away: trigger both together, or raise slop "
+                    f"({counts.missing} so far)"
                 )
             elif counts.missing:
-                yield f"{counts.missing} scans had to do without {camera}, whose images come late: raise queue_size"
+                yield f"scans lack {camera}, whose images come late: raise queue_size ({counts.missing} so far)"
 
     def _topic_of(self, stream: str) -> str:
         return self.scans.name if stream == SCANS else self.cameras[stream].image.name

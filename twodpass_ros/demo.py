@@ -18,18 +18,20 @@ from rich.console import Console
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.cli.edge import print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans
 from twodpass_core.errors import ScanError, TwodpassError
-from twodpass_core.pretrained import default_weights
+from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED
 from twodpass_core.weights import Card, read_card
+from twodpass_core.wording import counted
 
 try:
-    from twodpass_ros.node_process import exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.child_process import exit_on_sigterm, running_node, use_own_domain
     from twodpass_ros.player import Answer, Player
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
@@ -79,6 +81,8 @@ def run_demo(
     """The demo, step by step; `parameters` are the node's. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
     out.mkdir(parents=True, exist_ok=True)
+    if files and weights is None:
+        print_note(f"No --weights given: {USED_UNASKED}", console)
     weights = weights or default_weights()
     card = read_card(weights)
     _say(f"{weights}: {card.class_map.name}, {card.origin}")
@@ -108,7 +112,8 @@ def run_demo(
             answers.append(player.send(scan))
             truths.append(truth)
             _say_answer(scan, answers[-1])
-    _say(f"[green]{len(answers)} scans in, {len(answers)} labelled clouds out: every point, same order, unchanged[/]")
+    came_back = f"{counted(len(answers), 'scan')} in, {counted(len(answers), 'labelled cloud')} out"
+    _say(f"[green]{came_back}: every point, same order, unchanged[/]")
 
     _say_step(5, "Results")
     caveat = "" if card.trained else f", {UNTRAINED}"
@@ -156,7 +161,7 @@ def print_latency(answers: Sequence[Answer]) -> None:
         "node, receipt to publication": lambda answer: answer.status.total_ms,
         "round trip over DDS": lambda answer: answer.round_trip_ms,
     }
-    title = f"Latency on {answers[0].status.device}, median of {len(answers)} scans"
+    title = f"Latency on {answers[0].status.device}, median of {counted(len(answers), 'scan')}"
     table = Table("stage", title=title, title_justify="left")
     table.add_column("ms", justify="right")
     for name, milliseconds in rows.items():
@@ -191,7 +196,7 @@ def _say(what: str) -> None:
 
 def _say_answer(scan: Scan, answer: Answer) -> None:
     labelled = f"{answer.status.labelled:,} of them in the network's volume"
-    _say(f"{scan.name}: {len(scan.points):,} points in and out, {labelled}; {answer.round_trip_ms:.0f} ms")
+    _say(f"{scan.name}: {counted(len(scan.points), 'point')} in and out, {labelled}; {answer.round_trip_ms:.0f} ms")
 
 
 def _warn_if_untrained(card: Card) -> None:

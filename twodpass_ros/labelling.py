@@ -15,7 +15,7 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.parameters import Parameters
+from twodpass_ros.segment_parameters import SegmentParameters
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LabelledScan:
     """Why the labels may be worth little; empty: nothing speaks against them."""
 
 
-def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: Parameters) -> LabelledScan:
+def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: SegmentParameters) -> LabelledScan:
     """The same points in the same order under the same header, each with its label. Raises CloudError if malformed."""
     training_from_sensor = RigidTransform.from_xyz_rpy(parameters.training_from_sensor)
     mounting = SensorMounting(training_from_sensor, parameters.intensity_scale)

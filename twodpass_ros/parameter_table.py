@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -13,6 +15,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 Table = TypeVar("Table")
+
+ROS_PREFIX = "qos_overrides."
+"""Of parameters that are ROS's own and declared later, with the topics; the others are declared with the node."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,11 @@ def rules_of(table: type[Any]) -> dict[str, Rule]:
     return {field.name: field.metadata["rule"] for field in _fields(table)}
 
 
+def describe_table(table: type[Any]) -> dict[str, str]:
+    """Name of every field -> what it means, which values it takes, and its default as a command line has it."""
+    return {field.name: _description(field) for field in _fields(table)}
+
+
 def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> None:
     """Declares every field of a table as a parameter and has each change checked.
 
@@ -67,6 +77,7 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
             reason = str(error).removesuffix(f": {field.name}")  # which the exception adds
             hint = "; whole numbers are written with a decimal point, 1.0" if "DOUBLE" in reason else ""
             raise ParameterException(reason + hint, field.name) from error
+    _warn_of_unknown(node, fields)
 
 
 def read_table(node: Node, table: type[Table]) -> Table:
@@ -76,6 +87,25 @@ def read_table(node: Node, table: type[Table]) -> Table:
 
 def _fields(table: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(table)
+
+
+def _warn_of_unknown(node: Node, known: Collection[str]) -> None:
+    """Of values given at start for no parameter. They are not refused: a file may hold those of other nodes, too."""
+    unknown = []
+    for name in node._parameter_overrides:  # rclpy has no public way to ask
+        if not node.has_parameter(name) and not name.startswith(ROS_PREFIX):
+            near = get_close_matches(name, known, n=1)
+            unknown.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    if unknown:
+        node.get_logger().warning(f"Ignored, as this node has no parameter of that name: {', '.join(unknown)}")
+
+
+def _description(field: dataclasses.Field[Any]) -> str:
+    rule: Rule = field.metadata["rule"]
+    is_bounded = rule.minimum is not None and rule.maximum is not None
+    takes = f"{rule.minimum:,} to {rule.maximum:,}" if is_bounded else rule.constraint
+    details = "; ".join(filter(None, (takes, f"default {json.dumps(field.default)}")))
+    return f"{rule.description} [{details}]"
 
 
 def _value(node: Node, field: dataclasses.Field[Any]) -> Any:

@@ -22,9 +22,10 @@ from std_msgs.msg import Header
 
 from twodpass_core.cloud import CloudData, make_cloud, view_cloud
 from twodpass_core.data.scans import Scan
+from twodpass_core.wording import counted
 from twodpass_ros.conversion import point_cloud2
+from twodpass_ros.errors import NodeError
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.node_process import NodeError
 from twodpass_ros.transport import RESULTS
 
 START_TIMEOUT, SCAN_TIMEOUT = 180.0, 60.0
@@ -117,7 +118,7 @@ class Player:
         received, received_at = self._clouds.pop(key)
         labelled = view_cloud(received)
         if labelled.num_points != cloud.width:
-            raise NodeError(f"{name}: {cloud.width} points went in, {labelled.num_points} came out")
+            raise NodeError(f"{name}: {counted(cloud.width, 'point')} went in, {labelled.num_points:,} came out")
         if labelled.point_bytes(0, cloud.point_step).tobytes() != cloud.data.tobytes():
             raise NodeError(f"{name}: the points came out changed")
         return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received_at - published))

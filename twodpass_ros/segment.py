@@ -1,6 +1,6 @@
 """Starts the node `segment` (segment_node.py).
 
-python -m twodpass_ros.segment --ros-args -p weights:=WEIGHTS -r '~/input/points:=/velodyne_points'
+python -m twodpass_ros.segment --ros-args -r '~/input/points:=/velodyne_points'; --help lists the parameters
 """
 
 from __future__ import annotations
@@ -15,31 +15,42 @@ from typing import TYPE_CHECKING, NoReturn
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
+from rich.console import Console
 
 from twodpass_core.process import tune_process
+from twodpass_ros.command_line import asks_for_help, node_help, reading_ros_arguments
 from twodpass_ros.core_log import forward_core_log
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
-from twodpass_ros.worker import WorkThread
+from twodpass_ros.errors import NodeError
+from twodpass_ros.work_thread import WorkThread
 
 if TYPE_CHECKING:
     from twodpass_ros.segment_node import LoadSegmenter, SegmentNode
 
+PURPOSE = "Labels every point of the clouds on ~/input/points; with their labels they come out on ~/output/points."
+
 
 def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where an argument is refused at start.
+
+    `args` are those of the process unless given.
 
     `load_segmenter` is `Segmenter.from_weights` unless given.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     tune_process()
+    arguments = sys.argv[1:] if args is None else args
     node: SegmentNode | None = None
     try:
         from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
         from twodpass_ros.segment_node import SegmentNode
+        from twodpass_ros.segment_parameters import SegmentParameters
 
+        if asks_for_help(arguments):
+            Console().print(node_help("segment", PURPOSE, SegmentParameters))
+            return 0
         with reading_ros_arguments():
-            rclpy.init(args=args)
+            rclpy.init(args=arguments)
         forward_core_log(rclpy.logging.get_logger("segment"))
         node = SegmentNode(load_segmenter or Segmenter.from_weights)
         node.autostart()
@@ -55,7 +66,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
             node.destroy_node()
         rclpy.try_shutdown()
     if any(isinstance(thread, WorkThread) and thread.is_busy for thread in threading.enumerate()):
-        _leave_at_once(0)
+        _leave_at_once()
     return 0
 
 
@@ -66,11 +77,11 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _leave_at_once(code: int) -> NoReturn:
+def _leave_at_once() -> NoReturn:
     """Ends the process under a thread that computes. Where Python ends while torch is at work, the process aborts."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -21,23 +21,29 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.errors import CloudError, TwodpassError
-from twodpass_core.pretrained import default_weights
+from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
-from twodpass_ros.diagnostics import ERROR, OK, Health, Reporter
+from twodpass_ros.diagnostics import ERROR, OK, Reporter
 from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
-from twodpass_ros.parameters import declare_parameters, read_parameters
-from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription
-from twodpass_ros.worker import NewestFirstWorker, WorkThread
+from twodpass_ros.newest_first_worker import NewestFirstWorker
+from twodpass_ros.parameter_table import declare_table, read_table
+from twodpass_ros.segment_health import Health
+from twodpass_ros.segment_parameters import SegmentParameters
+from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription, describe_publishers
+from twodpass_ros.work_thread import WorkThread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""
 
+INPUT = "~/input/points"
 DIAGNOSTICS_PERIOD = 1.0  # seconds
 LOADING_PERIOD = 0.05  # seconds between looks at whether the weights are loaded
 STOP_TIMEOUT = 3.0  # seconds that a stop waits for the scan in work
+WITH_WEIGHTS = ("configure", "activate")
+"""Transitions that load weights, in their order: the second one does so after a deactivation, which frees them."""
 
 
 class SegmentNode(LifecycleNode):
@@ -56,12 +62,16 @@ class SegmentNode(LifecycleNode):
         self._subscription: Any = None
         self._health = Health()
         self._obstacle = ""
-        declare_parameters(self, is_loaded=lambda: self._segmenter is not None or self._loading is not None)
+        declare_table(self, SegmentParameters, self._why_fixed)
         self._labelled = create_publisher(self, PointCloud2, "~/output/points", RESULTS)
         self._class_map = create_publisher(self, ClassMap, "~/class_map", LATCHED)
         self._status = create_publisher(self, SegmentationStatus, "~/status", RESULTS)
         self._reporter = Reporter(self, "labelled clouds")
         self._create_timer(DIAGNOSTICS_PERIOD, self._report)
+
+    def _why_fixed(self) -> str:
+        is_loaded = self._segmenter is not None or self._loading is not None
+        return "is read when the weights are loaded: deactivate or clean up first" if is_loaded else ""
 
     def _create_timer(self, period: float, callback: Callable[[], None]) -> Any:
         """In steady time: ROS time stands still or jumps back when a bag is played."""
@@ -76,7 +86,7 @@ class SegmentNode(LifecycleNode):
             self._loading = self._begin_to_load()
             self._starting = self._create_timer(LOADING_PERIOD, self._start_when_loaded)
 
-        if read_parameters(self).autostart:
+        if read_table(self, SegmentParameters).autostart:
             self._attempt("configure", begin)
 
     def _start_when_loaded(self) -> None:
@@ -111,7 +121,7 @@ class SegmentNode(LifecycleNode):
             step()
         except Exception as error:
             self._obstacle = f"Cannot {what}: {_describe(error)}"
-            self.get_logger().error(self._obstacle)
+            self.get_logger().error(self._obstacle + self._what_next(what))
             self.get_logger().debug(traceback.format_exc())
             self.stop()
             _free_gpu_memory(error)
@@ -119,8 +129,17 @@ class SegmentNode(LifecycleNode):
         self._obstacle = ""
         return TransitionCallbackReturn.SUCCESS
 
+    def _what_next(self, what: str) -> str:
+        """How to try a transition again that needs weights, and what comes after it; nothing for others."""
+        if what not in WITH_WEIGHTS:
+            return ""
+        name = self.get_fully_qualified_name()
+        steps = [f"ros2 param set {name} weights FILE"]
+        steps += [f"ros2 lifecycle set {name} {step}" for step in WITH_WEIGHTS[WITH_WEIGHTS.index(what) :]]
+        return f". Set `weights`, or what else is to blame, and try again: {'; '.join(steps)}"
+
     def _begin_to_load(self) -> Future[Segmenter]:
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         path = self._weights = Path(parameters.weights) if parameters.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
@@ -139,19 +158,15 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
-        elif not read_parameters(self).weights:
-            self.get_logger().warning(
-                "No `weights` given: using those that come with twodpass, which know simulated streets only"
-            )
+        elif not read_table(self, SegmentParameters).weights:
+            self.get_logger().warning(f"No `weights` given: {USED_UNASKED}")
         return segmenter
 
     def _start(self) -> None:
         segmenter = self._segmenter or self._load()  # a deactivation has freed it
         self._health = Health()
         self._worker = NewestFirstWorker(partial(self._process, segmenter, self._health), self._thread)
-        self._subscription = create_subscription(
-            self, PointCloud2, "~/input/points", self._on_scan, self._health.scans_lost
-        )
+        self._subscription = create_subscription(self, PointCloud2, INPUT, self._on_scan, self._health.scans_lost)
 
     def stop(self) -> None:
         """Ends the work and frees the network, in whatever state the node is."""
@@ -188,7 +203,7 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         try:
             labelled = label_scan(scan, segmenter, parameters)
             if self._worker is None:  # stopped meanwhile
@@ -216,17 +231,17 @@ class SegmentNode(LifecycleNode):
 
     def _report(self) -> None:
         """Once a second."""
-        parameters = read_parameters(self)
+        parameters = read_table(self, SegmentParameters)
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(parameters.input_timeout):
+        elif troubles := self._health.troubles(parameters.input_timeout, describe_publishers(self, INPUT)):
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
         values = {
-            "input topic": self.resolve_topic_name("~/input/points"),
+            "input topic": self.resolve_topic_name(INPUT),
             "weights": str(self._weights or ""),
             "device": self._segmenter.device if self._segmenter else "",
             "received": counts.received,

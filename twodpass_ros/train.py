@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from rclpy.utilities import remove_ros_args
-
 from twodpass_core.process import tune_process
-from twodpass_ros.node_process import NodeError, reading_ros_arguments
+from twodpass_ros.command_line import own_arguments
+from twodpass_ros.errors import NodeError
 
 
 def main(args: list[str] | None = None) -> None:
@@ -20,8 +19,7 @@ def main(args: list[str] | None = None) -> None:
     from twodpass_core.cli import app
 
     try:
-        with reading_ros_arguments():
-            _, *own = remove_ros_args(args or sys.argv)
+        _, *own = own_arguments(args or sys.argv)
     except NodeError as error:
         sys.exit(f"error: {error}")
     app(["train", *own], prog_name="twodpass")

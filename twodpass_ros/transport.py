@@ -9,6 +9,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
 
+from twodpass_core.wording import counted
+
 try:
     from rclpy.event_handler import PublisherEventCallbacks
     from rclpy.event_handler import SubscriptionEventCallbacks as SubscriptionEventCallbacks
@@ -89,6 +91,16 @@ def create_subscription(
     # Humble's callbacks hear nothing of a message's origin.
     callback = take if hasattr(Subscription, "CallbackType") else on_message
     return node.create_subscription(message_type, topic, callback, SCANS, event_callbacks=events)
+
+
+def describe_publishers(node: Node, topic: str) -> str:
+    """Who publishes a topic of this node, and what to do where nobody does."""
+    resolved = node.resolve_topic_name(topic)
+    publishers = node.get_publishers_info_by_topic(resolved)
+    if not publishers:
+        return f"{resolved} has no publisher, remap {topic} to the topic of the sensor"
+    types = ", ".join(sorted({info.topic_type for info in publishers}))
+    return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}"
 
 
 class SequenceGaps:

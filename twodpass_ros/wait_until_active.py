@@ -15,7 +15,7 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from twodpass_ros.node_process import exit_on_sigterm
+from twodpass_ros.child_process import exit_on_sigterm
 
 PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 """Seconds between questions, and until one is asked again: no answer comes while a transition loads weights."""

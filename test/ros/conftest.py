@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from harness import Main, NodeProcess, Peer
+    from node_process import Main, NodeProcess
+    from segment_peer import Peer
     from vehicle import Start, Vehicle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 @pytest.fixture
 def peer() -> Iterator[Peer]:
     """A ROS node of this process, that publishes scans and reads all that `segment` publishes."""
-    from harness import Peer
+    from segment_peer import Peer
 
     with Peer() as peer:
         yield peer
@@ -84,7 +85,7 @@ def vehicle() -> Iterator[Vehicle]:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `collect`, which records to tmp_path."""
-    from harness import NodeProcess
+    from node_process import NodeProcess
 
     from twodpass_ros.collect import main as collect
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import MANY, NodeProcess
+from node_process import NodeProcess
 from rclpy.serialization import deserialize_message
+from ros_peer import MANY
 from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 from vehicle import Start, Vehicle, cloud, image, messages, odometry, only_bag, transform_message
@@ -56,7 +57,7 @@ def test_start_is_refused_until_all_is_right(start: Start, vehicle: Vehicle, tmp
     assert vehicle.next_status().recording
     assert "call ~/stop first" in vehicle.set_parameter("min_distance", 1.0)
     assert not vehicle.call_trigger("start")[0]
-    assert vehicle.call_trigger("stop") == (True, f"0 sets are in {only_bag(tmp_path)}")
+    assert vehicle.call_trigger("stop") == (True, f"0 sets in {only_bag(tmp_path)}")
     assert not vehicle.next_status().recording
     assert Manifest.read(only_bag(tmp_path)).complete
 
@@ -203,7 +204,7 @@ def test_scans_alone_are_recorded_where_there_are_no_cameras(start: Start, vehic
 def test_parameters_that_cannot_be_are_refused_at_start() -> None:
     with NodeProcess(main, "-p", "images:=[/a/image, /b/image]", "-p", "camera_infos:=[/a/info]") as process:
         assert process.wait() == 1
-        assert "one for each of the 2 topics" in process.log()
+        assert "as many as topics in images (2)" in process.log()
 
 
 @pytest.mark.parametrize("package", ["message_filters", "tf2_msgs"])

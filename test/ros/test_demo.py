@@ -16,6 +16,9 @@ import pytest
 from PIL import Image
 from tiny_weights import write_tiny_weights
 
+from twodpass_core.data.scans import open_scans
+from twodpass_core.errors import ScanError
+
 pytest.importorskip("rclpy", reason="needs ROS 2: source .venv/ros2.sh")
 pytest.importorskip("twodpass_ros.msg", reason="needs the built messages: make setup")
 
@@ -78,6 +81,7 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], 
     assert "2 scans in, 2 labelled clouds out" in result.stdout
     assert "000001: 2,000 points in and out" in result.stdout
     assert "UNTRAINED" in result.stdout
+    assert "No --weights given" not in result.stdout
     assert "unlabelled" in result.stdout
     assert "round trip over DDS" in result.stdout
     (picture,) = out.glob("*.png")
@@ -90,7 +94,9 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], 
 def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Path) -> None:
     result = run("--frames", "1", "--out", tmp_path, "--device", "cpu")
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 scan in, 1 labelled cloud out" in result.stdout
     assert "simulated street" in result.stdout
+    assert "No --weights given" not in result.stdout
     assert "UNTRAINED" not in result.stdout
     (right,) = re.findall(r"the node is right on ([0-9.]+)% of [0-9,]+ points", result.stdout)
     assert float(right) > 60
@@ -98,6 +104,20 @@ def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Pat
         "street_000000_labels.png",
         "street_000000_truth.png",
     ]
+
+
+def test_users_scans_with_the_weights_that_come_along_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from twodpass_ros.demo import run_demo
+
+    scan_file = tmp_path / "scan.bin"
+    scan_file.write_bytes(bytes(16))
+    scans = open_scans([scan_file])
+    scan_file.unlink()
+    with pytest.raises(ScanError):  # before the node is started
+        run_demo(scans, None, tmp_path, 1, {})
+    assert capsys.readouterr().out.count("No --weights given: using those that come with twodpass, which know") == 1
 
 
 def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from ament_index_python.packages import get_package_prefix
-from harness import ACTIVE, HANG, MANY, Peer
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from node_process import HANG
+from ros_peer import MANY
+from segment_peer import ACTIVE, Peer
 from sensor_msgs.msg import PointCloud2
 from vehicle import Vehicle, only_bag
 

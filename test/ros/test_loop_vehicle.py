@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from harness import NodeProcess, Peer
 from mcap.reader import make_reader
+from node_process import NodeProcess
 from rosbags.rosbag2 import Reader
+from segment_peer import Peer
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from typer.testing import CliRunner

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import HANG
+from node_process import HANG
 
 from twodpass_core.data.scans import Scan
-from twodpass_ros.node_process import NodeError
+from twodpass_ros.errors import NodeError
 from twodpass_ros.player import Player
 
 REPOSITORY = Path(__file__).resolve().parents[2]

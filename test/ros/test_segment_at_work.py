@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from harness import HANG, NodeProcess, Peer, shared_memory
+from node_process import HANG, NodeProcess, shared_memory
+from segment_peer import Peer
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from tiny_weights import tiny_card, write_tiny_weights
 
+from twodpass_ros.child_process import running_node
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.node_process import running_node
 from twodpass_ros.player import cloud_of
 
 COUNTS = "received", "published", "dropped"
@@ -41,7 +42,7 @@ def street(points: int, number: int = 0) -> PointCloud2:
 
 @contextmanager
 def program(log: Path, **parameters: object) -> Iterator[Program]:
-    """The node as a program of its own: children of the harness's server leave out the way in which Python ends."""
+    """The node as a program of its own: children of node_process's server leave out the way in which Python ends."""
     with running_node({"device": "cpu", **parameters}, log) as process:
         yield Program(process, log)
 

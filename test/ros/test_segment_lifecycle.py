@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from clouds import scan
 from fake_segment import Fault
-from harness import ACTIVE, FINALIZED, HANG, INACTIVE, UNCONFIGURED, NodeProcess, Peer, scan
 from lifecycle_msgs.msg import Transition
+from node_process import HANG, NodeProcess
+from segment_peer import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, Peer
 
 NO_AUTOSTART = ("-p", "autostart:=false")
 
@@ -92,7 +94,11 @@ def test_without_usable_weights_the_node_says_so_once_and_can_be_tried_again(
     with NodeProcess.fake(weights=weights) as node:
         node.wait_for_log(words)
         assert peer.state() == UNCONFIGURED
-        assert node.log().count("[ERROR]") == 1
+        (told,) = (line for line in node.log().splitlines() if "[ERROR]" in line)
+        assert told.endswith(
+            "ros2 param set /segment weights FILE; ros2 lifecycle set /segment configure; "
+            "ros2 lifecycle set /segment activate"
+        )
         peer.spin_until(lambda: peer.diagnostics, "diagnostics")
         assert words in peer.diagnostics[-1].message
 
@@ -107,6 +113,11 @@ def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_th
     with NodeProcess.fake(weights="") as node:
         node.wait_for_log("which know simulated streets only")
         assert "default.safetensors" in node.log()
+
+
+def test_input_that_nobody_publishes_is_told_with_what_to_do() -> None:
+    with NodeProcess.fake("-r", "~/input/points:=/lidar", "-p", "input_timeout:=0.1") as node:
+        node.wait_for_log("s: /lidar has no publisher, remap ~/input/points to the topic of the sensor")
 
 
 @pytest.mark.parametrize(

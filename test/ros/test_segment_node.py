@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from clouds import malformed, records, scan
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_segment import FakeSegmenter, Fault
-from harness import NodeProcess, Peer, malformed, records, scan
+from node_process import NodeProcess
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from segment_peer import Peer
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -196,7 +198,9 @@ def test_a_failure_is_a_warning_three_in_a_row_are_an_error_and_the_next_scan_wo
 def test_silent_input_is_an_error_until_the_next_scan(active: Peer) -> None:
     active.set_parameter("input_timeout", 0.5)
     active.spin_until(lambda: ERROR in active.levels(), "an error")
-    assert "no scan" in active.diagnostics[-1].message
+    told = active.diagnostics[-1].message
+    assert "no scan for " in told
+    assert "/segment/input/points has 1 publisher of sensor_msgs/msg/PointCloud2" in told
 
     active.set_parameter("input_timeout", 60.0)
     active.label(scan())

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import UNCONFIGURED, NodeProcess, Peer, records
+from clouds import records
 from lifecycle_msgs.msg import Transition
+from node_process import NodeProcess
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
+from segment_peer import UNCONFIGURED, Peer
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.cloud import make_cloud

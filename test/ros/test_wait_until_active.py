@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from harness import HANG, NodeProcess, Peer
 from lifecycle_msgs.msg import Transition
+from node_process import HANG, NodeProcess
+from segment_peer import Peer
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ import numpy as np
 import PIL.Image
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from harness import MANY, NodeProcess, RosPeer
 from nav_msgs.msg import Odometry
+from node_process import NodeProcess
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_peer import MANY, RosPeer
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header

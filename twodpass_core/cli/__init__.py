@@ -85,7 +85,7 @@ def segment(
     from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
     from twodpass_core.data.scans import open_scans
     from twodpass_core.geometry import RigidTransform
-    from twodpass_core.pretrained import default_weights
+    from twodpass_core.pretrained import USED_UNASKED, default_weights
     from twodpass_core.segmenter import Segmenter
     from twodpass_core.sensor import SensorMounting
 
@@ -94,7 +94,7 @@ def segment(
     folder = LabelFolder(out, picture, probabilities)
     folder.prepare(inputs, scans.names, overwrite=overwrite)
     if weights is None:
-        print_note("No --weights given: using those that come with twodpass, which know simulated streets only")
+        print_note(f"No --weights given: {USED_UNASKED}")
     segmenter = Segmenter.from_weights(weights or default_weights(), device, precision.value, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)

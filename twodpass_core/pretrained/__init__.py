@@ -6,6 +6,9 @@ from pathlib import Path
 
 from twodpass_core.errors import WeightsError
 
+USED_UNASKED = "using those that come with twodpass, which know simulated streets only"
+"""What to say where they are used unasked."""
+
 
 def default_weights() -> Path:
     """The weights file to use where none is named. Raises WeightsError where this installation lacks it."""

@@ -1,4 +1,4 @@
-"""A thread that works on everything in order, from a queue that does not grow beyond a length."""
+"""Work on everything in order, in a thread, from a queue that does not grow beyond a length: `collect` and its sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class QueueWorker(Generic[Item]):
+class InOrderWorker(Generic[Item]):
     """Hands items to `process`, one after the other. `process` must handle its own errors."""
 
     def __init__(self, process: Callable[[Item], None], length: int, name: str) -> None:

@@ -1,11 +1,10 @@
-"""A node as a process of its own: how it takes ROS's arguments, and how another process starts and stops it."""
+"""Processes that a program starts beside itself, a node or a helper, and stops when it has done with them."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,28 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from twodpass_core.errors import TwodpassError
+from twodpass_ros.errors import NodeError
 
 STOP_TIMEOUT = 15.0  # seconds
 LOG_LINES = 25
-MIXED_NUMBERS = "same type"
-"""In rcl's words about a list of whole and decimal numbers."""
-
-
-class NodeError(TwodpassError):
-    """The node does not do what it is there for."""
-
-
-@contextmanager
-def reading_ros_arguments() -> Iterator[None]:
-    """What rclpy has to say inside against what follows --ros-args becomes a NodeError of one line."""
-    try:
-        yield
-    except RuntimeError as error:  # all that rclpy's own errors have in common
-        text = re.sub(r"\s*, at [^\s,]+:\d+", "", str(error))  # places in rcl's sources
-        text = text.removeprefix("failed to initialize rcl: ")
-        hint = ". Write all numbers of a list alike, with a decimal point: 0.0" if MIXED_NUMBERS in text else ""
-        raise NodeError(f"ROS arguments cannot be read: {text}{hint}") from error
 
 
 def use_own_domain() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from twodpass_ros.node_process import helper_process
+from twodpass_ros.child_process import helper_process
 
 
 def answer_until_closed(connection: Connection, note: Path) -> None:

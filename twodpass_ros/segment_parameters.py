@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
 from typing import get_args
-
-from rclpy.node import Node
 
 from twodpass_core.segmenter import Precision
 from twodpass_core.sparse.backend import BackendName
-from twodpass_ros.parameter_table import Rule, declare_table, one_of, parameter, read_table, rules_of
+from twodpass_ros.parameter_table import one_of, parameter
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameters:
+class SegmentParameters:
     """A snapshot of all parameters."""
 
     weights: str = parameter(
@@ -84,20 +81,3 @@ class Parameters:
         minimum=0.001,
         maximum=3600.0,
     )
-
-
-RULES: dict[str, Rule] = rules_of(Parameters)
-
-
-def declare_parameters(node: Node, is_loaded: Callable[[], bool]) -> None:
-    """Declares every parameter and has each change checked; `is_loaded` says whether the weights are loaded.
-
-    Raises rclpy's ParameterException when a value given at start is refused.
-    """
-    reason = "is read when the weights are loaded: deactivate or clean up first"
-    declare_table(node, Parameters, lambda: reason if is_loaded() else "")
-
-
-def read_parameters(node: Node) -> Parameters:
-    """The values as they are now."""
-    return read_table(node, Parameters)

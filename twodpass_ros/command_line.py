@@ -1,0 +1,64 @@
+"""The command line of a program: what follows --ros-args is for ROS; of the rest, a node takes --help alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rclpy.utilities import remove_ros_args
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from twodpass_ros.errors import NodeError
+from twodpass_ros.parameter_table import describe_table
+
+MIXED_NUMBERS = "same type"
+"""In rcl's words about a list of whole and decimal numbers."""
+
+
+@contextmanager
+def reading_ros_arguments() -> Iterator[None]:
+    """What rclpy has to say inside against what follows --ros-args becomes a NodeError of one line."""
+    try:
+        yield
+    except RuntimeError as error:  # all that rclpy's own errors have in common
+        text = re.sub(r"\s*, at [^\s,]+:\d+", "", str(error))  # places in rcl's sources
+        text = text.removeprefix("failed to initialize rcl: ")
+        hint = ". Write all numbers of a list alike, with a decimal point: 0.0" if MIXED_NUMBERS in text else ""
+        raise NodeError(f"ROS arguments cannot be read: {text}{hint}") from error
+
+
+def own_arguments(arguments: Sequence[str]) -> list[str]:
+    """Those that are not for ROS. Raises NodeError where those for ROS cannot be read."""
+    with reading_ros_arguments():
+        return list(remove_ros_args(list(arguments)))
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether a node's arguments do. Raises NodeError where there are others that are not for ROS."""
+    own = own_arguments(arguments)
+    if {"-h", "--help"} & set(own):
+        return True
+    if own:
+        raise NodeError(
+            f"'{own[0]}' is no argument of this node: parameters (-p NAME:=VALUE) and topics (-r FROM:=TO) follow "
+            "--ros-args; --help lists the parameters"
+        )
+    return False
+
+
+def node_help(name: str, purpose: str, parameters: type[Any]) -> Group:
+    """How to start a node, and the parameters of its table, for a terminal."""
+    table = Table(title="Parameters", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for parameter, text in describe_table(parameters).items():
+        table.add_row(parameter, Text(text))  # in which brackets are no markup
+    return Group(
+        f"Usage: ros2 run twodpass_ros {name} --ros-args -p NAME:=VALUE -r FROM:=TO ...",
+        f"   or: python -m twodpass_ros.{name} --ros-args ...",
+        f"\n{purpose}",
+        "Its scans come from another topic by -r '~/input/points:=/TOPIC'.\n",
+        table,
+    )

@@ -1,0 +1,90 @@
+"""How `segment` fares: counts, scans that fail in a row, silence and lateness."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+from twodpass_ros.diagnostics import ERROR, OK, Streak
+
+
+@dataclasses.dataclass
+class Counts:
+    """Scans since activation: received = published + dropped + unread + those still in work (two at most)."""
+
+    received: int = 0
+    published: int = 0
+    dropped: int = 0
+    unread: int = 0
+    """Not labelled, because nobody read the result."""
+    latency: float = 0.0
+    """Seconds from receipt to publication, of the newest."""
+
+
+class Health:
+    """What has happened since activation. Its methods may be called from any thread.
+
+    Time is not ROS's, which stands still or jumps back when a bag is played.
+    """
+
+    def __init__(self) -> None:
+        self._newest_scan = time.monotonic()
+        self._counts = Counts()
+        self._failures = Streak()
+        self._lateness = Streak()
+        self._lock = threading.Lock()
+
+    def counts(self) -> Counts:
+        with self._lock:
+            return dataclasses.replace(self._counts)
+
+    def scan_received(self) -> None:
+        with self._lock:
+            self._counts.received += 1
+            self._newest_scan = time.monotonic()
+
+    def scan_unread(self) -> None:
+        with self._lock:
+            self._counts.unread += 1
+
+    def scan_replaced(self) -> None:
+        """A newer one came before its turn."""
+        with self._lock:
+            self._counts.dropped += 1
+
+    def scans_lost(self, number: int) -> None:
+        """Sent, but lost or replaced before this node took them from the middleware."""
+        with self._lock:
+            self._counts.received += number
+            self._counts.dropped += number
+
+    def scan_failed(self, reason: str) -> None:
+        with self._lock:
+            self._counts.dropped += 1
+            self._failures.bad(reason)
+
+    def scan_published(self, latency: float, late_after: float) -> None:
+        """A labelled cloud was published `latency` seconds after its scan's receipt."""
+        with self._lock:
+            self._counts.published += 1
+            self._counts.latency = latency
+            self._failures.good()
+            if latency > late_after:
+                self._lateness.bad(f"a labelled cloud took {latency:.2f} s, more than late_after, {late_after:g} s")
+            else:
+                self._lateness.good()
+
+    def troubles(self, input_timeout: float, source: str) -> list[tuple[bytes, str]]:
+        """(level, message) of what is wrong, or was since the last call, the worst first; empty if all is well.
+
+        `source` says where scans should come from.
+        """
+        with self._lock:
+            silence = time.monotonic() - self._newest_scan
+            found = [
+                (ERROR if silence > input_timeout else OK, f"no scan for {silence:.1f} s: {source}"),
+                (self._failures.look(), f"scan dropped: {self._failures.reason}"),
+                (self._lateness.look(), self._lateness.reason),
+            ]
+        return sorted((trouble for trouble in found if trouble[0] != OK), key=lambda trouble: trouble[0], reverse=True)
