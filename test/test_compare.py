@@ -18,7 +18,7 @@ from twodpass_core.cli import app
 from twodpass_core.cli.evaluating import report_folders
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
-from twodpass_core.evaluation.compare import Comparison, compare
+from twodpass_core.evaluation.compare import MIN_FRAMES, Comparison, compare
 from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmentation, Segmenter
@@ -42,7 +42,7 @@ def compared(before: Answering, after: Answering, frames: list[Frame], **options
     return compare(cast(Segmenter, before), cast(Segmenter, after), frames, **options)
 
 
-FRAMES = [Blobs(4)[index] for index in range(4)]
+FRAMES = [Blobs(MIN_FRAMES)[index] for index in range(MIN_FRAMES)]
 
 
 def test_both_scores_are_those_of_an_evaluation() -> None:
@@ -51,7 +51,7 @@ def test_both_scores_are_those_of_an_evaluation() -> None:
     for answering, evaluation in ((before, comparison.before), (after, comparison.after)):
         expected = evaluate(cast(Segmenter, answering), FRAMES)
         assert evaluation.counts.equal(expected.counts)
-        assert evaluation.frames == 4
+        assert evaluation.frames == MIN_FRAMES
     assert comparison.mean_iou.before == comparison.before.scores.mean_iou
     assert [change.iou.after for change in comparison.classes] == list(comparison.after.scores.iou)
     assert [change.points for change in comparison.classes] == list(comparison.after.scores.points)
@@ -93,6 +93,26 @@ def test_frames_that_disagree_make_a_change_unclear() -> None:
     comparison = compared(Alternating(2, UNLABELLED), Alternating(5, UNLABELLED), FRAMES)
     assert comparison.mean_iou.low < 0 < comparison.mean_iou.high
     assert not comparison.mean_iou.is_clear
+
+
+@pytest.mark.filterwarnings("error")
+def test_too_few_frames_give_no_verdict(tmp_path: Path) -> None:
+    comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), FRAMES[1:])
+    assert comparison.mean_iou.difference > 0
+    assert np.isnan(comparison.mean_iou.low)
+    assert not any(change.is_clear for change in (comparison.mean_iou, *(entry.iou for entry in comparison.classes)))
+    assert "5 frames cannot tell better from worse, which takes 6 at least." in summary(comparison)
+    write_comparison(comparison, tmp_path, before="old", after="new")
+    assert json.loads((tmp_path / "comparison.json").read_text())["classes"][0]["low"] is None
+
+
+def test_a_class_of_few_frames_has_no_verdict_though_others_have() -> None:
+    rare = replace(FRAMES[0], labels=np.minimum(cast(np.ndarray, FRAMES[0].labels), 1))
+    comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), [*FRAMES[1:], rare])
+    assert [change.iou.frames for change in comparison.classes] == [6, 5]
+    assert "Clearly better: low. Clearly worse: no class. In fewer than 6 frames, too few to tell: high." in summary(
+        comparison
+    )
 
 
 def test_without_frames_there_is_nothing_to_tell() -> None:
@@ -139,7 +159,7 @@ def test_the_command_compares_on_every_set(tmp_path: Path) -> None:
     command = ["evaluate", after, *map(str, sets), "--before", before, "--out", str(tmp_path / "report")]
     result = CliRunner().invoke(app, [*command, "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    assert result.output.count("Clearly better") == 2
+    assert result.output.count("1 frame cannot tell better from worse") == 2
     for name in ("own", "old"):
         assert (tmp_path / "report" / name / "comparison.md").exists()
         assert (tmp_path / "report" / name / "scores.json").exists()
