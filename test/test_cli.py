@@ -195,6 +195,14 @@ def test_a_bad_scan_does_not_stop_the_others(weights: Path, scans: Path, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.label", "000001.label"]
 
 
+def test_where_every_scan_is_bad_there_is_no_table(weights: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "bad.npy", np.zeros((5, 2), np.float32))
+    result = twodpass("segment", tmp_path / "bad.npy", "-w", weights, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "bad.npy: holds" in one_line(result.stderr)
+    assert result.stdout.splitlines()[0] == "not labelled: 1 of 1 scan"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

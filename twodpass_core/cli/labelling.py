@@ -115,8 +115,21 @@ def label_scans(
 
 
 def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> None:
-    """Points by class over all scans, and how long one took."""
-    class_map, total = segmenter.class_map, int(tally.class_counts.sum())
+    """Points by class over all scans, and how long one took; where none could be labelled, only that."""
+    output = Console()
+    if tally.seconds:
+        output.print(_class_table(tally, segmenter.class_map))
+        where = f"{segmenter.device} ({segmenter.backend})"
+        median = 1000 * np.median(tally.seconds)
+        output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
+    if tally.missing:
+        output.print(f"[red]not labelled: {tally.missing} of {counted(tally.expected, 'scan')}[/]")
+    if not segmenter.card.trained:
+        output.print(f"[bold red]{UNTRAINED}[/]")
+
+
+def _class_table(tally: Tally, class_map: ClassMap) -> Table:
+    total = int(tally.class_counts.sum())
     title = f"{counted(len(tally.seconds), 'scan')}, {counted(total, 'point')}"
     table = Table("id", "class", "raw id", "points", "share", title=title)
     for column in (0, 2, 3, 4):
@@ -126,16 +139,7 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
     rows.append((str(UNLABELLED), "unlabelled", str(unlabelled_raw), int(tally.class_counts[UNLABELLED])))
     for class_id, name, raw_id, count in rows:
         table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")
-    output = Console()
-    output.print(table)
-    if tally.seconds:
-        where = f"{segmenter.device} ({segmenter.backend})"
-        median = 1000 * np.median(tally.seconds)
-        output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
-    if tally.missing:
-        output.print(f"[red]not labelled: {tally.missing} of {counted(tally.expected, 'scan')}[/]")
-    if not segmenter.card.trained:
-        output.print(f"[bold red]{UNTRAINED}[/]")
+    return table
 
 
 def render_scan(
