@@ -52,7 +52,9 @@ class DataSettings(Section):
     )
     validation: SourceConfig | None = Field(None, description="what is validated on after epochs; null: nothing")
     batch_size: PositiveInt = Field(8, description="scans per optimiser step, over all devices together")
-    workers: int = Field(4, ge=0, description="processes that load data ahead, per device; 0: none of its own")
+    workers: int = Field(
+        4, ge=0, description="processes that load data ahead, per device, at most one for each processor; 0: none"
+    )
 
 
 class ImageSettings(Section):
