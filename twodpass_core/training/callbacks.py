@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from twodpass_core.evaluation.report import finite_or_none, write_report
+from twodpass_core.files import replacing
 from twodpass_core.training.curves import draw_curves
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.module import TrainingModule
@@ -88,7 +89,7 @@ class LastCheckpoint(Callback):
 
 
 class RunLog(Callback):
-    """Appends a line to log.jsonl after every epoch, counted from 1, and draws the curves after validations."""
+    """Adds a line to log.jsonl after every epoch, counted from 1, and draws the curves after validations."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -103,8 +104,9 @@ class RunLog(Callback):
         }
         (rate,) = (group["lr"] for group in trainer.optimizers[0].param_groups)
         entry = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "learning_rate": rate, **values}
-        with self.folder.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+        before = self.folder.log.read_text(encoding="utf-8") if self.folder.log.exists() else ""
+        with replacing(self.folder.log) as path:
+            path.write_text(f"{before}{json.dumps(entry, allow_nan=False)}\n", encoding="utf-8")
         every = trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0:
             draw_curves(self.folder.log, self.folder.curves)
