@@ -313,7 +313,8 @@ def test_render_with_labels(scans: Path, tmp_path: Path) -> None:
     labels = np.full(303, 40 | 7 << 16, "<u4")  # road, of instance 7
     labels.tofile(tmp_path / "000000.label")
     scan = scans / "000000.bin"
-    assert twodpass("render", scan, "--labels", tmp_path / "000000.label", "-o", tmp_path / "road.png").exit_code == 0
+    drawn = twodpass("render", scan, "--labels", tmp_path / "000000.label", "-o", tmp_path / "road.png")
+    assert drawn.stdout == f"000000, 303 points: drawn in {tmp_path}/road.png\n"
     assert twodpass("render", scan, "-o", tmp_path / "grey.png").exit_code == 0
     road = np.array(ClassMap.load("semantickitti").colour_table[9])
     for name, present in (("road", True), ("grey", False)):

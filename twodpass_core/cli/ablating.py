@@ -37,4 +37,4 @@ def ablation(
         done = sum(len(row.runs) for row in result.rows)
         typer.echo(f"{done} runs done of {seeds * len(result.rows)}")
     if result is not None:
-        typer.echo(result.markdown())
+        typer.echo(f"{result.markdown()}\n\nwritten to {out}")

@@ -145,7 +145,7 @@ def _class_table(tally: Tally, class_map: ClassMap) -> Table:
 def render_scan(
     scans: ScanSequence, index: int, labels: Path | None, class_map: ClassMap, out: Path, *, overwrite: bool
 ) -> None:
-    """Draw scan number `index` with the labels (raw ids) of a .label file. Raises TwodpassError."""
+    """Draw scan number `index` with the labels (raw ids) of a .label file, and say so. Raises TwodpassError."""
     if out.suffix != ".png":
         raise ConfigError(f"{out}: the name of a picture ends in .png")
     refuse_existing(out, overwrite)
@@ -157,6 +157,7 @@ def render_scan(
         class_id = class_map.training_ids(_read_labels(labels, len(scan.points)))
     with replacing(out) as path:
         render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
+    Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)
 
 
 def _read_labels(path: Path, count: int) -> np.ndarray:

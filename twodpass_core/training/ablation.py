@@ -110,7 +110,7 @@ def _claim(folder: Path, base: TrainingConfig) -> None:
 
 
 def _read_scores(run: Path) -> RunScores:
-    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads(RunFolder(run).scores.read_text(encoding="utf-8"))
     with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
         iou = {entry["class"]: float(entry["iou"]) if entry["iou"] else None for entry in csv.DictReader(file)}
     return RunScores(

@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "weights.safetensors"
 
     @property
+    def scores(self) -> Path:
+        """Of the best validation, if there was one."""
+        return self.path / "scores.json"
+
+    @property
     def checkpoints(self) -> Path:
         """best.ckpt and last.ckpt: all networks and the optimiser's state."""
         return self.path / "checkpoints"
