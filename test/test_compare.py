@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, Blobs
 from typer.testing import CliRunner
@@ -138,6 +140,14 @@ def test_the_report_says_what_changed(tmp_path: Path) -> None:
     assert content["mean_iou"]["iou_after"] == comparison.mean_iou.after
     assert content["classes"][1]["mended"] == comparison.classes[1].mended
     assert comparison_table(comparison).row_count == 3
+
+
+def test_in_a_narrow_terminal_the_names_are_whole() -> None:
+    comparison = compared(Answering(2, 1), Answering(10, 1), FRAMES)
+    long = replace(comparison.classes[0], entry=comparison.classes[0].entry.model_copy(update={"name": "traffic-sign"}))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table(replace(comparison, classes=(long, *comparison.classes[1:]))))
+    assert "traffic-sign" in console.export_text()
 
 
 def write_sequence(folder: Path) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,9 +21,11 @@ COLUMNS = ("class", "points", "before", "after", "change", "95 %", "mended", "br
 
 def comparison_table(comparison: Comparison) -> Table:
     """IoU in per cent; changes that nearly all resamplings agree on in colour."""
-    table = Table(*COLUMNS, title=f"{counted(comparison.after.frames, 'frame')}, {comparison.after.definition}")
-    for column in range(1, len(COLUMNS) - 1):
-        table.columns[column].justify = "right"
+    title = f"{counted(comparison.after.frames, 'frame')}, {comparison.after.definition}"
+    table = Table(*COLUMNS, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # little but the columns
+    for column in table.columns[1:-1]:
+        column.justify, column.overflow = "right", "fold"
+    table.columns[0].no_wrap = True
     for change in comparison.classes:
         table.add_row(*map(escape, _row(change)), style=_style(change.iou))
     table.add_section()
