@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, GRID, Blobs
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from twodpass_core.cli import app
 from twodpass_core.cli.evaluating import submission_settings
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.evaluation import report
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.report import draw_confusion, write_report
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
@@ -104,6 +106,19 @@ def test_report(segmenter: Segmenter, tmp_path: Path) -> None:
     assert summary["mean_iou"] == evaluation.scores.mean_iou
     for name in ("confusion.png", "distance.png"):
         assert (tmp_path / "report" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_pictures_say_what_they_show(segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, ...]] = []
+
+    def note(figure: Figure, _: Path) -> None:
+        shown.extend((axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes[:1])
+
+    monkeypatch.setattr(report, "save_figure", note)
+    write_report(evaluate(segmenter, [Blobs(1)[0]]), tmp_path)
+    assert len(shown) == 2
+    assert all(map(all, shown))
+    assert all("1 frame" in title for title, *_ in shown)
 
 
 def test_class_names_are_drawn_as_they_are_also_with_dollars(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def _draw_points(axes: Axes, points: np.ndarray, class_id: np.ndarray, class_map
     """Low points first, so that what stands on the ground is seen; points without a class below all."""
     labelled = _is_labelled(class_id, class_map)
     faint = points[~labelled]
-    axes.plot(faint[:, 0], faint[:, 1], ",", color=MUTED, alpha=0.35, zorder=1)
+    axes.scatter(faint[:, 0], faint[:, 1], s=0.9, color=MUTED, alpha=0.75, linewidths=0, zorder=1)
     order = np.flatnonzero(labelled)
     order = order[np.argsort(points[order, 2], kind="stable")]
     colours = _visible_colours(class_map)[class_id[order]]
