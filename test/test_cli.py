@@ -267,7 +267,7 @@ def test_import_says_what_it_took_and_what_not(golden: Path, tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     output = one_line(result.output)
     assert "240 tensors imported" in output
-    assert "skipped 1 tensors of model_3d.criterion.*" in output
+    assert "skipped 1 tensor of model_3d.criterion.*" in output
     assert "easydict.EasyDict" in output
     assert "from the option: volume minimum, intensity" in output
     card, _ = load_weights(out)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.wording import counted
+
 
 def ablation(
     config: Annotated[
@@ -35,6 +37,6 @@ def ablation(
     result = None
     for result in ablate(load_config(config, overrides or []), seeds, out):
         done = sum(len(row.runs) for row in result.rows)
-        typer.echo(f"{done} runs done of {seeds * len(result.rows)}")
+        typer.echo(f"{counted(done, 'run')} done of {seeds * len(result.rows)}")
     if result is not None:
         typer.echo(f"{result.markdown()}\n\nwritten to {out}")
