@@ -186,6 +186,10 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
             result = CliRunner().invoke(app, [*command, *option])
             assert result.exit_code == 1
             assert "--kind and --split are for folders of data" in result.output
+    (tmp_path / "drive.mcap").touch()
+    for option in (["--split", "test"], ["--kind", "nuscenes"]):
+        result = CliRunner().invoke(app, ["evaluate", str(weights), str(tmp_path / "drive.mcap"), *option])
+        assert "drive.mcap says itself what it is: leave them out" in " ".join(result.output.split())
     settings.write_text("epochs: 1")
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
     assert result.exit_code == 1

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cli.edge import print_error, print_note, refuse_existing
+from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
@@ -93,7 +93,7 @@ def label_scans(
     doubt = ""
     if not segmenter.card.trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         for scan in progress.track(_read(scans), total=len(scans)):
             if isinstance(scan, TwodpassError):
                 print_error(str(scan), console)
@@ -180,7 +180,3 @@ def _read(scans: ScanSequence) -> Iterator[Scan | TwodpassError]:
             return
         except TwodpassError as error:
             yield error
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
