@@ -114,9 +114,21 @@ def measure_steps(
     """Measure a training step in each number format."""
     from twodpass_core.benchmark.training import TrainingCase, measure_training
 
-    settings: dict[str, Any] = {"variant": variant, "patch": patch, "device": device, "threads": threads}
-    settings |= {"save_memory": save_memory, "backend": backend, "width": network.width, "scales": network.scales}
-    cases = [TrainingCase(scans, precision, **settings) for precision in precisions]
+    cases = [
+        TrainingCase(
+            scans,
+            precision,
+            variant,
+            width=network.width,
+            scales=network.scales,
+            patch=patch,
+            device=device,
+            threads=threads,
+            save_memory=save_memory,
+            backend=backend,
+        )
+        for precision in precisions
+    ]
     with Console(stderr=True).status("measuring"):
         return measure_training(cases, repeats)
 
