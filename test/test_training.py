@@ -24,7 +24,7 @@ from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
-from twodpass_core.training.config import load_config
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train

@@ -31,7 +31,7 @@ def ablation(
 
     from twodpass_core.cli.training import quiet_lightning
     from twodpass_core.training.ablation import ablate
-    from twodpass_core.training.config import load_config
+    from twodpass_core.training.config_file import load_config
 
     quiet_lightning()
     result = None

@@ -29,7 +29,7 @@ from twodpass_core.evaluation.submissions import (
     write_submission,
 )
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.training.config import load_config
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.shipped import is_settings
 from twodpass_core.wording import counted
 

@@ -80,7 +80,7 @@ def train(
 
     from twodpass_core.errors import ConfigError
     from twodpass_core.training import require_packages
-    from twodpass_core.training.config import load_config
+    from twodpass_core.training.config_file import load_config
     from twodpass_core.training.config_text import dump_config
     from twodpass_core.training.shipped import shipped_settings
 

@@ -17,7 +17,8 @@ from twodpass_core.data.frame import FrameSource
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import replacing
 from twodpass_core.training.ablation_table import AblationResult, AblationRow, RunScores
-from twodpass_core.training.config import TrainingConfig, load_config
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.run import train
