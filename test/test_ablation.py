@@ -17,7 +17,8 @@ from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.ablation import ROWS, ablate, read_result
 from twodpass_core.training.ablation_table import AblationResult, AblationRow, RunScores
-from twodpass_core.training.config import TrainingConfig, load_config
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.run import train
 

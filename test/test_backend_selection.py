@@ -19,7 +19,8 @@ from twodpass_core.sparse.backend import SparseBackend, StridedMaps, make_backen
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 from twodpass_core.sparse.torch_backend import TorchBackend
 from twodpass_core.sparse.trial import try_backend
-from twodpass_core.training.config import TrainingConfig, load_config
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config_file import load_config
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

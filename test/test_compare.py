@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, Blobs
 from typer.testing import CliRunner
@@ -18,7 +20,7 @@ from twodpass_core.cli import app
 from twodpass_core.cli.evaluating import report_folders
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
-from twodpass_core.evaluation.compare import Comparison, compare
+from twodpass_core.evaluation.compare import MIN_FRAMES, Comparison, compare
 from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmentation, Segmenter
@@ -42,7 +44,7 @@ def compared(before: Answering, after: Answering, frames: list[Frame], **options
     return compare(cast(Segmenter, before), cast(Segmenter, after), frames, **options)
 
 
-FRAMES = [Blobs(4)[index] for index in range(4)]
+FRAMES = [Blobs(MIN_FRAMES)[index] for index in range(MIN_FRAMES)]
 
 
 def test_both_scores_are_those_of_an_evaluation() -> None:
@@ -51,7 +53,7 @@ def test_both_scores_are_those_of_an_evaluation() -> None:
     for answering, evaluation in ((before, comparison.before), (after, comparison.after)):
         expected = evaluate(cast(Segmenter, answering), FRAMES)
         assert evaluation.counts.equal(expected.counts)
-        assert evaluation.frames == 4
+        assert evaluation.frames == MIN_FRAMES
     assert comparison.mean_iou.before == comparison.before.scores.mean_iou
     assert [change.iou.after for change in comparison.classes] == list(comparison.after.scores.iou)
     assert [change.points for change in comparison.classes] == list(comparison.after.scores.points)
@@ -95,6 +97,26 @@ def test_frames_that_disagree_make_a_change_unclear() -> None:
     assert not comparison.mean_iou.is_clear
 
 
+@pytest.mark.filterwarnings("error")
+def test_too_few_frames_give_no_verdict(tmp_path: Path) -> None:
+    comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), FRAMES[1:])
+    assert comparison.mean_iou.difference > 0
+    assert np.isnan(comparison.mean_iou.low)
+    assert not any(change.is_clear for change in (comparison.mean_iou, *(entry.iou for entry in comparison.classes)))
+    assert "5 frames cannot tell better from worse, which takes 6 at least." in summary(comparison)
+    write_comparison(comparison, tmp_path, before="old", after="new")
+    assert json.loads((tmp_path / "comparison.json").read_text())["classes"][0]["low"] is None
+
+
+def test_a_class_of_few_frames_has_no_verdict_though_others_have() -> None:
+    rare = replace(FRAMES[0], labels=np.minimum(cast(np.ndarray, FRAMES[0].labels), 1))
+    comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), [*FRAMES[1:], rare])
+    assert [change.iou.frames for change in comparison.classes] == [6, 5]
+    assert "Clearly better: low. Clearly worse: no class. In fewer than 6 frames, too few to tell: high." in summary(
+        comparison
+    )
+
+
 def test_without_frames_there_is_nothing_to_tell() -> None:
     comparison = compared(Answering(2, 1), Answering(2, 1), [])
     assert np.isnan(comparison.mean_iou.difference)
@@ -120,6 +142,14 @@ def test_the_report_says_what_changed(tmp_path: Path) -> None:
     assert comparison_table(comparison).row_count == 3
 
 
+def test_in_a_narrow_terminal_the_names_are_whole() -> None:
+    comparison = compared(Answering(2, 1), Answering(10, 1), FRAMES)
+    long = replace(comparison.classes[0], entry=comparison.classes[0].entry.model_copy(update={"name": "traffic-sign"}))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table(replace(comparison, classes=(long, *comparison.classes[1:]))))
+    assert "traffic-sign" in console.export_text()
+
+
 def write_sequence(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("velodyne", "labels"):
@@ -139,7 +169,7 @@ def test_the_command_compares_on_every_set(tmp_path: Path) -> None:
     command = ["evaluate", after, *map(str, sets), "--before", before, "--out", str(tmp_path / "report")]
     result = CliRunner().invoke(app, [*command, "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    assert result.output.count("Clearly better") == 2
+    assert result.output.count("1 frame cannot tell better from worse") == 2
     for name in ("own", "old"):
         assert (tmp_path / "report" / name / "comparison.md").exists()
         assert (tmp_path / "report" / name / "scores.json").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, GRID, Blobs
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from twodpass_core.cli import app
 from twodpass_core.cli.evaluating import submission_settings
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.evaluation import report
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.report import draw_confusion, write_report
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
@@ -106,6 +108,19 @@ def test_report(segmenter: Segmenter, tmp_path: Path) -> None:
         assert (tmp_path / "report" / name).read_bytes()[:4] == b"\x89PNG"
 
 
+def test_pictures_say_what_they_show(segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, ...]] = []
+
+    def note(figure: Figure, _: Path) -> None:
+        shown.extend((axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes[:1])
+
+    monkeypatch.setattr(report, "save_figure", note)
+    write_report(evaluate(segmenter, [Blobs(1)[0]]), tmp_path)
+    assert len(shown) == 2
+    assert all(map(all, shown))
+    assert all("1 frame" in title for title, *_ in shown)
+
+
 def test_class_names_are_drawn_as_they_are_also_with_dollars(segmenter: Segmenter, tmp_path: Path) -> None:
     classes = [entry.model_copy(update={"name": rf"$\nonsense{{ {entry.name} $"}) for entry in CLASS_MAP.classes]
     odd = CLASS_MAP.model_copy(update={"classes": tuple(classes)})
@@ -171,6 +186,10 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
             result = CliRunner().invoke(app, [*command, *option])
             assert result.exit_code == 1
             assert "--kind and --split are for folders of data" in result.output
+    (tmp_path / "drive.mcap").touch()
+    for option in (["--split", "test"], ["--kind", "nuscenes"]):
+        result = CliRunner().invoke(app, ["evaluate", str(weights), str(tmp_path / "drive.mcap"), *option])
+        assert "drive.mcap says itself what it is: leave them out" in " ".join(result.output.split())
     settings.write_text("epochs: 1")
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
     assert result.exit_code == 1

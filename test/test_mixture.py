@@ -25,7 +25,7 @@ from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.training.batches import Share, TrainingBatches
-from twodpass_core.training.config import load_config
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.network import TrainingNetwork

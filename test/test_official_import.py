@@ -224,6 +224,9 @@ def test_checkpoints_of_other_networks_are_refused(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "x.ckpt", {"backbone.weight": torch.zeros(3), "head.weight": torch.zeros(3)})
     with pytest.raises(WeightsError, match=r"no 2DPASS student in it .*'backbone', 'head'"):
         import_official(path)
+    checkpoint(path, {"network.student.classifier.0.weight": torch.zeros(3)})
+    with pytest.raises(WeightsError, match=r"`twodpass train`: weights\.safetensors in its run's folder"):
+        import_official(path)
     torch.save([1, 2, 3], path)
     with pytest.raises(WeightsError, match="no 2DPASS student"):
         import_official(path)

@@ -63,6 +63,15 @@ def test_points_without_a_class_are_below_all_others(tmp_path: Path, hidden: int
     assert len(pixels_of(with_hidden, CAR)) >= 0.95 * len(pixels_of(alone, CAR))
 
 
+def test_single_points_without_a_class_are_seen(tmp_path: Path) -> None:
+    line = np.zeros((61, 4), np.float32)
+    line[:, 0] = np.linspace(-30, 30, 61)
+    line[:, 1] = 7.3
+    image = picture(tmp_path / "a.png", line, ids(61, UNLABELLED))
+    scene = image[60:-150, 120:-450]  # within the frame
+    assert (scene.max(axis=(0, 2)) > 85).sum() >= 61  # columns of pixels; the background and its rings have 28 and 61
+
+
 def test_legend_names_only_classes_that_are_there(tmp_path: Path) -> None:
     """One more class changes the legend: more light pixels to the right of the plot."""
     points = wall(10.0)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from twodpass_core.cli.speed import first_scan
+from twodpass_core.cloud import NO_INTENSITY
 from twodpass_core.data.scans import open_scans, read_scan
 from twodpass_core.errors import ScanError
 
@@ -140,6 +143,32 @@ def test_inputs_that_hold_no_scan(tmp_path: Path) -> None:
     ):
         with pytest.raises(ScanError, match=reason):
             open_scans(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("a.bin", {"topic": "/points"}, "--topic /points: among the scans is no ROS 2 bag"),
+        ("a.bin", {"intensity_field": "i"}, r"--intensity-field i: .* no ROS 2 bag or \.pcd file"),
+        ("a.npy", {"columns": 5}, r"--columns 5: among the scans is no \.bin file"),
+    ],
+)
+def test_options_that_no_scan_could_heed_are_refused(
+    tmp_path: Path, name: str, options: dict[str, Any], reason: str
+) -> None:
+    np.save(tmp_path / "a.npy", POINTS)
+    write_bin(tmp_path / "a.bin")
+    with pytest.raises(ScanError, match=reason):
+        open_scans([tmp_path / name], **options)
+    with pytest.raises(ScanError, match=reason):
+        first_scan(None, **options)  # a simulated one
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.bin"])
+def test_without_an_intensity_every_point_has_0(tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / "a.npy", POINTS)
+    write_bin(tmp_path / "a.bin")
+    np.testing.assert_array_equal(only(tmp_path / name, intensity_field=NO_INTENSITY), POINTS * [1, 1, 1, 0])
 
 
 def test_float64_taken_for_float32_is_noticed(tmp_path: Path) -> None:

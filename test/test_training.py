@@ -1,4 +1,4 @@
-"""Training runs of seconds on the CPU: what is left behind, skipping, starting from weights."""
+"""Training runs of seconds on the CPU: what is left behind, skipping, settings that do not fit."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.mixture import AllFrames
 from twodpass_core.data.simulated import SimulatedStreets
-from twodpass_core.errors import ConfigError, TrainingError, WeightsError
+from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
-from twodpass_core.training.config import load_config
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
@@ -173,50 +173,6 @@ def test_skipped_steps_change_nothing_and_too_many_end_the_training(tmp_path: Pa
     fresh = tiny_config(tmp_path / "fresh", epochs=1, data={"batch_size": 1}, checkpoint_steps=1)
     train(fresh, training=Damaged(2, [0, 1]))
     assert_same(load(config.run)["state_dict"], load(fresh.run)["state_dict"])
-
-
-# --- Starting from weights ----------------------------------------------------------------------------------------
-
-
-def test_starting_from_weights_and_from_a_checkpoint(tmp_path: Path) -> None:
-    weights = train(tiny_config(tmp_path / "first", epochs=1, distillation=DISTILLED), training=Blobs(2))
-    checkpoint = tmp_path / "first/checkpoints/last.ckpt"
-    in_weights = {f"network.student.{name}": tensor for name, tensor in load_weights(weights)[1].items()}
-    still = {"learning_rate": 1e-30, "weight_decay": 0}
-    for start, before in ((weights, in_weights), (checkpoint, load(tmp_path / "first")["state_dict"])):
-        run = tmp_path / f"second{start.suffix}"
-        config = tiny_config(run, epochs=1, start_from=start, optimiser=still, distillation=DISTILLED)
-        train(config, training=Blobs(2))
-        after = load(run)["state_dict"]
-        parameters = [name for name in before if name.endswith(("weight", "bias"))]
-        assert len(parameters) > 20
-        assert all(torch.allclose(before[name], after[name], atol=1e-12) for name in parameters)
-
-
-def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    weights = train(tiny_config(tmp_path / "first", epochs=1), training=Blobs(2))
-    config = tiny_config(tmp_path / "second", start_from=weights, student={"width": 16})
-    with pytest.raises(WeightsError, match=r"student\.width"):
-        train(config, training=Blobs(2))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read: No such file"),
-        (b"not a pickle", "twodpass import-weights"),
-        ({"state_dict": {"model_3d.x": torch.zeros(1)}}, "twodpass import-weights .*authors.ckpt authors.safetensors"),
-        ({"callbacks": {Blobs: 1}}, "twodpass import-weights"),
-    ],
-)
-def test_what_is_no_checkpoint_of_a_run_is_named(content: Any, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "authors.ckpt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        torch.save(content, path)
-    with pytest.raises(WeightsError, match=message):
-        train(tiny_config(tmp_path / "run", start_from=path), training=Blobs(2))
 
 
 # --- Settings that the data decides about -------------------------------------------------------------------------

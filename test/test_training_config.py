@@ -13,7 +13,8 @@ from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.losses import inverse_frequency_weights
-from twodpass_core.training.config import OptimiserSettings, TrainingConfig, known_keys, load_config
+from twodpass_core.training.config import OptimiserSettings, TrainingConfig
+from twodpass_core.training.config_file import known_keys, load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.schedules import authors_annealing, cosine
 from twodpass_core.training.shipped import shipped_settings

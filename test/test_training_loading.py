@@ -74,6 +74,11 @@ class Unreadable(Blobs):
         return super().__getitem__(index)
 
 
+@pytest.mark.filterwarnings("error")
+def test_there_are_no_more_processes_than_processors() -> None:
+    assert loader(10_000, torch.device("cpu")).num_workers == len(os.sched_getaffinity(0))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_loading_is_the_same_whichever_process_loads(workers: int) -> None:
     errors = ScanError("a.bin: is cut off"), OSError(5, "broken", "b.bin"), MissingDependencyError("cv", "it", "do so")

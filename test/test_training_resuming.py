@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from training_data import Blobs, tiny_config
 from training_runs import STATE, Interrupting, assert_same, load
 
-from twodpass_core.errors import ConfigError, WeightsError
+from twodpass_core.errors import ConfigError, TrainingError, WeightsError
+from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.run import train
 
 
@@ -113,3 +117,19 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     last.unlink()
     with pytest.raises(ConfigError, match=r"there is no .*last\.ckpt"):
         train(config, training=Blobs(2), resume=True)
+
+
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run")
+    (checkpoints,) = (plugin for plugin in trainer_options(config)["plugins"] if isinstance(plugin, WholeCheckpoints))
+    path = tmp_path / "last.ckpt"
+    checkpoints.save_checkpoint({"step": 1}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # stands in for it
+    try:
+        with pytest.raises(TrainingError, match=r"last\.ckpt: the checkpoint cannot be written: File too large\. "):
+            checkpoints.save_checkpoint({"step": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.load_checkpoint(path, weights_only=True) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -185,6 +185,18 @@ def test_a_checkpoint_given_by_mistake_names_the_command(new_format: bool, tmp_p
         load_weights(path)
 
 
+def test_a_checkpoint_of_a_run_names_the_runs_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").touch()
+    torch.save({}, tmp_path / "checkpoints/last.ckpt")
+    with pytest.raises(WeightsError, match=f"{tmp_path}/weights.safetensors, once it has been validated or has ended$"):
+        load_weights(tmp_path / "checkpoints/last.ckpt")
+    (tmp_path / "weights.safetensors").touch()
+    monkeypatch.chdir(tmp_path / "checkpoints")
+    with pytest.raises(WeightsError, match=f"^last.ckpt: .* {tmp_path}/weights.safetensors$"):
+        load_weights(Path("last.ckpt"))
+
+
 @pytest.mark.parametrize("start", [b"\x80", b"P"])
 def test_weights_that_begin_like_a_pickle_are_no_pickle(
     start: bytes, card: Card, state_dict: StateDict, tmp_path: Path

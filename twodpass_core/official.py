@@ -148,6 +148,8 @@ def _split(content: Any) -> tuple[dict[str, TensorReference], dict[str, int]]:
     skipped = Counter(prefix for key in entries for prefix in SKIPPED if key.startswith(prefix))
     student = {key: value for key, value in entries.items() if not key.startswith(SKIPPED)}
     tensors = {key: value for key, value in student.items() if isinstance(value, TensorReference)}
+    if any(key.startswith("network.student.") for key in entries):
+        raise WeightsError("a checkpoint of `twodpass train`: weights.safetensors in its run's folder needs no import")
     if not any(key.startswith(f"{STUDENT}voxel_3d_generator.") for key in tensors):
         found = ", ".join(sorted({ascii(key.split(".")[0]) for key in entries})[:10]) or "none"
         raise WeightsError(f"there is no 2DPASS student in it ({STUDENT}*); its entries begin with: {found}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import MissingDependencyError
+from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ def _draw_points(axes: Axes, points: np.ndarray, class_id: np.ndarray, class_map
     """Low points first, so that what stands on the ground is seen; points without a class below all."""
     labelled = _is_labelled(class_id, class_map)
     faint = points[~labelled]
-    axes.plot(faint[:, 0], faint[:, 1], ",", color=MUTED, alpha=0.35, zorder=1)
+    axes.scatter(faint[:, 0], faint[:, 1], s=0.9, color=MUTED, alpha=0.75, linewidths=0, zorder=1)
     order = np.flatnonzero(labelled)
     order = order[np.argsort(points[order, 2], kind="stable")]
     colours = _visible_colours(class_map)[class_id[order]]
@@ -132,7 +133,7 @@ def _draw_legend(axes: Axes, class_id: np.ndarray, class_map: ClassMap, rows: fl
         entries.append(("unlabelled", MUTED, unlabelled))
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(max(rows, len(entries) + 1.5), 0))
-    axes.text(0.08, 0.5, f"{len(class_id):,} points", color=MUTED, fontsize=10, va="center")
+    axes.text(0.08, 0.5, counted(len(class_id), "point"), color=MUTED, fontsize=10, va="center")
     for row, (name, colour, count) in enumerate(entries, start=1):
         axes.plot(0.11, row + 0.6, "s", markersize=8, color=colour, markeredgewidth=0)
         axes.text(0.19, row + 0.6, name, color=TEXT, fontsize=10.5, va="center", parse_math=False)

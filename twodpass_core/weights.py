@@ -122,10 +122,7 @@ def read_card(path: Path) -> Card:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         if head == b"PK\x03\x04" or head[:1] == b"\x80":
-            raise WeightsError(
-                f"{path}: a PyTorch checkpoint. Where it is one of the 2DPASS authors', convert it first: "
-                f"twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
-            ) from error
+            raise WeightsError(f"{path}: a PyTorch checkpoint. {_instead_of_checkpoint(path)}") from error
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     if CARD_KEY not in metadata:
         raise WeightsError(
@@ -136,6 +133,19 @@ def read_card(path: Path) -> Card:
         return Card.model_validate_json(metadata[CARD_KEY])
     except ValidationError as error:
         raise WeightsError(f"{path}: its card is not valid: {describe_problems(error)}") from error
+
+
+def _instead_of_checkpoint(path: Path) -> str:
+    """What to give in its place. A training's lie in RUN/checkpoints."""
+    run = path.absolute().parent.parent
+    if path.absolute().parent.name != "checkpoints" or not (run / "config.yaml").exists():
+        return (
+            "Where it is one of the 2DPASS authors', convert it first: "
+            f"twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
+        )
+    weights = run / "weights.safetensors"
+    when = "" if weights.exists() else ", once it has been validated or has ended"
+    return f"The weights of its training are in {weights}{when}"
 
 
 def describe_problems(error: ValidationError) -> str:

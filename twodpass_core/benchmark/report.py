@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twodpass_core.benchmark.machine import Machine
+from twodpass_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class BenchmarkReport:
         """For a terminal."""
         lines = [
             Text(str(self.machine)),
-            Text(f"{self.network}; {self.points:,} points, {self.points_in_volume:,} in the volume"),
+            Text(f"{self.network}; {counted(self.points, 'point')}, {self.points_in_volume:,} in the volume"),
         ]
         return Group(*lines, self._table(), *(Text(_sentence(agreement)) for agreement in self.agreements))
 

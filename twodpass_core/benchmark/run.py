@@ -27,6 +27,7 @@ from twodpass_core.segmenter import DTYPES, Precision, Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, load_weights, read_card
+from twodpass_core.wording import counted
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
 PEERS = ("none", "unfolded", "spconv", "torchsparse")
@@ -127,7 +128,7 @@ def count_points(points: npt.NDArray[np.float32], grid: VoxelGrid) -> int:
     count = int(grid.contains(torch.from_numpy(points)).sum())
     if count == 0:
         bounds = f"{grid.minimum} to {grid.maximum} m"
-        raise ScanError(f"none of the scan's {len(points):,} points is in the network's volume, {bounds}")
+        raise ScanError(f"none of the scan's {counted(len(points), 'point')} is in the network's volume, {bounds}")
     return count
 
 

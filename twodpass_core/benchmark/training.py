@@ -29,6 +29,7 @@ from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.wording import counted
 
 FIELD_OF_VIEW = 0.55  # radians that the image sees of the scan: of 480 of KITTI's 1241 columns
 WARM_UP = 2  # steps; the optimiser's momentum is made in the first
@@ -132,7 +133,8 @@ class TrainingReport:
 
     def render(self) -> Group:
         """For a terminal."""
-        title = f"training step on {self.scans} scans of {self.points:,} points, median of {self.repeats}"
+        batch = f"{counted(self.scans, 'scan')} of {counted(self.points, 'point')}"
+        title = f"training step on {batch}, median of {self.repeats}"
         table = Table("precision", "backend", "seconds a step", "scans/s", "peak memory, MB", title=title)
         for entry in self.measurements:
             peak = "" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.0f}"

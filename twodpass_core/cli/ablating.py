@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.wording import counted
+
 
 def ablation(
     config: Annotated[
@@ -29,12 +31,12 @@ def ablation(
 
     from twodpass_core.cli.training import quiet_lightning
     from twodpass_core.training.ablation import ablate
-    from twodpass_core.training.config import load_config
+    from twodpass_core.training.config_file import load_config
 
     quiet_lightning()
     result = None
     for result in ablate(load_config(config, overrides or []), seeds, out):
         done = sum(len(row.runs) for row in result.rows)
-        typer.echo(f"{done} runs done of {seeds * len(result.rows)}")
+        typer.echo(f"{counted(done, 'run')} done of {seeds * len(result.rows)}")
     if result is not None:
-        typer.echo(result.markdown())
+        typer.echo(f"{result.markdown()}\n\nwritten to {out}")

@@ -12,6 +12,7 @@ from twodpass_core.cli.edge import refuse_existing
 from twodpass_core.errors import ConfigError
 from twodpass_core.official import ImportOptions, ImportReport, import_official
 from twodpass_core.weights import Card, save_weights
+from twodpass_core.wording import counted
 
 SKIPPED_PARTS = {
     "model_2d.": "the image network, needed in training only",
@@ -35,9 +36,9 @@ def import_to(checkpoint: Path, out: Path, options: ImportOptions, *, overwrite:
 
 def print_report(report: ImportReport, name: str) -> None:
     output = Console(soft_wrap=True)
-    output.print(f"{name}: {report.imported} tensors imported", markup=False)
+    output.print(f"{name}: {counted(report.imported, 'tensor')} imported", markup=False)
     for prefix, count in report.skipped.items():
-        output.print(f"  skipped {count} tensors of {prefix}*: {SKIPPED_PARTS[prefix]}", markup=False)
+        output.print(f"  skipped {counted(count, 'tensor')} of {prefix}*: {SKIPPED_PARTS[prefix]}", markup=False)
     if report.not_constructed:
         output.print(f"  not constructed, not run: {', '.join(report.not_constructed)}", markup=False)
     for source in ("option", "checkpoint", "data set"):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from twodpass_core.classes import check_classes
+from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.frame import Frame, FrameSource
@@ -29,7 +29,7 @@ from twodpass_core.evaluation.submissions import (
     write_submission,
 )
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.training.config import load_config
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.shipped import is_settings
 from twodpass_core.wording import counted
 
@@ -53,20 +53,23 @@ def evaluation_sources(
     in_other_form = kind not in (None, "semantickitti")
     if sequences and (in_other_form or all(bags_in(path) or is_settings(path) for path in data)):
         raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
-    _refuse_beside_settings(data, kind, split)
+    _refuse_unheeded(data, kind, split)
     return [open_evaluation(_settings(path, kind, split or "val", bag, sequences)) for path in data]
 
 
 def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
     """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images."""
-    _refuse_beside_settings([data], kind, split)
+    _refuse_unheeded([data], kind, split)
     return _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
 
 
-def _refuse_beside_settings(data: Sequence[Path], kind: str | None, split: str | None) -> None:
-    if (kind or split) and all(map(is_settings, data)):
+def _refuse_unheeded(data: Sequence[Path], kind: str | None, split: str | None) -> None:
+    bags = [path for path in data if bags_in(path)]
+    other_kind = kind is not None and not (kind == "bag" and bags)
+    if (other_kind or split) and all(path in bags or is_settings(path) for path in data):
         raise ConfigError(
-            f"--kind and --split are for folders of data; {data[0]} says itself which: change its data.validation"
+            f"--kind and --split are for folders of data, but {data[0]} says itself what it is: leave them out"
+            + ("" if bags else ", or change its data.validation")
         )
 
 
@@ -156,6 +159,5 @@ def _tell_left_out(source: FrameSource, output: Console) -> None:
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar(Console(stderr=True)) as progress:
         yield from progress.track((source[index] for index in range(len(source))), total=len(source))

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli.edge import print_note
 from twodpass_core.cli.labelling import UNTRAINED
+from twodpass_core.cli.progress import progress_bar
 from twodpass_core.labels.proposals import Proposal
 from twodpass_core.labels.status import LabelStatus
 from twodpass_core.wording import counted
@@ -50,8 +50,8 @@ def print_proposals(proposals: Iterable[Proposal], total: int, *, min_probabilit
     if not trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
     scans = points = labelled = 0
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
-        for proposal in bar.track(proposals, total=total):
+    with progress_bar(console) as progress:
+        for proposal in progress.track(proposals, total=total):
             scans, points, labelled = scans + 1, points + proposal.points, labelled + proposal.labelled
     share = f", {labelled / points:.1%} of their points" if points else ""
     Console().print(f"labels proposed for {counted(scans, 'scan')}{share}", markup=False)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cli.edge import print_error, print_note, refuse_existing
+from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
@@ -93,7 +93,7 @@ def label_scans(
     doubt = ""
     if not segmenter.card.trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         for scan in progress.track(_read(scans), total=len(scans)):
             if isinstance(scan, TwodpassError):
                 print_error(str(scan), console)
@@ -115,20 +115,10 @@ def label_scans(
 
 
 def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> None:
-    """Points by class over all scans, and how long one took."""
-    class_map, total = segmenter.class_map, int(tally.class_counts.sum())
-    title = f"{counted(len(tally.seconds), 'scan')}, {counted(total, 'point')}"
-    table = Table("id", "class", "raw id", "points", "share", title=title)
-    for column in (0, 2, 3, 4):
-        table.columns[column].justify = "right"
-    rows = [(str(c.id), escape(c.name), str(c.raw_id), int(tally.class_counts[c.id])) for c in class_map.classes[1:]]
-    unlabelled_raw = class_map.classes[class_map.ignore_id].raw_id
-    rows.append((str(UNLABELLED), "unlabelled", str(unlabelled_raw), int(tally.class_counts[UNLABELLED])))
-    for class_id, name, raw_id, count in rows:
-        table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")
+    """Points by class over all scans, and how long one took; where none could be labelled, only that."""
     output = Console()
-    output.print(table)
     if tally.seconds:
+        output.print(_class_table(tally, segmenter.class_map))
         where = f"{segmenter.device} ({segmenter.backend})"
         median = 1000 * np.median(tally.seconds)
         output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
@@ -138,10 +128,24 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
         output.print(f"[bold red]{UNTRAINED}[/]")
 
 
+def _class_table(tally: Tally, class_map: ClassMap) -> Table:
+    total = int(tally.class_counts.sum())
+    title = f"{counted(len(tally.seconds), 'scan')}, {counted(total, 'point')}"
+    table = Table("id", "class", "raw id", "points", "share", title=title)
+    for column in (0, 2, 3, 4):
+        table.columns[column].justify = "right"
+    rows = [(str(c.id), escape(c.name), str(c.raw_id), int(tally.class_counts[c.id])) for c in class_map.classes[1:]]
+    unlabelled_raw = class_map.classes[class_map.ignore_id].raw_id
+    rows.append((str(UNLABELLED), "unlabelled", str(unlabelled_raw), int(tally.class_counts[UNLABELLED])))
+    for class_id, name, raw_id, count in rows:
+        table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")
+    return table
+
+
 def render_scan(
     scans: ScanSequence, index: int, labels: Path | None, class_map: ClassMap, out: Path, *, overwrite: bool
 ) -> None:
-    """Draw scan number `index` with the labels (raw ids) of a .label file. Raises TwodpassError."""
+    """Draw scan number `index` with the labels (raw ids) of a .label file, and say so. Raises TwodpassError."""
     if out.suffix != ".png":
         raise ConfigError(f"{out}: the name of a picture ends in .png")
     refuse_existing(out, overwrite)
@@ -153,6 +157,7 @@ def render_scan(
         class_id = class_map.training_ids(_read_labels(labels, len(scan.points)))
     with replacing(out) as path:
         render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
+    Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)
 
 
 def _read_labels(path: Path, count: int) -> np.ndarray:
@@ -175,7 +180,3 @@ def _read(scans: ScanSequence) -> Iterator[Scan | TwodpassError]:
             return
         except TwodpassError as error:
             yield error
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)

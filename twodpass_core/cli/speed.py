@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
 from twodpass_core.cli.edge import numbers
-from twodpass_core.data.scans import open_scans
+from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
@@ -38,6 +38,7 @@ def first_scan(
 ) -> np.ndarray:
     """(N, 4) points of the first scan at `path`, or of a simulated one. Raises ScanError and BagError."""
     if path is None:
+        refuse_unheeded([], columns=columns, topic=topic, intensity_field=intensity_field)
         return next(simulate_scans(1, STREET_SEED)).points
     for scan in open_scans([path], columns=columns, topic=topic, intensity_field=intensity_field):
         return scan.points.copy()  # torch wants arrays that it could write to
@@ -113,9 +114,21 @@ def measure_steps(
     """Measure a training step in each number format."""
     from twodpass_core.benchmark.training import TrainingCase, measure_training
 
-    settings: dict[str, Any] = {"variant": variant, "patch": patch, "device": device, "threads": threads}
-    settings |= {"save_memory": save_memory, "backend": backend, "width": network.width, "scales": network.scales}
-    cases = [TrainingCase(scans, precision, **settings) for precision in precisions]
+    cases = [
+        TrainingCase(
+            scans,
+            precision,
+            variant,
+            width=network.width,
+            scales=network.scales,
+            patch=patch,
+            device=device,
+            threads=threads,
+            save_memory=save_memory,
+            backend=backend,
+        )
+        for precision in precisions
+    ]
     with Console(stderr=True).status("measuring"):
         return measure_training(cases, repeats)
 

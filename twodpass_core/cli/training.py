@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,9 @@ from twodpass_core.cli.bag_options import (
     bag_config,
 )
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+
+if TYPE_CHECKING:
+    from twodpass_core.training.folder import RunFolder
 
 
 class Kind(str, Enum):
@@ -76,7 +80,7 @@ def train(
 
     from twodpass_core.errors import ConfigError
     from twodpass_core.training import require_packages
-    from twodpass_core.training.config import load_config
+    from twodpass_core.training.config_file import load_config
     from twodpass_core.training.config_text import dump_config
     from twodpass_core.training.shipped import shipped_settings
 
@@ -88,13 +92,20 @@ def train(
         raise ConfigError(f"give the settings of the training: a YAML file, or {', '.join(shipped_settings())}")
     require_packages("training")
 
+    from twodpass_core.training.folder import RunFolder
     from twodpass_core.training.run import is_first_process
     from twodpass_core.training.run import train as run
 
     quiet_lightning()
     weights = run(settings, resume=resume)
     if is_first_process():
-        typer.echo(f"weights: {weights}")
+        typer.echo(f"weights: {weights}{_score(RunFolder(settings.run))}; log, curves and checkpoints: {settings.run}")
+
+
+def _score(run: RunFolder) -> str:
+    """Of the weights, where they were validated."""
+    mean_iou = json.loads(run.scores.read_text(encoding="utf-8"))["mean_iou"] if run.scores.exists() else None
+    return "" if mean_iou is None else f", mean IoU {100 * mean_iou:.2f} on data.validation"
 
 
 def quiet_lightning() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.cloud import read_points
+from twodpass_core.cloud import NO_INTENSITY, read_points
 from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds
 from twodpass_core.data.pcd import read_pcd
 from twodpass_core.errors import CloudError, ScanError
@@ -102,7 +102,8 @@ def open_scans(
 
     An input is a scan file (.bin with 4 float32 columns, nuScenes' .pcd.bin with 5, .npy, .pcd), a folder of them
     (plain, a SemanticKITTI sequence, a KITTI raw drive), or a ROS 2 bag. `columns` overrides the number of columns of
-    .bin files, `topic` chooses a bag's PointCloud2 topic, `intensity_field` that field of .pcd files and clouds.
+    .bin files, `topic` chooses a bag's PointCloud2 topic, `intensity_field` that field of .pcd files and clouds;
+    `NO_INTENSITY` gives 0 for every point of anything. An option that no input could heed is refused.
 
     Scans are named after their files or bags; folders are added in front where that alone would not be unique.
     Raises `ScanError` and `BagError`, which name the file. A file of a folder that is cut off or empty is told of when
@@ -113,6 +114,7 @@ def open_scans(
     if not inputs:
         raise ScanError("no input was given: name scan files, folders of scans or ROS 2 bags")
     paths = [path for entry in inputs for path in _find(Path(entry), columns)]
+    refuse_unheeded(paths, columns=columns, topic=topic, intensity_field=intensity_field)
     names = unique_names(paths)
     sources: list[_ScanFile | _BagScans] = []
     for path, name in zip(paths, names, strict=True):
@@ -123,17 +125,36 @@ def open_scans(
     return ScanSequence(tuple(sources))
 
 
+def refuse_unheeded(
+    paths: Sequence[Path], *, columns: int | None, topic: str | None, intensity_field: str | None
+) -> None:
+    """Raise ScanError for an option of `open_scans` that none of these files and bags could heed."""
+    kinds = {"bag" if is_bag(path) else path.suffix for path in paths}
+    field = None if intensity_field == NO_INTENSITY else intensity_field
+    for option, value, heeding, described in (
+        ("--columns", columns, {".bin"}, ".bin file"),
+        ("--topic", topic, {"bag"}, "ROS 2 bag"),
+        ("--intensity-field", field, {"bag", ".pcd"}, "ROS 2 bag or .pcd file"),
+    ):
+        if value is not None and not kinds & heeding:
+            raise ScanError(f"{option} {value}: among the scans is no {described}, to which it could apply")
+
+
 def read_scan(path: Path, columns: int | None = None, intensity_field: str | None = None) -> npt.NDArray[np.float32]:
     """(N, 4) float32 points of one scan file; see `open_scans`. Raises `ScanError`."""
-    suffix = _suffix(path)
     _check_file(path, columns)
-    if suffix == ".npy":
-        return _read_npy(path)
-    if suffix == ".pcd":
+    if _suffix(path) == ".pcd":
         try:
             return read_points(read_pcd(path), intensity_field)
         except CloudError as error:
             raise ScanError(f"{path}: {error}") from error
+    points = _read_npy(path) if _suffix(path) == ".npy" else _read_bin(path, columns)
+    if intensity_field == NO_INTENSITY:
+        points[:, 3] = 0
+    return points
+
+
+def _read_bin(path: Path, columns: int | None) -> npt.NDArray[np.float32]:
     table = np.fromfile(path, "<f4").reshape(-1, _columns(path, columns))
     points = np.ascontiguousarray(table[:, :4], np.float32)
     farthest = np.max(np.abs(points[:, :3]), where=np.isfinite(points[:, :3]), initial=0)

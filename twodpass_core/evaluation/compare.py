@@ -19,18 +19,21 @@ from twodpass_core.segmenter import Segmenter
 
 RESAMPLINGS = 1000
 INTERVAL = (0.025, 0.975)
+MIN_FRAMES = 6
+"""With fewer, all frames agree by chance on which weights are better more often than in 5 % of cases: 2 in 2^frames."""
 
 
 @dataclass(frozen=True)
 class Change:
     """Of an IoU, 0 to 1; NaN where there is nothing to count.
 
-    `low` and `high` are between which it lies in 95 % of resamplings of the frames (bootstrap). Frames of one drive are
-    alike, so that on another drive it may well lie outside.
+    `low` and `high` are between which it lies in 95 % of resamplings of the frames (bootstrap); NaN with fewer than
+    MIN_FRAMES. Frames of one drive are alike, so that on another drive it may well lie outside.
     """
 
     before: float
     after: float
+    frames: int  # with labelled points of what it is about
     low: float
     high: float
 
@@ -42,6 +45,11 @@ class Change:
     def is_clear(self) -> bool:
         """Whether nearly all resamplings agree on its sign."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether there is a difference, but too few frames to tell if it is clear."""
+        return self.frames < MIN_FRAMES and abs(self.difference) > 0
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,9 @@ def compare(
         labels = labels_of(frame)
         answers = [predict(segmenter, frame.points, votes, definition) for segmenter in segmenters]
         for total, parts, answer in zip(counts, by_frame, answers, strict=True):
-            earlier = total.compute().sum(0)
+            earlier = total.counts.sum(0)
             total.update(torch.from_numpy(frame.points), torch.from_numpy(labels), torch.from_numpy(answer))
-            parts.append(total.compute().sum(0) - earlier)
+            parts.append(total.counts.sum(0) - earlier)
         was_right, is_right = (answer == labels for answer in answers)
         mended += np.bincount(labels[is_right & ~was_right], minlength=len(mended))
         broken += np.bincount(labels[was_right & ~is_right], minlength=len(broken))
@@ -111,13 +119,14 @@ def _comparison(
     before, after = evaluations
     differences = _resampled_differences(by_frame, after.class_map.num_classes, after.definition)
     scores = before.scores, after.scores
+    holding = sum(((counts.sum(1) > 0).long() for counts in by_frame[0]), torch.zeros(differences.shape[1]).long())
     classes = []
     for row, entry in enumerate(after.class_map.classes[1:]):
-        change = _change(scores[0].iou[row], scores[1].iou[row], differences[:, row])
+        change = _change(scores[0].iou[row], scores[1].iou[row], int(holding[entry.id]), differences[:, row])
         points = scores[1].points[row]
         confusion = _taken_for(after, entry)
         classes.append(ClassChange(entry, points, change, int(mended[entry.id]), int(broken[entry.id]), confusion))
-    mean = _change(scores[0].mean_iou, scores[1].mean_iou, differences[:, -1])
+    mean = _change(scores[0].mean_iou, scores[1].mean_iou, after.frames, differences[:, -1])
     return Comparison(before, after, mean, tuple(classes))
 
 
@@ -138,10 +147,10 @@ def _resampled_differences(
     return np.array(rows)
 
 
-def _change(before: float, after: float, differences: npt.NDArray[np.float64]) -> Change:
+def _change(before: float, after: float, frames: int, differences: npt.NDArray[np.float64]) -> Change:
     known = differences[np.isfinite(differences)]
-    low, high = np.quantile(known, INTERVAL) if len(known) else (math.nan, math.nan)
-    return Change(before, after, float(low), float(high))
+    low, high = np.quantile(known, INTERVAL) if frames >= MIN_FRAMES and len(known) else (math.nan, math.nan)
+    return Change(before, after, frames, float(low), float(high))
 
 
 def _taken_for(evaluation: Evaluation, entry: SemanticClass) -> tuple[SemanticClass, float] | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from twodpass_core.evaluation.compare import Change, ClassChange, Comparison
+from twodpass_core.evaluation.compare import MIN_FRAMES, Change, ClassChange, Comparison
+from twodpass_core.evaluation.report import finite_or_none
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
 
@@ -18,9 +21,11 @@ COLUMNS = ("class", "points", "before", "after", "change", "95 %", "mended", "br
 
 def comparison_table(comparison: Comparison) -> Table:
     """IoU in per cent; changes that nearly all resamplings agree on in colour."""
-    table = Table(*COLUMNS, title=f"{counted(comparison.after.frames, 'frame')}, {comparison.after.definition}")
-    for column in range(1, len(COLUMNS) - 1):
-        table.columns[column].justify = "right"
+    title = f"{counted(comparison.after.frames, 'frame')}, {comparison.after.definition}"
+    table = Table(*COLUMNS, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # little but the columns
+    for column in table.columns[1:-1]:
+        column.justify, column.overflow = "right", "fold"
+    table.columns[0].no_wrap = True
     for change in comparison.classes:
         table.add_row(*map(escape, _row(change)), style=_style(change.iou))
     table.add_section()
@@ -31,12 +36,19 @@ def comparison_table(comparison: Comparison) -> Table:
 def summary(comparison: Comparison) -> str:
     """What changed, in a sentence or two."""
     mean = comparison.mean_iou
-    better = [change.entry.name for change in comparison.classes if change.iou.is_clear and change.iou.difference > 0]
-    worse = [change.entry.name for change in comparison.classes if change.iou.is_clear and change.iou.difference < 0]
-    return (
-        f"Mean IoU {_percent(mean.before)} before, {_percent(mean.after)} after ({_signed(mean.difference)}). "
-        f"Clearly better: {', '.join(better) or 'no class'}. Clearly worse: {', '.join(worse) or 'no class'}."
-    )
+    scores = f"Mean IoU {_percent(mean.before)} before, {_percent(mean.after)} after ({_signed(mean.difference)})."
+    if mean.frames < MIN_FRAMES:
+        frames = counted(mean.frames, "frame")
+        return f"{scores} {frames} cannot tell better from worse, which takes {MIN_FRAMES} at least."
+    better = _names(comparison, lambda change: change.is_clear and change.difference > 0)
+    worse = _names(comparison, lambda change: change.is_clear and change.difference < 0)
+    unknown = _names(comparison, lambda change: change.is_unknown)
+    rare = f" In fewer than {MIN_FRAMES} frames, too few to tell: {unknown}." if unknown else ""
+    return f"{scores} Clearly better: {better or 'no class'}. Clearly worse: {worse or 'no class'}.{rare}"
+
+
+def _names(comparison: Comparison, which: Callable[[Change], bool]) -> str:
+    return ", ".join(change.entry.name for change in comparison.classes if which(change.iou))
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, before: str, after: str) -> None:
@@ -77,8 +89,8 @@ def _markdown(comparison: Comparison, before: str, after: str) -> str:
         summary(comparison),
         "",
         f"{counted(comparison.after.frames, 'frame')}; IoU in per cent, counted as {comparison.after.definition}. "
-        "95 %: the change in that share of resamplings of the frames. Mended, broken: labelled points that only the "
-        "later, only the earlier weights are right on.",
+        f"95 %: the change in that share of resamplings of the frames, where {MIN_FRAMES} or more have the class. "
+        "Mended, broken: labelled points that only the later, only the earlier weights are right on.",
         "",
         _line(COLUMNS),
         _line(["---"] + ["---:"] * (len(COLUMNS) - 2) + ["---"]),
@@ -125,4 +137,4 @@ def _signed(value: float) -> str:
 
 def _json(change: Change) -> dict[str, float | None]:
     values = {"iou_before": change.before, "iou_after": change.after, "low": change.low, "high": change.high}
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+    return {"frames": change.frames, **{name: finite_or_none(value) for name, value in values.items()}}

@@ -81,9 +81,10 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
     axes.set_xticks(range(len(names)), ["nothing", *names[1:]], rotation=90, parse_math=False)
     axes.set_yticks(range(len(names) - 1), names[1:], parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled")
-    figure.colorbar(image, label="share of the labelled points", fraction=0.046)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("labelled class (blank: has no points)")
+    axes.set_title(f"What the points of each class were taken for, {counted(evaluation.frames, 'frame')}")
+    figure.colorbar(image, label="share of the class's labelled points", fraction=0.046)
     save_figure(figure, path)
 
 
@@ -92,10 +93,11 @@ def draw_distances(evaluation: Evaluation, path: Path) -> None:
     figure = new_figure(6, 4)
     axes = figure.add_subplot()
     values = [100 * part.mean_iou for part in evaluation.by_distance]
-    axes.bar(_bins(evaluation), [0 if math.isnan(value) else value for value in values], color="#3b7dd8")
-    for place, value in enumerate(values):
-        axes.text(place, 1, "no points" if math.isnan(value) else f"{value:.1f}", ha="center", va="bottom")
-    axes.set_ylim(0, 100)
+    heights = [0 if math.isnan(value) else value for value in values]
+    bars = axes.bar(_bins(evaluation), heights, color="#3b7dd8")
+    axes.bar_label(bars, ["no points" if math.isnan(value) else f"{value:.1f}" for value in values], padding=2)
+    axes.set_title(f"Mean IoU by distance, {counted(evaluation.frames, 'frame')}")
+    axes.set_ylim(0, 108)  # with room for the number above a full bar
     axes.set_xlabel("distance from the sensor, m")
     axes.set_ylabel("mean IoU, %")
     save_figure(figure, path)

@@ -17,7 +17,8 @@ from twodpass_core.data.frame import FrameSource
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import replacing
 from twodpass_core.training.ablation_table import AblationResult, AblationRow, RunScores
-from twodpass_core.training.config import TrainingConfig, load_config
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.run import train
@@ -110,7 +111,7 @@ def _claim(folder: Path, base: TrainingConfig) -> None:
 
 
 def _read_scores(run: Path) -> RunScores:
-    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    scores = json.loads(RunFolder(run).scores.read_text(encoding="utf-8"))
     with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
         iou = {entry["class"]: float(entry["iou"]) if entry["iou"] else None for entry in csv.DictReader(file)}
     return RunScores(

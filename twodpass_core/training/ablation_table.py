@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from twodpass_core.wording import counted
+
 MARKS = {
     "baseline": ("", "", ""),
     "KL": ("✓", "", ""),
@@ -57,8 +59,9 @@ class AblationResult(BaseModel):
         lines = [
             "# What each part of 2DPASS adds",
             "",
-            f"Mean IoU in percent on {frames} validation frames at the end of each run (no best epoch is picked), mean "
-            f"and standard deviation over {seeds} seed{'s' * (seeds != 1)}. Gains are between runs of the same seed.",
+            f"Mean IoU in percent on {counted(frames, 'validation frame')} at the end of each run (no best epoch is "
+            f"picked), mean and standard deviation over {counted(seeds, 'seed')}. Gains are between runs of the "
+            "same seed.",
             "",
             *_table(
                 ("", "KL", "fusion", "2D learner", "mean IoU", "gain over baseline", "by seed"),

@@ -18,6 +18,7 @@ from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import EpochOrder
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.loading_processes import load_ahead
+from twodpass_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class TrainingBatches(Sampler[list[SampleKey]]):
     ) -> None:
         """`batch_size` is this process's; `batches_seen` tells how many this process has seen in the whole training."""
         if len(order) < share.processes:
-            raise ConfigError(f"{len(order)} frames are too few to train on with {share.processes} processes")
+            processes = counted(share.processes, "process")
+            raise ConfigError(f"too few frames to train on: {counted(len(order), 'frame')} for {processes}")
         self.order, self.batch_size, self.seed = order, batch_size, seed
         self.share, self.batches_seen = share, batches_seen
 

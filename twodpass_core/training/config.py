@@ -1,13 +1,10 @@
-"""What a training is: every setting with its default, read from YAML and overrides, unknown keys refused."""
+"""What a training is: every setting with its default."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,19 +13,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     Tag,
-    ValidationError,
     model_validator,
 )
 
 from twodpass_core.data.augment import AugmentationConfig
-from twodpass_core.data.bags import bags_in
 from twodpass_core.data.source import MixedSource, SourceConfig
-from twodpass_core.errors import ConfigError
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
 from twodpass_core.sparse.backend import BackendName
-from twodpass_core.training.shipped import settings_file, shipped_settings
-from twodpass_core.weights import describe_problems
 
 
 class Section(BaseModel):
@@ -52,7 +44,9 @@ class DataSettings(Section):
     )
     validation: SourceConfig | None = Field(None, description="what is validated on after epochs; null: nothing")
     batch_size: PositiveInt = Field(8, description="scans per optimiser step, over all devices together")
-    workers: int = Field(4, ge=0, description="processes that load data ahead, per device; 0: none of its own")
+    workers: int = Field(
+        4, ge=0, description="processes that load data ahead, per device, at most one for each processor; 0: none"
+    )
 
 
 class ImageSettings(Section):
@@ -138,114 +132,3 @@ class TrainingConfig(Section):
         if self.max_steps is not None and self.optimiser.schedule == "authors_annealing":
             raise ValueError("max_steps would cut authors_annealing short, which goes by epochs: set epochs instead")
         return self
-
-
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """The settings of a YAML file (none: the defaults) with overrides like "optimiser.learning_rate=0.1" on top.
-
-    `path` may be the name of a shipped file: see `shipped_settings`.
-
-    Raises:
-        ConfigError: no such file, not YAML, a key is unknown (the nearest known one is named), a value does not fit.
-    """
-    path = None if path is None else settings_file(path)
-    settings = {} if path is None else _read_yaml(path)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {override}: must be KEY=VALUE, as in optimiser.learning_rate=0.1")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-        _put(settings, key.strip(), value)
-    origin = str(path) if path else "settings"
-    _refuse_unknown(settings, origin)
-    try:
-        return TrainingConfig.model_validate(settings)
-    except ValidationError as error:
-        problems = describe_problems(error).replace(f".{ONE}", "").replace(f".{SEVERAL}", "")
-        raise ConfigError(f"{origin}: {problems}") from error
-
-
-def known_keys(model: type[BaseModel] = TrainingConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings and groups of them."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for section in _sections(field.annotation):
-            yield from known_keys(section, f"{prefix}{name}.")
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The models in a type such as `SourceConfig | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in getattr(annotation, "__args__", ()) for section in _sections(part)]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if bags_in(path):
-        raise ConfigError(
-            f"{path}: holds data, not settings: give config/train/finetune.yaml --set data.train.0.root={path}, or "
-            f"others --set data.train.kind=bag --set data.train.root={path}"
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: no such configuration ({error.strerror}); with twodpass come {', '.join(shipped_settings())}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"{path}: must hold keys and values, as `twodpass train --print-config` shows")
-    return content or {}
-
-
-def _put(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Set what a dotted key names, making groups that are not there; numbers in it are entries of lists."""
-    *groups, last = key.split(".")
-    place: Any = settings
-    for depth, name in enumerate(groups):
-        place = _inside(place, name, ".".join(groups[:depth]), key)
-    if not isinstance(place, dict):
-        raise ConfigError(f"--set {key}: {_refusal(place, '.'.join(groups))}")
-    place[last] = value
-
-
-def _inside(place: Any, name: str, path: str, key: str) -> Any:
-    """What `path` has under a name."""
-    if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
-        return place[int(name)]
-    if not isinstance(place, dict):
-        raise ConfigError(f"--set {key}: {_refusal(place, path)}")
-    if place.get(name) is None:
-        place[name] = {}
-    return place[name]
-
-
-def _refusal(place: Any, path: str) -> str:
-    if isinstance(place, list):
-        return f"{path} is a list of {len(place)}: set a key of one of them, as in {path}.0.root"
-    return f"{path} is {place} and has no settings of its own"
-
-
-def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
-    known = sorted(set(known_keys()))
-    for key in _keys(settings, set(known)):
-        if key not in known:
-            # The nearest by its last part first: a key in the wrong group is as likely as a slip of the pen.
-            by_name = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-            near = by_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f": did you mean {near[0]}?" if near else ": see `twodpass train --print-config`"
-            raise ConfigError(f"{origin}: unknown key {key}{hint}")
-
-
-def _keys(settings: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterator[str]:
-    for name, value in settings.items():
-        key = f"{prefix}{name}"
-        yield key
-        if any(other.startswith(f"{key}.") for other in known):
-            for entry in value if isinstance(value, list) else [value]:
-                if isinstance(entry, dict):
-                    yield from _keys(entry, known, f"{key}.")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from twodpass_core.evaluation.figures import new_figure, save_figure
 
 
@@ -32,5 +34,6 @@ def draw_curves(log: Path, picture: Path) -> None:
         axes.plot([entry["epoch"] for entry in known], [factor * entry[key] for entry in known], marker=".")
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     save_figure(figure, picture)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import replacing
-from twodpass_core.training.config import TrainingConfig, load_config
+from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 
 FREE_TO_CHANGE = {"run", "machine", "data", "validate_every", "checkpoint_steps"}
@@ -36,6 +37,11 @@ class RunFolder:
     def weights(self) -> Path:
         """The student of the best validation, or of the end where nothing is validated."""
         return self.path / "weights.safetensors"
+
+    @property
+    def scores(self) -> Path:
+        """Of the best validation, if there was one."""
+        return self.path / "scores.json"
 
     @property
     def checkpoints(self) -> Path:

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from twodpass_core.data.batch import Batch
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.weights import Card
+from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,12 @@ class ImagesSeen(Callback):
         if self.points or self._warned or not trainer.is_global_zero:
             return
         self._warned = True
+        scans = counted(self.scans, "scan")
         if self.images:
-            problem = f"no point of the first {self.scans} scans falls into one of their {self.images} images: "
+            problem = f"no point of the first {scans} falls into one of their {counted(self.images, 'image')}: "
             problem += "is the calibration right?"
         else:
-            problem = f"none of the first {self.scans} scans has an image: are there any where the data's source looks "
+            problem = f"none of the first {scans} has an image: are there any where the data's source looks "
             problem += "for them (SemanticKITTI's are a download of their own), and does `cameras` name them?"
         logger.warning(
             "%s So far the student learns from labels alone, which is not 2DPASS. To leave it at that, set "

@@ -25,8 +25,10 @@ class Loadable(Protocol):
 def load_ahead(items: Loadable, keys: Iterable[Any], processes: int, *, pin_memory: bool = False) -> DataLoader[Any]:
     """Gives items[key] for each of `keys`, in order, made by that many processes; 0: by this one, when asked for.
 
+    They are no more than there are processors: more would only get in each other's way.
     A TwodpassError or OSError in a process is raised here as it was there, with its traceback as the cause.
     """
+    processes = min(processes, _processors())
     return _Loader(
         _Guarded(items),
         batch_size=None,
@@ -42,6 +44,11 @@ def load_ahead(items: Loadable, keys: Iterable[Any], processes: int, *, pin_memo
         # A generator of its own: torch's is left alone by loading.
         generator=torch.Generator(),
     )
+
+
+def _processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _TracebackError(Exception):

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.config import MachineSettings, TrainingConfig
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -79,6 +80,7 @@ def _in_slurm() -> bool:
 
 def _plugins(half_on_cpu: bool) -> Iterator[Any]:
     """What Lightning would otherwise choose in a way of its own."""
+    yield WholeCheckpoints()
     if half_on_cpu:
         yield MixedPrecision("16-mixed", "cpu")  # not bf16
     if _in_slurm():

@@ -149,6 +149,7 @@ class TrainingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["torch_generator"] = torch.get_rng_state()
+        checkpoint["card"] = self.card.model_dump_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._generator_state = checkpoint["torch_generator"]

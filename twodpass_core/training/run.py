@@ -15,16 +15,18 @@ from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.errors import ConfigError
-from twodpass_core.training.callbacks import BestWeights, LastCheckpoint, RunLog
+from twodpass_core.training.best_weights import BestWeights
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.images_seen import ImagesSeen
+from twodpass_core.training.last_checkpoint import LastCheckpoint
 from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.progress import TrainingProgress
+from twodpass_core.training.run_log import RunLog
 from twodpass_core.training.start import initialise, read_checkpoint
 from twodpass_core.weights import Card
 

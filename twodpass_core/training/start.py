@@ -9,13 +9,15 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
+from twodpass_core.models.student import StudentShape
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
-from twodpass_core.weights import check_state_dict, load_weights
+from twodpass_core.weights import Card, check_state_dict, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +48,20 @@ def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> Non
         WeightsError: the file is damaged, or of a network of another shape.
     """
     if path.suffix == ".ckpt":
-        state = read_checkpoint(path)["state_dict"]
+        content = read_checkpoint(path)
+        card, state = _card_of(content, path), content["state_dict"]
         student = {name.removeprefix(STUDENT): value for name, value in state.items() if name.startswith(STUDENT)}
-        _load_student(path, network, student)
-        _load_teachers(path, network, state)
-        return
-    card, student = load_weights(path)
+    else:
+        card, student = load_weights(path)
+        state = {}
+    _refuse_other_shape(path, card.architecture, network.student.config)
     if card.class_map.names != class_map.names:
         logger.warning("%s is for the classes of %s: the student's last layer starts anew", path, card.class_map.name)
         fresh = network.student.state_dict()
         student |= {name: fresh[name] for name in fresh if name.startswith(LAST_LAYER)}
     _load_student(path, network, student)
+    if state:
+        _load_teachers(path, network, state)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -77,12 +82,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def _card_of(content: Mapping[str, Any], path: Path) -> Card:
+    """Of the student in a run's checkpoint."""
+    try:
+        return Card.model_validate_json(content["card"])
+    except (KeyError, ValidationError) as error:
+        raise WeightsError(f"{path}: has no card of its student: start from the run's weights instead") from error
+
+
+def _refuse_other_shape(path: Path, given: StudentShape, wanted: StudentShape) -> None:
+    """Names all that differs. Other scales alone would load, and be of another network all the same."""
+    keys = [key for key in StudentShape.model_fields if getattr(given, key) != getattr(wanted, key)]
+    if not keys:
+        return
+    theirs, ours = (" and ".join(f"{key} {_words(getattr(shape, key))}" for key in keys) for shape in (given, wanted))
+    settings = " and ".join(f"student.{key}" for key in keys)
+    raise WeightsError(f"{path}: is of a network with {theirs}, but this training's has {ours}: change {settings}")
+
+
+def _words(value: int | tuple[int, ...]) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _load_student(path: Path, network: TrainingNetwork, state: Mapping[str, Tensor]) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in network.student.state_dict().items()}
     try:
         check_state_dict(expected, state)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}\nSet student.width, scales and hidden to those of the weights") from error
+        raise WeightsError(f"{path}: {error}") from error
     network.student.load_state_dict(dict(state))
 
 

@@ -1,8 +1,7 @@
-"""What happens beside the steps: checkpoints to resume from, the run's log and curves, the best weights."""
+"""What a training resumes from, saved on the way and when it is told to stop."""
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 from pathlib import Path
@@ -11,12 +10,6 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from twodpass_core.evaluation.report import finite_or_none, write_report
-from twodpass_core.training.curves import draw_curves
-from twodpass_core.training.folder import RunFolder
-from twodpass_core.training.module import TrainingModule
-from twodpass_core.weights import save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -85,59 +78,3 @@ class LastCheckpoint(Callback):
         if trainer.is_global_zero:
             logger.warning("stopped by %s at step %d, to be resumed from %s", name, trainer.global_step, self.path)
         raise SIGTERMException(128 + number)
-
-
-class RunLog(Callback):
-    """Appends a line to log.jsonl after every epoch, counted from 1, and draws the curves after validations."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        values = {
-            name.removesuffix("_epoch"): finite_or_none(float(value))
-            for name, value in trainer.callback_metrics.items()
-            if not name.endswith("_step") and f"{name}_epoch" not in trainer.callback_metrics
-        }
-        (rate,) = (group["lr"] for group in trainer.optimizers[0].param_groups)
-        entry = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "learning_rate": rate, **values}
-        with self.folder.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
-        every = trainer.check_val_every_n_epoch or 1
-        if (trainer.current_epoch + 1) % every == 0:
-            draw_curves(self.folder.log, self.folder.curves)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            draw_curves(self.folder.log, self.folder.curves)
-
-
-class BestWeights(Callback):
-    """Writes the student's weights and the report of its validation, whenever it is the best so far."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.best = -1.0
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        evaluation = pl_module.evaluation
-        if evaluation is None or not evaluation.scores.mean_iou > self.best:
-            return
-        self.best = evaluation.scores.mean_iou
-        if trainer.is_global_zero:
-            write_report(evaluation, self.folder.path)
-        self.write(trainer, pl_module)
-
-    def write(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Write the weights as they are now."""
-        if trainer.is_global_zero:
-            save_weights(self.folder.weights, module.deployed_student().state_dict(), module.card)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]

@@ -1,0 +1,41 @@
+"""The weights that a run leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from twodpass_core.evaluation.report import write_report
+from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.module import TrainingModule
+from twodpass_core.weights import save_weights
+
+
+class BestWeights(Callback):
+    """Writes the student's weights and the report of its validation, whenever it is the best so far."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.best = -1.0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        evaluation = pl_module.evaluation
+        if evaluation is None or not evaluation.scores.mean_iou > self.best:
+            return
+        self.best = evaluation.scores.mean_iou
+        if trainer.is_global_zero:
+            write_report(evaluation, self.folder.path)
+        self.write(trainer, pl_module)
+
+    def write(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Write the weights as they are now."""
+        if trainer.is_global_zero:
+            save_weights(self.folder.weights, module.deployed_student().state_dict(), module.card)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
