@@ -48,6 +48,9 @@ class Peer(RosPeer):
         while not (self.labelled and self.statuses):  # then the node has found this reader, too
             self.scans.publish(scan())
             self.spin(0.1)
+        last = scan(stamp=(0, 1))  # when it is back none of the others is in work any more
+        self.label(last)
+        self.spin_until(lambda: self.statuses[-1].header == last.header, "the status of a labelled cloud")
         self.clear()
 
     def clear(self) -> None:
@@ -75,7 +78,9 @@ class Peer(RosPeer):
         """Sends a scan and waits for its labelled cloud."""
         before = len(self.labelled)
         self.scans.publish(message)
-        self.spin_until(lambda: len(self.labelled) > before, "a labelled cloud")
+        self.spin_until(
+            lambda: any(cloud.header == message.header for cloud in self.labelled[before:]), "a labelled cloud"
+        )
         return self.labelled[-1]
 
     def dropped(self) -> int:

@@ -78,10 +78,8 @@ def test_a_signal_ends_the_node_while_the_network_warms_up(
         node.assert_ends_orderly(number)
 
 
-def test_a_signal_ends_the_node_in_a_scan_that_outlasts_its_patience(
-    peer: Peer, wide_weights: Path, tmp_path: Path
-) -> None:
-    with program(tmp_path / "log", weights=str(wide_weights), votes=36) as node:
+def test_a_signal_ends_the_node_in_a_scan_that_outlasts_its_patience(peer: Peer, weights: Path, tmp_path: Path) -> None:
+    with program(tmp_path / "log", weights=str(weights), votes=36) as node:
         peer.wait_for_active_node()
         peer.scans.publish(street(300_000))
         peer.spin(0.5)

@@ -87,6 +87,7 @@ def test_a_looped_bag_gives_the_same_the_second_time(node: NodeProcess, peer: Pe
     assert passes[0] == passes[1]
 
 
+@pytest.mark.slow
 def test_twenty_lives_need_no_more_memory_than_three(node: NodeProcess, peer: Peer) -> None:
     peer.wait_for_active_node()
     memory: list[int] = []
