@@ -79,8 +79,9 @@ def test_a_signal_ends_the_node_while_the_network_warms_up(
 
 
 def test_a_signal_ends_the_node_in_a_scan_that_outlasts_its_patience(peer: Peer, weights: Path, tmp_path: Path) -> None:
-    with program(tmp_path / "log", weights=str(weights), votes=36) as node:
+    with program(tmp_path / "log", weights=str(weights)) as node:
         peer.wait_for_active_node()
+        assert peer.set_parameter("votes", 36) == ""
         peer.scans.publish(street(300_000))
         peer.spin(0.5)
         node.assert_ends_orderly(signal.SIGTERM)
