@@ -69,6 +69,11 @@ class SegmentNode(LifecycleNode):
         self._reporter = Reporter(self, "labelled clouds")
         self._create_timer(DIAGNOSTICS_PERIOD, self._report)
 
+    @property
+    def _settings(self) -> SegmentParameters:
+        """As they are now."""
+        return read_table(self, SegmentParameters)
+
     def _why_fixed(self) -> str:
         is_loaded = self._segmenter is not None or self._loading is not None
         return "is read when the weights are loaded: deactivate or clean up first" if is_loaded else ""
@@ -86,7 +91,7 @@ class SegmentNode(LifecycleNode):
             self._loading = self._begin_to_load()
             self._starting = self._create_timer(LOADING_PERIOD, self._start_when_loaded)
 
-        if read_table(self, SegmentParameters).autostart:
+        if self._settings.autostart:
             self._attempt("configure", begin)
 
     def _start_when_loaded(self) -> None:
@@ -139,12 +144,12 @@ class SegmentNode(LifecycleNode):
         return f". Set `weights`, or what else is to blame, and try again: {'; '.join(steps)}"
 
     def _begin_to_load(self) -> Future[Segmenter]:
-        parameters = read_table(self, SegmentParameters)
-        path = self._weights = Path(parameters.weights) if parameters.weights else default_weights()
+        settings = self._settings
+        path = self._weights = Path(settings.weights) if settings.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
-            segmenter = self._load_segmenter(path, parameters.device, parameters.precision, parameters.backend)
+            segmenter = self._load_segmenter(path, settings.device, settings.precision, settings.backend)
             segmenter.warm_up()
             return segmenter
 
@@ -158,7 +163,7 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
             self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
-        elif not read_table(self, SegmentParameters).weights:
+        elif not self._settings.weights:
             self.get_logger().warning(f"No `weights` given: {USED_UNASKED}")
         return segmenter
 
@@ -203,15 +208,15 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
-        parameters = read_table(self, SegmentParameters)
+        settings = self._settings
         try:
-            labelled = label_scan(scan, segmenter, parameters)
+            labelled = label_scan(scan, segmenter, settings)
             if self._worker is None:  # stopped meanwhile
                 return
             if labelled.doubt:
                 self.get_logger().warning(labelled.doubt, once=True)
             self._labelled.publish(labelled.cloud)
-            health.scan_published(time.monotonic() - received, parameters.late_after)
+            health.scan_published(time.monotonic() - received, settings.late_after)
             counts = health.counts()
             status = labelled.status
             status.total_ms = 1e3 * counts.latency
@@ -231,12 +236,11 @@ class SegmentNode(LifecycleNode):
 
     def _report(self) -> None:
         """Once a second."""
-        parameters = read_table(self, SegmentParameters)
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(parameters.input_timeout, describe_publishers(self, INPUT)):
+        elif troubles := self._health.troubles(self._settings.input_timeout, describe_publishers(self, INPUT)):
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
