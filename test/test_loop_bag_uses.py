@@ -93,12 +93,12 @@ def test_evaluation_takes_the_labelled_scans_of_a_bag(tmp_path: Path) -> None:
     bag = drive(4).write(tmp_path / "drive")
     LabelStore.beside(bag).write(scan_ns(2), np.full(60, 40, np.uint32))
     config = BagConfig(topic="/points", intensity_scale=2)
-    (source,) = evaluation_sources([bag], "semantickitti", "val", config)
+    (source,) = evaluation_sources([bag], None, None, config)
     assert list(source.ids) == [f"drive/{scan_ns(2)}"]
     assert source[0].views == ()
     np.testing.assert_array_equal(source[0].points[:, 3], 2 * points(2)[:, 3])
     with pytest.raises(ConfigError, match="kitti: no bag, to which intensity_scale, topic could apply"):
-        evaluation_sources([tmp_path / "kitti"], "semantickitti", "val", config)
+        evaluation_sources([tmp_path / "kitti"], None, None, config)
 
 
 def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(tmp_path: Path) -> None:

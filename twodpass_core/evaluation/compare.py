@@ -119,10 +119,12 @@ def _comparison(
     before, after = evaluations
     differences = _resampled_differences(by_frame, after.class_map.num_classes, after.definition)
     scores = before.scores, after.scores
-    holding = sum(((counts.sum(1) > 0).long() for counts in by_frame[0]), torch.zeros(differences.shape[1]).long())
+    frames = torch.zeros(after.class_map.num_classes, dtype=torch.int64)  # that have the class
+    for counts in by_frame[0]:
+        frames += counts.sum(1) > 0
     classes = []
     for row, entry in enumerate(after.class_map.classes[1:]):
-        change = _change(scores[0].iou[row], scores[1].iou[row], int(holding[entry.id]), differences[:, row])
+        change = _change(scores[0].iou[row], scores[1].iou[row], int(frames[entry.id]), differences[:, row])
         points = scores[1].points[row]
         confusion = _taken_for(after, entry)
         classes.append(ClassChange(entry, points, change, int(mended[entry.id]), int(broken[entry.id]), confusion))
