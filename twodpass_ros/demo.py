@@ -20,7 +20,7 @@ from rich.table import Table
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cli.edge import print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
-from twodpass_core.data.scans import Scan, ScanSequence, open_scans
+from twodpass_core.data.scans import Scan, ScanSequence, open_scans, refuse_unheeded
 from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import tune_process
@@ -66,9 +66,11 @@ def main(
     exit_on_sigterm()
     parameters: dict[str, str | float] = {"device": device, "intensity_scale": intensity_scale}
     try:
-        files = None
         if scans:
             files = open_scans(scans, columns=columns, topic=topic, intensity_field=intensity_field)
+        else:
+            refuse_unheeded([], columns=columns, topic=topic, intensity_field=intensity_field)
+            files = None
         run_demo(files, weights, out, frames, parameters)
     except (TwodpassError, OSError) as error:
         console.print("The demo failed:", str(error), style="bold red", markup=False)

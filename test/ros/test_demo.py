@@ -156,3 +156,9 @@ def test_stopping_the_demo_stops_the_node(tmp_path: Path, weights: Path) -> None
         if demo.poll() is None:
             os.killpg(demo.pid, signal.SIGKILL)
             demo.wait()
+
+
+def test_options_of_scans_are_refused_where_there_are_none() -> None:
+    result = run("--topic", "/points")
+    assert result.returncode == 1
+    assert "--topic /points: among the scans is no ROS 2 bag" in result.stdout
