@@ -19,7 +19,7 @@ from rich.console import Console
 
 from twodpass_core.errors import MissingDependencyError
 from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.command_line import asks_for_help, node_help, reading_ros_arguments
+from twodpass_ros.command_line import asks_for_help, importing_the_node, node_help, reading_ros_arguments
 from twodpass_ros.errors import NodeError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def main(args: list[str] | None = None) -> int:
         if asks_for_help(arguments):
             Console().print(node_help("collect", PURPOSE, CollectParameters))
             return 0
-        from twodpass_ros.collect_node import CollectNode
+        with importing_the_node("collect"):
+            from twodpass_ros.collect_node import CollectNode
 
         with reading_ros_arguments():
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)

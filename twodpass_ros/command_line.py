@@ -12,11 +12,25 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from twodpass_core.errors import MissingDependencyError
 from twodpass_ros.errors import NodeError
 from twodpass_ros.parameter_table import describe_table
 
 MIXED_NUMBERS = "same type"
 """In rcl's words about a list of whole and decimal numbers."""
+
+
+@contextmanager
+def importing_the_node(name: str) -> Iterator[None]:
+    """A module that is missing within, as torch or the built messages in a shell without them, is told in a sentence.
+
+    Raises MissingDependencyError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sourced = "source venv/bin/activate and install/setup.bash in this shell, or, after make setup, .venv/ros2.sh"
+        raise MissingDependencyError(str(error.name), name, sourced) from error
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rich.console import Console
 
+from twodpass_core.errors import MissingDependencyError
 from twodpass_core.process import tune_process
-from twodpass_ros.command_line import asks_for_help, node_help, reading_ros_arguments
+from twodpass_ros.command_line import asks_for_help, importing_the_node, node_help, reading_ros_arguments
 from twodpass_ros.core_log import forward_core_log
 from twodpass_ros.errors import NodeError
 from twodpass_ros.work_thread import WorkThread
@@ -30,7 +31,9 @@ PURPOSE = "Labels every point of the clouds on ~/input/points; with their labels
 
 
 def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 where an argument is refused at start.
+    """Runs the node until SIGINT or SIGTERM; returns the exit code.
+
+    0, or 1 where it cannot start: an argument is refused, or a package is missing.
 
     `args` are those of the process unless given.
 
@@ -42,9 +45,10 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
     arguments = sys.argv[1:] if args is None else args
     node: SegmentNode | None = None
     try:
-        from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
-        from twodpass_ros.segment_node import SegmentNode
-        from twodpass_ros.segment_parameters import SegmentParameters
+        with importing_the_node("segment"):
+            from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
+            from twodpass_ros.segment_node import SegmentNode
+            from twodpass_ros.segment_parameters import SegmentParameters
 
         if asks_for_help(arguments):
             Console().print(node_help("segment", PURPOSE, SegmentParameters))
@@ -57,7 +61,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (NodeError, ParameterException) as error:
+    except (NodeError, ParameterException, MissingDependencyError) as error:
         rclpy.logging.get_logger("segment").fatal(str(error))
         return 1
     finally:

@@ -51,6 +51,16 @@ def test_help_describes_every_parameter(main: Main, table: type[Any], option: st
         assert f" {name} {rule.description} [{rule.constraint}" in told
 
 
+def test_a_shell_without_the_built_messages_is_told_what_to_source() -> None:
+    start = (
+        "import sys; sys.modules['twodpass_ros.msg'] = None; from twodpass_ros.segment import main; sys.exit(main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "segment needs twodpass_ros.msg, which is not installed: source venv/bin/activate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_train_says_what_it_cannot_read() -> None:
     command = [sys.executable, str(TRAIN), "--print-config", "--ros-args", "-p", "a:=[0,1.5]"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
