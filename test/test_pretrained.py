@@ -24,7 +24,7 @@ def test_they_are_small_trained_and_free_to_use() -> None:
     assert default_weights().stat().st_size < 5e6
 
 
-def test_they_know_streets_they_have_not_seen_and_bf16_says_nearly_what_fp32_says(streets: SimulatedStreets) -> None:
+def test_they_know_streets_they_have_not_seen_and_bf16_says_what_fp32_says(streets: SimulatedStreets) -> None:
     exact = Segmenter.from_weights(default_weights(), "cpu")
     rounded = Segmenter.from_weights(default_weights(), "cpu", "bf16")
     right = same = points = 0
@@ -37,4 +37,4 @@ def test_they_know_streets_they_have_not_seen_and_bf16_says_nearly_what_fp32_say
         same += int((class_id == rounded.segment(frame.points).class_id)[answered].sum())
         points += int(answered.sum())
     assert right / points > 0.75
-    assert same / points > 0.99
+    assert same / points > 0.998  # 0.9992 on 50 frames

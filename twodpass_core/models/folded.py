@@ -44,16 +44,14 @@ class FoldedStudent:
 
     def __init__(self, student: PointVoxelStudent, dtype: torch.dtype, device: torch.device) -> None:
         self.config, self.grid, self.backend = student.config, student.grid, student.backend
-        self._dtype = dtype
         encode, embed = student.point_encoder[0], student.point_encoder[2]
         # Coordinates span tens of metres and matter to the millimetre: they are encoded in float32.
         self._encode = _Linear.of(encode, torch.float32, device)
         self._embed = _Linear.of(embed, torch.float32, device)
         self._blocks = [_Block(block, dtype, device) for block in student.blocks if isinstance(block, PointVoxelBlock)]
         hidden = _Linear.of(student.classifier[0], torch.float32, device)
-        self._hidden = [weight.to(dtype) for weight in hidden.weight.split(self.config.width)]
+        self._hidden = list(hidden.weight.split(self.config.width))
         self._hidden_bias = hidden.bias
-        # Rounding the logits themselves would decide close calls at random: the last layer is float32.
         self._output = _Linear.of(student.classifier[2], torch.float32, device)
 
     @torch.inference_mode()
@@ -73,19 +71,19 @@ class FoldedStudent:
             }
         with clock.stage("point_encoder"):
             described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
-            features = self._embed(mean_rows(described, pyramid.points)).to(self._dtype)
+            features = self._embed(mean_rows(described, pyramid.points))
         sizes = [pyramid.levels[scale].num_voxels for scale in self.config.scales]
-        hidden = features.new_empty(sum(sizes), self.config.hidden)
+        hidden = points.new_empty(sum(sizes), self.config.hidden)
         for index, (block, of_block) in enumerate(zip(self._blocks, hidden.split(sizes), strict=True)):
             with clock.stage(f"block_{index}"):
                 source, target = self.config.input_scales[index], self.config.scales[index]
                 pooling = pyramid.pooling(source, target)
                 point_features, pooled_voxels = block(features, surfaces[source], pooling, self.backend)
                 torch.mm(point_features, self._hidden[index], out=of_block)
-                features = pooled_voxels.add_(point_features)
+                features = point_features.add_(pooled_voxels)
         with clock.stage("classifier"):
             summed = sum_rows(hidden, cells.hidden_rows, cells.hidden_offsets)
-            logits = self._output(F.relu_(summed.to(torch.float32).add_(self._hidden_bias)))
+            logits = self._output(F.relu_(summed.add_(self._hidden_bias)))
         return CellLogits(logits, cells.point_to_cell)
 
 
@@ -140,18 +138,19 @@ def _cell_runs(pyramid: VoxelPyramid, scales: tuple[int, ...]) -> Runs:
 
 class _Block:
     def __init__(self, block: PointVoxelBlock, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype = dtype
         self._residuals = [_Residual(r, dtype, device) for r in block.voxel_branch if isinstance(r, ResidualBlock)]
-        self._points = _Points(block.point_branch, dtype, device)
+        self._points = _Points(block.point_branch, device)
 
     def __call__(
         self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend
     ) -> tuple[Tensor, Tensor]:
-        """(M_source, C) -> point features (M_target, C), pooled voxel features (M_target, C)."""
-        voxels = features
+        """(M_source, C) float32, which it changes -> point features (M_target, C) float32, pooled voxel features."""
+        voxels = features.to(self._dtype)
         for residual in self._residuals:
             voxels = residual(voxels, backend, surface.neighbours)
         pooled_voxels = pooling(voxels)
-        merged = self._points(features.to(torch.float32).add_(voxels), surface.by_two)
+        merged = self._points(features.add_(voxels), surface.by_two)
         return self._points.finish(pooling(merged)), pooled_voxels
 
 
@@ -174,12 +173,12 @@ class _Residual:
 class _Points:
     """The point branch; its last linear layer runs after the average over points (`finish`), where rows are fewer.
 
-    The surroundings are narrow, few and in whole regions alike, so that their rounding would tip many close calls at
-    once: they are computed in float32.
+    In float32, whatever the convolutions are in: in bf16, this branch and the classifier tipped a third of the labels
+    that differed.
     """
 
-    def __init__(self, branch: PointBranch, dtype: torch.dtype, device: torch.device) -> None:
-        self._direct = _Linear.of(branch.direct, dtype, device)
+    def __init__(self, branch: PointBranch, device: torch.device) -> None:
+        self._direct = _Linear.of(branch.direct, torch.float32, device)
         context, merge = branch.context, branch.merge
         self._context = [
             _Linear.of(context[0], torch.float32, device),
@@ -187,16 +186,14 @@ class _Points:
             _Linear.of(context[6], torch.float32, device, norm_before=context[5]),
         ]
         merged = _Linear.of(merge[0], torch.float32, device)
-        of_direct, of_context = merged.weight.chunk(2)
-        self._merge_direct = of_direct.to(dtype).contiguous()
-        self._merge_context = _Linear(of_context.contiguous(), merged.bias)
-        self.finish = _Linear.of(merge[2], dtype, device)
+        self._merge_direct, of_context = merged.weight.chunk(2)
+        self._merge_context = _Linear(of_context, merged.bias)
+        self.finish = _Linear.of(merge[2], torch.float32, device)
 
     def __call__(self, features: Tensor, by_two: Membership) -> Tensor:
         context = mean_rows(features, by_two)
         for layer in self._context:
             context = F.leaky_relu_(layer(context), LEAK)
-        dtype = self._merge_direct.dtype
-        surroundings = self._merge_context(context).to(dtype).index_select(0, by_two.group)
-        direct = F.leaky_relu_(self._direct(features.to(dtype)), LEAK)
+        surroundings = self._merge_context(context).index_select(0, by_two.group)
+        direct = F.leaky_relu_(self._direct(features), LEAK)
         return F.leaky_relu_(surroundings.addmm_(direct, self._merge_direct), LEAK)

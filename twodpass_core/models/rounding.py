@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from twodpass_core.models.layers import VoxelNorm
 from twodpass_core.models.student import PointVoxelBlock, PointVoxelStudent, ResidualBlock
@@ -17,22 +17,17 @@ from twodpass_core.models.student import PointVoxelBlock, PointVoxelStudent, Res
 
 @torch.no_grad()
 def rounded_for_bf16(student: PointVoxelStudent) -> PointVoxelStudent:
-    """A copy whose weights and biases, once batch normalisation is folded in (`models.folded`), are bf16 numbers.
+    """A copy whose convolutions, normalisation folded in (`models.folded`), have bf16 numbers as weights and biases.
 
-    No folded weight moves by more than half a step of bf16, 0.4 % of it. Layers that run in float32 always are as they
-    were.
+    No folded weight moves by more than half a step of bf16, 0.4 % of it. All other layers run in float32 always, and
+    are as they were.
     """
     student = copy.deepcopy(student)
-    hidden = student.classifier[0]
-    assert isinstance(hidden, nn.Linear)
-    hidden.weight.copy_(_rounded(hidden.weight))  # its bias is added in float32
     for block in student.blocks:
         assert isinstance(block, PointVoxelBlock)
         for residual in block.voxel_branch:
             assert isinstance(residual, ResidualBlock)
             _round_residual(residual)
-        for layer in (block.point_branch.direct, block.point_branch.merge[0], block.point_branch.merge[2]):
-            _round_linear(layer)
     return student
 
 
@@ -44,12 +39,6 @@ def _round_residual(block: ResidualBlock) -> None:
     # The shifts of the sum's two parts are folded into one.
     both = _rounded(_shift(block.norm2) + _shift(block.shortcut_norm))
     _set_shift(block.norm2, both - _shift(block.shortcut_norm))
-
-
-def _round_linear(layer: nn.Module) -> None:
-    assert isinstance(layer, nn.Linear)
-    layer.weight.copy_(_rounded(layer.weight))
-    layer.bias.copy_(_rounded(layer.bias))
 
 
 def _round_before_norm(weight: Tensor, norm: VoxelNorm) -> None:
