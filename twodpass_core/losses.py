@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 
 @dataclass(frozen=True)
 class SegmentationTerms:
-    """Scalars: both parts unweighted, and the total that is trained on."""
+    """Scalars: both parts unweighted and without a gradient, and the total that is trained on."""
 
     cross_entropy: Tensor
     lovasz: Tensor
@@ -34,9 +37,36 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> SegmentationTerms:
         """Logits (N, K), labels (N,) of any integer type."""
+        return SegmentationTerms(*_GradientAtOnce.apply(logits, labels, self))  # type: ignore[no-untyped-call]
+
+    def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross entropy, Lovasz-softmax and the total, all with gradients."""
         cross_entropy = weighted_cross_entropy(logits, labels, self.class_weights, self.ignore_id)
         lovasz = lovasz_softmax(logits, labels, self.ignore_id)
-        return SegmentationTerms(cross_entropy, lovasz, cross_entropy + self.lovasz_weight * lovasz)
+        return cross_entropy, lovasz, cross_entropy + self.lovasz_weight * lovasz
+
+
+class _GradientAtOnce(Function):
+    """A loss whose gradient is found with it: that is all the backward pass needs, and of five tensors of its size one."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, loss: SegmentationLoss) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+            # In float32, so that the scale which keeps fp16's gradients from vanishing comes before they are rounded.
+            leaf = logits.detach().float().requires_grad_(ctx.needs_input_grad[0])
+            cross_entropy, lovasz, total = loss.terms(leaf, labels)
+        if ctx.needs_input_grad[0]:
+            ctx.dtype = logits.dtype
+            ctx.save_for_backward(*torch.autograd.grad(total, leaf))
+        detached = cross_entropy.detach(), lovasz.detach(), total.detach()
+        ctx.mark_non_differentiable(*detached[:2])
+        return detached
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grads[2]).to(ctx.dtype), None, None
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_id: int) -> Tensor:

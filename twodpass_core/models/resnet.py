@@ -38,11 +38,14 @@ class ResNet34Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, 3, H, W) -> four maps (B, WIDTHS[l], ceil(H / stride), ceil(W / stride))."""
-        stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        map1 = self.layer1(F.max_pool2d(stem, 3, stride=2, padding=1))
+        map1 = self.layer1(self.stem(images))
         map2 = self.layer2(map1)
         map3 = self.layer3(map2)
         return map1, map2, map3, self.layer4(map3)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 64, ceil(H / s), ceil(W / s)), s = 2 `stem_stride`."""
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(images)), inplace=True), 3, stride=2, padding=1)
 
     def load_imagenet(self, path: Path | None = None) -> None:
         """Load weights from a file of torchvision's state dict (.safetensors or .pth), or through torchvision itself.

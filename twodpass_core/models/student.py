@@ -94,7 +94,7 @@ class PointVoxelStudent(nn.Module):
             level.scale: Surface(self.backend.build_map(level), by_two)
             for level, by_two in zip(levels, groups_by_two, strict=True)
         }
-        features = self._encode(points, pyramid)
+        features = self.encode(points, pyramid)
         point_features, scale_features = [], []
         for block, source, target in zip(self.blocks, self.config.input_scales, self.config.scales, strict=True):
             pooling = pyramid.pooling(source, target)
@@ -102,11 +102,11 @@ class PointVoxelStudent(nn.Module):
             scale_features.append(ScaleFeatures(of_voxels, pyramid.point_to_voxel(source)))
             point_features.append(of_points)
             features = of_points + pooling(of_voxels)
-        logits = self._classify(point_features, pyramid)
+        logits = self.classify(point_features, pyramid)
         return StudentOutput(logits.index_select(0, pyramid.point_to_atom), tuple(scale_features))
 
-    def _encode(self, points: Tensor, pyramid: VoxelPyramid) -> Tensor:
-        """(M_1, C)."""
+    def encode(self, points: Tensor, pyramid: VoxelPyramid) -> Tensor:
+        """Points (N, 4) -> features of their voxels at scale 1 (M_1, C)."""
         first, rectify, second = self.point_encoder
         # Coordinates span tens of metres and matter to the millimetre: float32 also in mixed precision.
         with torch.autocast(points.device.type, enabled=False):
@@ -115,7 +115,7 @@ class PointVoxelStudent(nn.Module):
         features: Tensor = second(described)
         return features
 
-    def _classify(self, point_features: Sequence[Tensor], pyramid: VoxelPyramid) -> Tensor:
+    def classify(self, point_features: Sequence[Tensor], pyramid: VoxelPyramid) -> Tensor:
         """Logits of the atoms (A, K): of all scales' features side by side, without ever putting them there."""
         first, rectify, second = self.classifier
         assert isinstance(first, nn.Linear)
@@ -150,7 +150,7 @@ class PointVoxelBlock(nn.Module):
         voxel_features = features
         for residual in self.voxel_branch:
             voxel_features = residual(voxel_features, backend, surface.neighbours)
-        return voxel_features, self.point_branch(features + voxel_features, surface.by_two, pooling)
+        return voxel_features, self.point_branch(features, voxel_features, surface.by_two, pooling)
 
 
 class ResidualBlock(nn.Module):
@@ -185,8 +185,11 @@ class PointBranch(nn.Module):
         )  # fmt: skip
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(LEAK), nn.Linear(width, width))
 
-    def forward(self, features: Tensor, surroundings: Membership, pooling: Pooling) -> Tensor:
-        """(M_source, C) -> (M_target, C)."""
+    def forward(
+        self, features: Tensor, voxel_features: Tensor, surroundings: Membership, pooling: Pooling
+    ) -> Tensor:
+        """What goes into the voxel branch and what comes out of it (M_source, C) -> (M_target, C)."""
+        features = features + voxel_features
         context = self.context(mean_rows(features, surroundings))
         direct = _leaky(self.direct(features))
         first, _, second = self.merge

@@ -53,9 +53,7 @@ class TrainingNetwork(nn.Module):
         widths = [architecture.width] * len(architecture.scales)
         self.distillation = make_distillation(config.distillation, widths, class_map.num_classes, distillation_loss)
         self.image_network = None if self.distillation is None else _image_network(config, architecture)
-        if config.machine.save_memory:
-            for module in self._largest():
-                recompute_in_backward(module)
+        self._recompute_in_backward(config.machine.save_memory)
 
     def forward(self, batch: Batch) -> TrainingTerms:
         output = self.student(batch.points, batch.sample)
@@ -66,11 +64,21 @@ class TrainingNetwork(nn.Module):
         distilled = self.distillation(output.scale_features, image, batch.image_points, batch.labels)
         return TrainingTerms(student.total + distilled.total, student, distilled)
 
+    def _recompute_in_backward(self, save_memory: bool) -> None:
+        """Always what takes next to no time for the memory it would hold; to save memory, what takes some."""
+        recompute_in_backward(self.student, "encode")
+        recompute_in_backward(self.student, "classify")
+        for scale in () if self.distillation is None else self.distillation.scales:
+            recompute_in_backward(scale)
+        if self.image_network is not None:
+            recompute_in_backward(self.image_network.encoder, "stem")
+        if save_memory:
+            for module in self._largest():
+                recompute_in_backward(module)
+
     def _largest(self) -> Iterator[nn.Module]:
         """The modules with most activations for the time they take."""
         yield from (module for module in self.student.modules() if isinstance(module, (ResidualBlock, PointBranch)))
-        if self.distillation is not None:
-            yield from (scale.get_submodule("lidar_classifier") for scale in self.distillation.scales)
         if self.image_network is not None:
             yield from (*self.image_network.encoder.layer1, *self.image_network.encoder.layer2)
 

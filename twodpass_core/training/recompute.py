@@ -12,32 +12,30 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute_in_backward(module: nn.Module) -> None:
-    """Keep only the inputs and outputs of a module for the backward pass. Names of parameters stay as they are."""
-    module.forward = partial(_recomputed, module, module.forward)
+def recompute_in_backward(module: nn.Module, method: str = "forward") -> None:
+    """Keep only inputs and outputs of a module's method for the backward pass. Names of parameters stay as they are."""
+    setattr(module, method, partial(_recomputed, module, getattr(module, method)))
 
 
-def _recomputed(module: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+def _recomputed(module: nn.Module, method: Callable[..., Any], *inputs: Any) -> Any:
     if not module.training:
-        return forward(*inputs)
+        return method(*inputs)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(module)
 
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return checkpoint(method, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Batch normalisation as in training, but its running statistics, which have seen the batch already, stay."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked -= 1
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
