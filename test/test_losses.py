@@ -179,3 +179,31 @@ def test_edge_cases_are_finite_with_gradients(case: str, term: str, magnitude: f
     if term != "kl" and not (labels != 0).any():
         assert loss == 0
         assert not bool(logits.grad.any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_gradient_found_with_the_loss_is_the_losses(dtype: torch.dtype) -> None:
+    logits, labels = random_case(300, 5)
+    loss = SegmentationLoss(torch.tensor([0.0, 1, 2, 3, 4]), lovasz_weight=0.7)
+    at_once, afterwards = (logits.to(dtype).requires_grad_() for _ in range(2))
+    terms = loss(at_once, labels)
+    *parts, total = loss.terms(afterwards, labels)
+    torch.testing.assert_close([terms.cross_entropy, terms.lovasz, terms.total], [*parts, total])
+    (2 * terms.total).backward()
+    (2 * total).backward()
+    torch.testing.assert_close(at_once.grad, afterwards.grad)
+
+
+def test_a_loss_scaled_for_16_bits_keeps_its_small_gradients() -> None:
+    logits, labels = random_case(100_000, 5)
+    logits = logits.half().requires_grad_()
+    (2.0**14 * SegmentationLoss()(logits, labels).total).backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).float().mean() > 0.75
+
+
+def test_a_loss_without_gradient() -> None:
+    logits, labels = random_case(30, 5)
+    assert not SegmentationLoss()(logits, labels).total.requires_grad
+    with torch.no_grad():
+        assert not SegmentationLoss()(logits.requires_grad_(), labels).total.requires_grad

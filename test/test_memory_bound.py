@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.sparse import torch_backend
+from twodpass_core.sparse import pairs
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.torch_backend import TorchBackend
 
@@ -79,5 +79,5 @@ def test_products_of_the_torch_backend_have_a_bound_of_their_own(monkeypatch: py
     products = 27 * WIDTH * len(points)
     unbounded = peak_bytes(points, TorchBackend())
     assert unbounded < BOUND * len(points) + 4 * products
-    monkeypatch.setattr(torch_backend, "LARGEST", products // 8)
+    monkeypatch.setattr(pairs, "TARGETS_ON_CPU", len(points) // 8)
     assert unbounded - peak_bytes(points, TorchBackend()) > 4 * products / 2

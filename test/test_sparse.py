@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.sparse import torch_backend
+from twodpass_core.sparse import pairs, torch_backend
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
@@ -211,18 +211,22 @@ def test_unknown_backend_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("addend_is_bias", [True, False])
-def test_more_products_than_may_be_in_memory_are_made_some_channels_at_a_time(
-    addend_is_bias: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [1, 7, 64, 1000])
+def test_the_number_of_targets_at_once_changes_memory_alone(
+    addend_is_bias: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points, sample = random_points(400)
     level = build_pyramid(points, sample, GRID, ()).levels[1]
     features, weight = torch.randn(level.num_voxels, 5), torch.randn(27, 5, 7)
     addend = torch.randn(7) if addend_is_bias else torch.randn(level.num_voxels, 7)
     results = []
-    for largest in (torch_backend.LARGEST, 3 * 27 * level.num_voxels):
-        monkeypatch.setattr(torch_backend, "LARGEST", largest)
+    for size in (level.num_voxels, at_once):
+        monkeypatch.setattr(pairs, "TARGETS_ON_CPU", size)
         backend = torch_backend.TorchBackend()
-        results.append(backend.convolve(features, weight, backend.build_map(level), addend))
+        leaves = [tensor.clone().requires_grad_() for tensor in (features, weight, addend)]
+        out = backend.convolve(leaves[0], leaves[1], backend.build_map(level), leaves[2])
+        results.append([out.detach(), *torch.autograd.grad(out.square().sum(), leaves)])
         sizes = [buffer.numel() for buffer in backend._workspace._buffers.values()]
-        assert max(sizes) <= largest * 9 / 8
-    torch.testing.assert_close(*results)
+        assert max(sizes) <= size * 27 * 7 * 9 / 8
+    for whole, in_blocks in zip(*results, strict=True):
+        torch.testing.assert_close(in_blocks, whole, rtol=1e-4, atol=1e-4)

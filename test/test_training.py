@@ -24,6 +24,7 @@ from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
+from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.network import TrainingNetwork
@@ -226,20 +227,27 @@ def test_what_was_seen_of_an_epoch_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "authors"])
-def test_recomputed_activations_change_nothing(tmp_path: Path, variant: str) -> None:
-    networks = []
-    for save_memory in (False, True):
-        changes = {
-            "distillation": {**DISTILLED, "variant": variant, "width": 64},
-            "machine": {"save_memory": save_memory},
-        }
-        config = tiny_config(tmp_path, **changes)
-        torch.manual_seed(0)
-        source = Blobs(2)
-        network = TrainingNetwork(config, source.class_map, source.grid)
-        samples = TrainingSet(source, config.augmentation, config.seed)
-        network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
-        networks.append(network)
-    assert_same(networks[0].state_dict(), networks[1].state_dict())
-    gradients = [{name: value.grad for name, value in network.named_parameters()} for network in networks]
+@pytest.mark.parametrize("save_memory", [False, True])
+def test_recomputed_activations_change_nothing(
+    tmp_path: Path, variant: str, save_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "distillation": {**DISTILLED, "variant": variant, "width": 64},
+        "machine": {"save_memory": save_memory},
+    }
+    recomputing = after_one_batch(tiny_config(tmp_path, **changes))
+    monkeypatch.setattr("twodpass_core.training.network.recompute_in_backward", lambda *_: None)
+    keeping = after_one_batch(tiny_config(tmp_path, **changes))
+    assert_same(recomputing.state_dict(), keeping.state_dict())
+    gradients = [{name: value.grad for name, value in net.named_parameters()} for net in (recomputing, keeping)]
     assert_same(gradients[0], gradients[1])
+
+
+def after_one_batch(config: TrainingConfig) -> TrainingNetwork:
+    """A network with the gradients of a batch."""
+    torch.manual_seed(0)
+    source = Blobs(2)
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    samples = TrainingSet(source, config.augmentation, config.seed)
+    network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
+    return network

@@ -27,7 +27,7 @@ from twodpass_core.sparse.strided import build_strided_tables
 POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS = "nonzero", "tolist", "tolist"
 CELLS_AND_GROUPS = GROUPS = "tolist"
 SCAN = [POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS]
-MAP_OF_A_LEVEL = ["tolist", "tolist", "nonzero"]
+MAP_OF_A_LEVEL = ["tolist", "nonzero", "tolist"]
 
 
 class TableBackend(KernelBackend[Tensor]):

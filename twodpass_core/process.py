@@ -8,6 +8,7 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEEP_BELOW = 1 << 30  # bytes
+RETURN_FROM = 24 << 20
 SPIN_COUNT = "10000"  # of GNU OpenMP: some 0.1 ms
 
 
@@ -21,7 +22,16 @@ def tune_process() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    _keep_freed_memory()
+    _keep_freed_memory(KEEP_BELOW)
+
+
+def return_large_blocks() -> None:
+    """Undo half of `tune_process`: less memory, more time. The user's own settings win.
+
+    A training step frees large blocks in another order than it asks for them. What is kept is then scattered, and of
+    little use to glibc, where a freed block hardly ever serves again for an aligned one of its own size (before 2.38).
+    """
+    _keep_freed_memory(RETURN_FROM)
 
 
 def give_back_freed_memory() -> None:
@@ -31,7 +41,7 @@ def give_back_freed_memory() -> None:
         malloc_trim(0)
 
 
-def _keep_freed_memory() -> None:
+def _keep_freed_memory(below: int) -> None:
     own_choice = {
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
@@ -41,5 +51,5 @@ def _keep_freed_memory() -> None:
     if sys.platform == "linux" and not own_choice:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from musl
         if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, KEEP_BELOW)
-            mallopt(M_TRIM_THRESHOLD, KEEP_BELOW)
+            mallopt(M_MMAP_THRESHOLD, below)
+            mallopt(M_TRIM_THRESHOLD, below)

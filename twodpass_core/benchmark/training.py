@@ -25,6 +25,7 @@ from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.data.semantickitti import GRID
 from twodpass_core.device import choose_device, current_device
+from twodpass_core.process import return_large_blocks
 from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
@@ -53,6 +54,8 @@ class TrainingCase:
     def prepare(self) -> Prepared[None]:
         """Make networks and batch; what comes back takes one step."""
         torch.set_num_threads(self.threads or torch.get_num_threads())
+        if self.save_memory:
+            return_large_blocks()
         device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
         config = TrainingConfig.model_validate(
             {

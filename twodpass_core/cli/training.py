@@ -92,11 +92,14 @@ def train(
         raise ConfigError(f"give the settings of the training: a YAML file, or {', '.join(shipped_settings())}")
     require_packages("training")
 
+    from twodpass_core.process import return_large_blocks
     from twodpass_core.training.folder import RunFolder
     from twodpass_core.training.run import is_first_process
     from twodpass_core.training.run import train as run
 
     quiet_lightning()
+    if settings.machine.save_memory:
+        return_large_blocks()
     weights = run(settings, resume=resume)
     if is_first_process():
         typer.echo(f"weights: {weights}{_score(RunFolder(settings.run))}; log, curves and checkpoints: {settings.run}")

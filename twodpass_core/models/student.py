@@ -185,9 +185,7 @@ class PointBranch(nn.Module):
         )  # fmt: skip
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(LEAK), nn.Linear(width, width))
 
-    def forward(
-        self, features: Tensor, voxel_features: Tensor, surroundings: Membership, pooling: Pooling
-    ) -> Tensor:
+    def forward(self, features: Tensor, voxel_features: Tensor, surroundings: Membership, pooling: Pooling) -> Tensor:
         """What goes into the voxel branch and what comes out of it (M_source, C) -> (M_target, C)."""
         features = features + voxel_features
         context = self.context(mean_rows(features, surroundings))

@@ -19,19 +19,20 @@ def build_neighbour_map(level: VoxelLevel) -> Pairs:
 
     Being a neighbour is mutual: only the 13 offsets before the centre are searched, each pair is entered both ways.
     """
-    found = _neighbours_before(level)
     num_voxels = level.num_voxels
-    present = found >= 0
-    counts: list[int] = present.sum(dim=1).tolist()
-    entries = present.view(-1).nonzero().squeeze(1)
-    voxels = (entries % max(num_voxels, 1)).to(torch.int32)
-    neighbours = found.view(-1).index_select(0, entries)
-    return Pairs.grouped(
+    found = _neighbours_before(level).view(-1)
+    slots = (found >= 0).nonzero().squeeze(1)
+    neighbours = found.index_select(0, slots)
+    slots = slots.to(torch.int32)
+    voxels = slots % max(num_voxels, 1)
+    # At a given offset neighbours are in the order of their voxels, so that slots ascend both ways.
+    opposite = slots + (neighbours - voxels + CENTRE * num_voxels)
+    return Pairs.of(
         num_voxels,
         offsets=(*range(CENTRE), *range(NUM_OFFSETS - 1, CENTRE, -1)),
-        counts=tuple(counts) * 2,
         sources=torch.cat([neighbours, voxels]),
         targets=torch.cat([voxels, neighbours]),
+        slots=torch.cat([slots, opposite]),
         centre=CENTRE,
     )
 

@@ -18,14 +18,15 @@ NUM_STRIDED_OFFSETS = 8  # offset k stands for (dx, dy, dz) = fine cell - 2 coar
 def build_strided_pairs(halving: Halving) -> tuple[Pairs, Pairs]:
     """From fine voxels to coarse ones, and back."""
     places = _places(halving)
-    offsets = torch.arange(NUM_STRIDED_OFFSETS, device=places.device)
-    counts = tuple((places == offsets[:, None]).sum(dim=1).tolist())
-    fine = torch.sort(places, stable=True).indices.to(torch.int32)
+    offset, fine = torch.sort(places, stable=True)
     coarse = halving.parents.group.index_select(0, fine)
-    groups = tuple(range(NUM_STRIDED_OFFSETS)), counts
+    num_fine, num_coarse = halving.fine.num_voxels, halving.coarse.num_voxels
+    offsets, to_fine, to_coarse = range(NUM_STRIDED_OFFSETS), offset * num_fine + fine, offset * num_coarse + coarse
+    fine = fine.to(torch.int32)
+    # At a given offset both ascend together, so that slots ascend both ways.
     return (
-        Pairs.grouped(halving.coarse.num_voxels, *groups, sources=fine, targets=coarse),
-        Pairs.grouped(halving.fine.num_voxels, *groups, sources=coarse, targets=fine),
+        Pairs.of(num_coarse, offsets, sources=fine, targets=coarse, slots=to_coarse),
+        Pairs.of(num_fine, offsets, sources=coarse, targets=fine, slots=to_fine),
     )
 
 

@@ -99,7 +99,7 @@ class MachineSettings(Section):
     nodes: PositiveInt = Field(1, description="machines; under torchrun and SLURM: what they start")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
     backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
-    save_memory: bool = Field(False, description="at the cost of time: activations are computed again when needed")
+    save_memory: bool = Field(False, description="at the cost of time: more activations are computed again when needed")
     sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")
 
 

@@ -80,7 +80,7 @@ class TrainingNetwork(nn.Module):
         """The modules with most activations for the time they take."""
         yield from (module for module in self.student.modules() if isinstance(module, (ResidualBlock, PointBranch)))
         if self.image_network is not None:
-            yield from (*self.image_network.encoder.layer1, *self.image_network.encoder.layer2)
+            yield from self.image_network.encoder.layer1
 
 
 def _class_weights(point_counts: Sequence[int] | None, class_map: ClassMap) -> Tensor | None:
