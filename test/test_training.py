@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,11 +243,20 @@ def test_recomputed_activations_change_nothing(
     assert_same(gradients[0], gradients[1])
 
 
-def after_one_batch(config: TrainingConfig) -> TrainingNetwork:
+def test_recomputation_takes_the_batch_normalisation_of_several_gpus(tmp_path: Path) -> None:
+    """Of one process on the CPU, where it is as any other."""
+    config = tiny_config(tmp_path, machine={"save_memory": True})
+    alone, together = after_one_batch(config), after_one_batch(config, torch.nn.SyncBatchNorm.convert_sync_batchnorm)
+    assert_same(alone.state_dict(), together.state_dict())
+
+
+def after_one_batch(
+    config: TrainingConfig, change: Callable[[TrainingNetwork], TrainingNetwork] = lambda network: network
+) -> TrainingNetwork:
     """A network with the gradients of a batch."""
     torch.manual_seed(0)
     source = Blobs(2)
-    network = TrainingNetwork(config, source.class_map, source.grid)
+    network = change(TrainingNetwork(config, source.class_map, source.grid))
     samples = TrainingSet(source, config.augmentation, config.seed)
     network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
     return network
