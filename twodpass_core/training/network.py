@@ -68,10 +68,10 @@ class TrainingNetwork(nn.Module):
         """Always what takes next to no time for the memory it would hold; to save memory, what takes some."""
         recompute_in_backward(self.student, "encode")
         recompute_in_backward(self.student, "classify")
-        for scale in () if self.distillation is None else self.distillation.scales:
-            recompute_in_backward(scale)
-        if self.image_network is not None:
+        if self.distillation is not None and self.image_network is not None:
             recompute_in_backward(self.image_network.encoder, "stem")
+            for scale in self.distillation.scales:
+                recompute_in_backward(scale)
         if save_memory:
             for module in self._largest():
                 recompute_in_backward(module)
