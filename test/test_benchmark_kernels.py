@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_products_and_bytes_are_those_of_the_level() -> None:
 def test_the_table_sets_them_beside_the_ceilings() -> None:
     text = io.StringIO()
     Console(file=text, width=130).print(measured().render())
-    for word in ("GB/s in a copy", "in fp16", "weight gradient", "backend torch, width 4", torch.__version__):
+    for word in ("GB/s in a copy", "in fp16", "weight gradient", "backend torch, width 4", version("torch")):
         assert word in text.getvalue()
 
 
@@ -83,6 +84,6 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_a_machine_names_itself_and_its_packages() -> None:
     machine = Machine.of(torch.device("cpu"))
-    assert machine.versions["torch"] == torch.__version__
-    assert str(machine).startswith(f"{machine.device}, torch {torch.__version__}")
+    assert machine.versions["torch"] == version("torch")
+    assert str(machine).startswith(f"{machine.device}, torch {version('torch')}")
     assert "thread" in str(machine)

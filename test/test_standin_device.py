@@ -67,7 +67,8 @@ def test_a_scan_stays_on_the_device(tmp_path: Path, make_backend: Callable[[], S
 
 @pytest.fixture
 def training_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Networks move to DEVICE, which autocast does not know."""
+    """Networks move to DEVICE, which autocast does not know, nor, in torch 2.4, recomputation."""
+    monkeypatch.setattr(torch, DEVICE.type, DEVICE, raising=False)
     monkeypatch.setattr(training, "choose_device", lambda name: DEVICE)
     monkeypatch.setattr(training, "make_backend", lambda name, device: TableBackend())
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())

@@ -5,8 +5,7 @@ Offsets into features are 64-bit: many scans of a wide network exceed 2^31 numbe
 for Triton's interpreter, which has no bf16; products of bf16 numbers are exact in float32.
 """
 # ruff: noqa: N803
-
-from __future__ import annotations
+# Annotations are not postponed here: the interpreter of Triton 3.0 knows tl.constexpr as a type alone.
 
 import triton
 import triton.language as tl
@@ -44,8 +43,9 @@ def convolve_kernel(
         offset = step // blocks_in
         of = (step % blocks_in) * BLOCK_IN + tl.arange(0, BLOCK_IN)
         of_exists = of < WIDTH_IN
-        sources = tl.load(table + offset * num_rows + rows, mask=row_exists, other=-1)
-        present = (sources >= 0)[:, None]
+        # Before 3.3, Triton fails to compile a load ahead that gives anything but 0 for what is not there.
+        sources = tl.load(table + offset * num_rows + rows, mask=row_exists, other=0)
+        present = (row_exists & (sources >= 0))[:, None]
         first = sources.to(tl.int64)[:, None] * WIDTH_IN
         gathered = tl.load(features + first + of[None, :], mask=present & of_exists[None, :], other=0.0)
         place = (offset * WIDTH_IN + of)[:, None] * WIDTH_OUT + to[None, :]
@@ -84,8 +84,9 @@ def weight_gradient_kernel(
     total = tl.zeros((BLOCK_IN, BLOCK_OUT), tl.float32)
     for start in range(begin, end, BLOCK_ROWS):
         rows = start + tl.arange(0, BLOCK_ROWS)
-        sources = tl.load(table + offset * num_rows + rows, mask=rows < end, other=-1)
-        present = (sources >= 0)[:, None]
+        row_exists = rows < end
+        sources = tl.load(table + offset * num_rows + rows, mask=row_exists, other=0)
+        present = (row_exists & (sources >= 0))[:, None]
         first = sources.to(tl.int64)[:, None] * WIDTH_IN
         gathered = tl.load(features + first + of[None, :], mask=present & of_exists[None, :], other=0.0)
         first = rows.to(tl.int64)[:, None] * WIDTH_OUT
