@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.recording import RecordedTopic, definition_of, offered_qos
 from twodpass_ros.diagnostics import Streak
-from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks
+from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers
 
 try:
     import message_filters
@@ -72,6 +72,7 @@ class Input:
         latched_if: Callable[[Iterable[bool]], bool] = all,
     ) -> None:
         self.name: str = node.resolve_topic_name(topic)
+        self._topic = topic
         self.received = 0
         self.lost = 0
         """By the middleware, or by an exception while it was looked at."""
@@ -139,7 +140,9 @@ class Input:
         others = {info.topic_type for info in self._node.get_publishers_info_by_topic(self.name)} - self._types.keys()
         if others and self._qos is None:
             return f"{self.name} is {', '.join(sorted(others))}, not {' or '.join(self._types)}"
-        return f"nothing comes on {self.name}" + ("" if self._qos else ", nobody publishes it")
+        if self._qos is None:
+            return describe_publishers(self._node, self._topic, self._types)
+        return f"nothing comes on {self.name}"
 
     def _type_of(self, publishers: Sequence[Any]) -> str:
         """A topic stays of the type it had first."""

@@ -234,13 +234,16 @@ class SegmentNode(LifecycleNode):
     def _is_read(self) -> bool:
         return bool(self._labelled.get_subscription_count() or self._status.get_subscription_count())
 
+    def _describe_source(self) -> str:
+        return describe_publishers(self, INPUT, ["sensor_msgs/msg/PointCloud2"])
+
     def _report(self) -> None:
         """Once a second."""
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(self._settings.input_timeout, describe_publishers(self, INPUT)):
+        elif troubles := self._health.troubles(self._settings.input_timeout, self._describe_source()):
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -93,14 +93,26 @@ def create_subscription(
     return node.create_subscription(message_type, topic, callback, SCANS, event_callbacks=events)
 
 
-def describe_publishers(node: Node, topic: str) -> str:
-    """Who publishes a topic of this node, and what to do where nobody does."""
+def describe_publishers(node: Node, topic: str, wanted: Collection[str]) -> str:
+    """Who publishes a topic of this node; where nobody does, what to do, and where the wanted types are to be had."""
     resolved = node.resolve_topic_name(topic)
     publishers = node.get_publishers_info_by_topic(resolved)
-    if not publishers:
-        return f"{resolved} has no publisher, remap {topic} to the topic of the sensor"
-    types = ", ".join(sorted({info.topic_type for info in publishers}))
-    return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}"
+    if publishers:
+        types = ", ".join(sorted({info.topic_type for info in publishers}))
+        return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}"
+    what_to_do = f", remap {topic} to the topic of the sensor" if topic.startswith("~") else ""
+    others = f" ({' or '.join(wanted)} comes on {', '.join(found)})" if (found := _published(node, wanted)) else ""
+    return f"{resolved} has no publisher{what_to_do}{others}"
+
+
+def _published(node: Node, types: Collection[str]) -> list[str]:
+    """Topics of these types that other nodes publish."""
+
+    def is_of_another(publisher: Any) -> bool:
+        return (publisher.node_namespace, publisher.node_name) != (node.get_namespace(), node.get_name())
+
+    named = [name for name, has_types in node.get_topic_names_and_types() if not set(types).isdisjoint(has_types)]
+    return sorted(name for name in named if any(map(is_of_another, node.get_publishers_info_by_topic(name))))
 
 
 class SequenceGaps:

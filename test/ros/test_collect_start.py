@@ -62,6 +62,12 @@ def test_start_is_refused_until_all_is_right(start: Start, vehicle: Vehicle, tmp
     assert Manifest.read(only_bag(tmp_path)).complete
 
 
+def test_a_topic_that_nobody_publishes_is_told_with_those_there_are(start: Start, vehicle: Vehicle) -> None:
+    start(images="[/rear/image_raw]", autostart="false")
+    types = "sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage"
+    vehicle.wait_for_words(f"/rear/image_raw has no publisher ({types} comes on /front/image_raw")
+
+
 def test_what_newly_stands_against_a_recording_is_logged(start: Start, vehicle: Vehicle) -> None:
     process = start()
     vehicle.wait_for_connection()

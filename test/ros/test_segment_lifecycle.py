@@ -13,6 +13,7 @@ from fake_segment import Fault
 from lifecycle_msgs.msg import Transition
 from node_process import HANG, NodeProcess
 from segment_peer import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, Peer
+from sensor_msgs.msg import PointCloud2
 
 NO_AUTOSTART = ("-p", "autostart:=false")
 
@@ -115,9 +116,15 @@ def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_th
         assert "default.safetensors" in node.log()
 
 
-def test_input_that_nobody_publishes_is_told_with_what_to_do() -> None:
-    with NodeProcess.fake("-r", "~/input/points:=/lidar", "-p", "input_timeout:=0.1") as node:
-        node.wait_for_log("s: /lidar has no publisher, remap ~/input/points to the topic of the sensor")
+def test_input_that_nobody_publishes_is_told_with_what_to_do(peer: Peer) -> None:
+    peer.node.create_publisher(PointCloud2, "/velodyne_points", 1)
+    with NodeProcess.fake("-r", "~/input/points:=/lidar", "-p", "input_timeout:=0.1"):
+        words = "s: /lidar has no publisher, remap ~/input/points to the topic of the sensor"
+        others = " (sensor_msgs/msg/PointCloud2 comes on /velodyne_points)"
+        peer.spin_until(
+            lambda: any(words in status.message and others in status.message for status in peer.diagnostics),
+            "a diagnostic that names the topic there is",
+        )
 
 
 @pytest.mark.parametrize(
