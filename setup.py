@@ -70,7 +70,7 @@ setup(
         "rich>=13",
         "rosbags>=0.11.6,<0.12",
         "safetensors",
-        "typer",
+        "typer>=0.16",
         "typing_extensions",
         "zstandard",
     ],
