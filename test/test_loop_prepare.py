@@ -220,3 +220,12 @@ def test_real_kitti_raw_through_a_bag_to_the_layout(shared_data: Path, tmp_path:
     prepared = read(done.folder)[0]
     for one, other in zip(pair(prepared.points, prepared.views[0]), pair(frame.points, view), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("option", ["--camera", "--calibration"])
+def test_options_of_cameras_are_refused_without_cameras(tmp_path: Path, option: str) -> None:
+    arguments = ["prepare", str(tmp_path), str(tmp_path / "out"), "--no-cameras", option, "/front/image_raw"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "--no-cameras leaves no use for" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -51,8 +51,8 @@ def prepare(
     from twodpass_core.data.prepare import prepare as write
     from twodpass_core.errors import ConfigError
 
-    if camera and no_cameras:
-        raise ConfigError("--camera and --no-cameras exclude each other")
+    if no_cameras and (camera or calibration):
+        raise ConfigError("--no-cameras leaves no use for --camera and --calibration: give one or the other")
     config = bag_config(
         topic=topic,
         calibration=calibration,
