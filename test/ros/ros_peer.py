@@ -16,6 +16,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+PATIENCE = 5.0
+"""Seconds after which a question is asked again."""
 MANY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 Self = TypeVar("Self", bound="RosPeer")
 
@@ -30,6 +32,7 @@ class RosPeer:
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._watched = watched
+        self._clients: dict[str, Any] = {}
         self.diagnostics: list[DiagnosticStatus] = []
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._keep_diagnostics, MANY)
 
@@ -50,10 +53,15 @@ class RosPeer:
             self._executor.spin_once(timeout_sec=left)
 
     def spin_until(self, condition: Callable[[], object], what: str, timeout: float = HANG) -> None:
+        assert self._comes_true(condition, timeout), f"waited {timeout} s in vain for {what}"
+
+    def _comes_true(self, condition: Callable[[], object], timeout: float) -> bool:
         end = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < end, f"waited {timeout} s in vain for {what}"
+            if time.monotonic() > end:
+                return False
             self._executor.spin_once(timeout_sec=0.05)
+        return True
 
     @contextlib.contextmanager
     def reading(self, message_type: type[Any], topic: str, qos: QoSProfile) -> Iterator[list[Any]]:
@@ -77,22 +85,39 @@ class RosPeer:
         self.spin_until(lambda: self.diagnostics, "diagnostics")
         return str({entry.key: entry.value for entry in self.diagnostics[-1].values}[key])
 
+    def client(self, service_type: type[Any], name: str) -> Any:
+        """A client that is kept: a node finds this side's readers, those of answers too, in the order they were made."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(service_type, name)
+        return self._clients[name]
+
     def call(self, service_type: type[Any], name: str, request: Any) -> Any:
-        client = self.node.create_client(service_type, name)
+        """Calls once. The answer is lost if the node has not found its reader yet."""
+        client = self.client(service_type, name)
         assert client.wait_for_service(HANG), f"no service {name}"
-        future = client.call_async(request)
-        self.spin_until(future.done, name)
-        self.node.destroy_client(client)
-        return future.result()
+        answer = client.call_async(request)
+        self.spin_until(answer.done, name)
+        return answer.result()
+
+    def ask(self, service_type: type[Any], name: str, request: Any) -> Any:
+        """Calls, again while no answer comes: for what may be done twice."""
+        client = self.client(service_type, name)
+        assert client.wait_for_service(HANG), f"no service {name}"
+        answers: list[Any] = []
+        for _ in range(int(HANG / PATIENCE)):
+            answers.append(client.call_async(request))
+            if self._comes_true(lambda: any(answer.done() for answer in answers), PATIENCE):
+                return next(answer.result() for answer in answers if answer.done())
+        raise AssertionError(f"asked {name} {len(answers)} times in vain")
 
     def get_parameter(self, name: str) -> Any:
-        answer = self.call(GetParameters, f"{self._watched}/get_parameters", GetParameters.Request(names=[name]))
+        answer = self.ask(GetParameters, f"{self._watched}/get_parameters", GetParameters.Request(names=[name]))
         return parameter_value_to_python(answer.values[0])
 
     def set_parameter(self, name: str, value: Any) -> str:
         """Returns the reason of a refusal, or ''."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        result = self.call(SetParameters, f"{self._watched}/set_parameters", request).results[0]
+        result = self.ask(SetParameters, f"{self._watched}/set_parameters", request).results[0]
         assert result.successful == (not result.reason)
         reason: str = result.reason
         return reason

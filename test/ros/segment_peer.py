@@ -33,6 +33,7 @@ class Peer(RosPeer):
         self.statuses: list[SegmentationStatus] = []
         self.scans = self.node.create_publisher(PointCloud2, "/segment/input/points", MANY)
         self._results = self._read_results()
+        self.client(ChangeState, "/segment/change_state")  # before that of `state`, so that who answers there knows this
 
     def wait_for_active_node(self) -> None:
         """Until scans and results have found their ways."""
@@ -90,7 +91,7 @@ class Peer(RosPeer):
         return int(self.value("published"))
 
     def state(self) -> int:
-        return int(self.call(GetState, "/segment/get_state", GetState.Request()).current_state.id)
+        return int(self.ask(GetState, "/segment/get_state", GetState.Request()).current_state.id)
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))

@@ -45,6 +45,8 @@ class Vehicle(RosPeer):
     def __init__(self, cameras: Sequence[str] = ("front",)) -> None:
         super().__init__("/collect")
         self.statuses: list[CollectionStatus] = []
+        for trigger in ("start", "stop"):  # before the statuses, so that who publishes these knows these clients
+            self.client(Trigger, f"/collect/{trigger}")
         self.node.create_subscription(CollectionStatus, "/collect/status", self.statuses.append, MANY)
         self.points = self.node.create_publisher(PointCloud2, "/collect/input/points", MANY)
         self.images = {name: self.node.create_publisher(Image, f"/{name}/image_raw", MANY) for name in cameras}
@@ -96,6 +98,7 @@ class Vehicle(RosPeer):
             start += 100
 
     def call_trigger(self, name: str) -> tuple[bool, str]:
+        self.spin_until(lambda: self.statuses, "a status")
         answer = self.call(Trigger, f"/collect/{name}", Trigger.Request())
         return bool(answer.success), str(answer.message)
 
