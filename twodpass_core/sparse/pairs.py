@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 TARGETS_ON_CPU, TARGETS_ON_GPU = 1 << 14, 1 << 17
 """Targets of a block: few enough for the memory, and the CPU's cache; enough for products that are worth a call."""
+TILE = 256
+"""Pairs that are multiplied by the same weights: enough for full speed, few enough to waste little on an offset's last."""
 
 
 @dataclass(frozen=True)
@@ -17,25 +19,30 @@ class Block:
     """T successive targets and their P pairs, grouped by offset; for each target the list of its product rows.
 
     A convolution makes one product row per pair (the source's features times the offset's weights) and sums the rows of
-    each target. Product rows are numbered: 0..T-1 what each of the targets begins with, then the pairs.
+    each target. Each offset's pairs are filled up to whole tiles, so that products of many offsets are one batch of
+    equal matrices. Product rows are numbered: 0..T-1 what each of the targets begins with, then the S rows of the tiles.
     """
 
     begin: int  # the first target
     end: int  # one beyond the last
     offsets: tuple[int, ...]  # in the order of the groups
     counts: tuple[int, ...]  # pairs of each group
-    sources: Tensor  # (P,) int32: rows of the features
-    targets: Tensor  # (P,) int32: rows of the result
+    tile_offsets: Tensor  # (S / TILE,) int32: the offset of each tile
+    sources: Tensor  # (S,) int32: rows of the features, any where a tile is filled up
+    targets: Tensor  # (S,) int32: rows of the result, `end` where a tile is filled up
     product_rows: Tensor  # (T + P,) int32, listed target by target
     product_offsets: Tensor  # (T,) int32: where each target's list begins
 
     @classmethod
     def of(
-        cls, begin: int, end: int, offsets: tuple[int, ...], counts: tuple[int, ...], sources: Tensor, targets: Tensor
+        cls, begin: int, end: int, offsets: tuple[int, ...], sources: Sequence[Tensor], targets: Sequence[Tensor]
     ) -> Block:
-        """List the pairs target by target."""
-        itself = torch.arange(end - begin, dtype=torch.int32, device=targets.device)
-        target_of_product = torch.cat([itself, targets - begin])
+        """Lay out the pairs of each offset in tiles, and list them target by target."""
+        counts = tuple(group.shape[0] for group in sources)
+        tile_offsets = [offset for offset, count in zip(offsets, counts, strict=True) for _ in range(0, count, TILE)]
+        tiled_sources, tiled_targets = _in_tiles(sources, 0), _in_tiles(targets, end)
+        itself = torch.arange(end - begin + 1, dtype=torch.int32, device=tiled_targets.device)
+        target_of_product = torch.cat([itself[:-1], tiled_targets - begin])
         # bincount would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
@@ -44,11 +51,29 @@ class Block:
             end,
             offsets,
             counts,
-            sources,
-            targets,
-            product_rows=torch.sort(target_of_product, stable=True).indices.to(torch.int32),
-            product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths).to(torch.int32),
+            torch.tensor(tile_offsets, dtype=torch.int32, device=itself.device),
+            tiled_sources,
+            tiled_targets,
+            product_rows=torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)].to(torch.int32),
+            product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths)[:-1].to(torch.int32),
         )
+
+    def groups(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Each offset with the sources and the targets of its pairs alone."""
+        sizes = [count + _missing(count) for count in self.counts]
+        tiled = self.sources.split(sizes), self.targets.split(sizes)
+        for offset, count, sources, targets in zip(self.offsets, self.counts, *tiled, strict=True):
+            yield offset, sources[:count], targets[:count]
+
+
+def _in_tiles(groups: Sequence[Tensor], filler: int) -> Tensor:
+    """One after the other, each filled up to whole tiles."""
+    spare = groups[0].new_full((TILE,), filler)
+    return torch.cat([part for group in groups for part in (group, spare[: _missing(group.shape[0])])])
+
+
+def _missing(count: int) -> int:
+    return -count % TILE
 
 
 @dataclass(frozen=True)
@@ -79,7 +104,6 @@ class Pairs:
         blocks = []
         for block, begin in enumerate(begins):
             groups = [slice(*bounds[i : i + 2]) for i in range(block, len(bounds) - 1, len(begins))]
-            counts = tuple(group.stop - group.start for group in groups)
-            rows = (torch.cat([pairs[group] for group in groups]) for pairs in (sources, targets))
-            blocks.append(Block.of(begin, min(begin + size, num_targets), tuple(offsets), counts, *rows))
+            grouped = ([pairs[group] for group in groups] for pairs in (sources, targets))
+            blocks.append(Block.of(begin, min(begin + size, num_targets), tuple(offsets), *grouped))
         return cls(num_targets, len(offsets) + (centre is not None), centre, tuple(blocks))

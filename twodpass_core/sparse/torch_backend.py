@@ -7,11 +7,14 @@ from torch import Tensor
 
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbours import build_neighbour_map
-from twodpass_core.sparse.pairs import Block, Pairs
+from twodpass_core.sparse.pairs import TILE, Block, Pairs
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 from twodpass_core.sparse.rows import sum_rows
 from twodpass_core.sparse.strided import build_strided_pairs
 from twodpass_core.sparse.workspace import Workspace
+
+TILES_ON_CPU, TILES_ON_GPU = 1 << 6, 1 << 10
+"""Tiles that are gathered and multiplied at once: on the CPU they are multiplied while in the cache."""
 
 
 class TorchBackend(KernelBackend[Pairs]):
@@ -36,18 +39,22 @@ class TorchBackend(KernelBackend[Pairs]):
         return out
 
     def _products(self, features: Tensor, weight: Tensor, addend: Tensor, block: Block, centre: int | None) -> Tensor:
-        """Those of a block (T + P, C_out)."""
-        products = self._workspace.rows("products", block.product_rows.shape[0], weight.shape[2], features)
-        begun, *groups = products.split((block.end - block.begin, *block.counts))
+        """Those of a block (T + S, C_out)."""
+        begins, num_tiles, width = block.end - block.begin, block.tile_offsets.shape[0], weight.shape[2]
+        products = self._workspace.rows("products", begins + num_tiles * TILE, width, features)
+        begun, tiled = products.split((begins, num_tiles * TILE))
         addend = addend if addend.ndim == 1 else addend[block.begin : block.end]
         if centre is None:
             begun.copy_(addend)
         else:
             torch.addmm(addend, features[block.begin : block.end], weight[centre], out=begun)
-        gathered = self._workspace.rows("gathered", max(block.counts), features.shape[1], features)
-        for offset, sources, product in zip(block.offsets, block.sources.split(block.counts), groups, strict=True):
-            rows = gathered[: product.shape[0]]  # of one offset at a time: they are multiplied while in the cache
-            torch.mm(torch.index_select(features, 0, sources, out=rows), weight[offset], out=product)
+        at_once = min(num_tiles, TILES_ON_CPU if features.device.type == "cpu" else TILES_ON_GPU)
+        gathered = self._workspace.rows("gathered", at_once * TILE, features.shape[1], features)
+        batches = block.tile_offsets, block.sources.view(-1, TILE), tiled.view(-1, TILE, width)
+        for offsets, sources, product in zip(*(tiles.split(at_once) for tiles in batches), strict=True):
+            rows = gathered[: sources.numel()]
+            torch.index_select(features, 0, sources.view(-1), out=rows)
+            torch.bmm(rows.view(-1, TILE, rows.shape[1]), weight.index_select(0, offsets), out=product)
         return products
 
     def weight_gradient(self, features: Tensor, grad: Tensor, table: Pairs) -> Tensor:
@@ -56,7 +63,6 @@ class TorchBackend(KernelBackend[Pairs]):
         if table.centre is not None:
             out[table.centre] = features.t() @ grad
         for block in table.blocks:
-            groups = block.sources.split(block.counts), block.targets.split(block.counts)
-            for offset, sources, targets in zip(block.offsets, *groups, strict=True):
+            for offset, sources, targets in block.groups():
                 out[offset] += features.index_select(0, sources).t() @ grad.index_select(0, targets)
         return out.to(features.dtype)
