@@ -56,9 +56,8 @@ class NodeProcess:
     def __enter__(self) -> NodeProcess:
         return self
 
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure:
-            print(self.log())  # pytest shows it with the failure
+    def __exit__(self, *_: object) -> None:
+        sys.stderr.write(self.log())  # pytest shows it if the test fails
         self._process.terminate()  # a node that ends by itself leaves no shared memory behind
         self._process.join(STOP)
         self._process.kill()

@@ -86,7 +86,7 @@ class RosPeer:
         return str({entry.key: entry.value for entry in self.diagnostics[-1].values}[key])
 
     def client(self, service_type: type[Any], name: str) -> Any:
-        """A client that is kept: a node finds this side's readers, those of answers too, in the order they were made."""
+        """A client, which is kept. Nodes find this side's readers, of answers too, in the order they were made."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(service_type, name)
         return self._clients[name]

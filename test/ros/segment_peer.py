@@ -33,7 +33,7 @@ class Peer(RosPeer):
         self.statuses: list[SegmentationStatus] = []
         self.scans = self.node.create_publisher(PointCloud2, "/segment/input/points", MANY)
         self._results = self._read_results()
-        self.client(ChangeState, "/segment/change_state")  # before that of `state`, so that who answers there knows this
+        self.client(ChangeState, "/segment/change_state")  # before that of `state`: who answers there knows this
 
     def wait_for_active_node(self) -> None:
         """Until scans and results have found their ways."""

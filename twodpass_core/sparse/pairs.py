@@ -11,7 +11,7 @@ from torch import Tensor
 TARGETS_ON_CPU, TARGETS_ON_GPU = 1 << 14, 1 << 17
 """Targets of a block: few enough for the memory, and the CPU's cache; enough for products that are worth a call."""
 TILE = 256
-"""Pairs that are multiplied by the same weights: enough for full speed, few enough to waste little on an offset's last."""
+"""Pairs multiplied by the same weights: enough for full speed, few enough to waste little on an offset's last tile."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Block:
     """T successive targets and their P pairs, grouped by offset; for each target the list of its product rows.
 
     A convolution makes one product row per pair (the source's features times the offset's weights) and sums the rows of
-    each target. Each offset's pairs are filled up to whole tiles, so that products of many offsets are one batch of
-    equal matrices. Product rows are numbered: 0..T-1 what each of the targets begins with, then the S rows of the tiles.
+    each target. Each offset's pairs are filled up to whole tiles, so that the products of many offsets are one batch of
+    equal matrices. Product rows are numbered: 0..T-1 what each of the targets begins with, then the S of the tiles.
     """
 
     begin: int  # the first target
@@ -46,6 +46,7 @@ class Block:
         # bincount would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
+        listed = torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)]
         return cls(
             begin,
             end,
@@ -54,7 +55,7 @@ class Block:
             torch.tensor(tile_offsets, dtype=torch.int32, device=itself.device),
             tiled_sources,
             tiled_targets,
-            product_rows=torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)].to(torch.int32),
+            product_rows=listed.to(torch.int32),
             product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths)[:-1].to(torch.int32),
         )
 
