@@ -39,11 +39,10 @@ class Block:
     ) -> Block:
         """Lay out the pairs of each offset in tiles, and list them target by target."""
         counts = tuple(group.shape[0] for group in sources)
-        tile_offsets = [offset for offset, count in zip(offsets, counts, strict=True) for _ in range(0, count, TILE)]
         tiled_sources, tiled_targets = _in_tiles(sources, 0), _in_tiles(targets, end)
         itself = torch.arange(end - begin + 1, dtype=torch.int32, device=tiled_targets.device)
         target_of_product = torch.cat([itself[:-1], tiled_targets - begin])
-        # bincount would have the host wait for the device.
+        # Neither bincount here nor a tensor of a list below: they would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
         listed = torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)]
@@ -52,7 +51,9 @@ class Block:
             end,
             offsets,
             counts,
-            torch.tensor(tile_offsets, dtype=torch.int32, device=itself.device),
+            torch.cat(
+                [itself.new_full((_tiles(count),), offset) for offset, count in zip(offsets, counts, strict=True)]
+            ),
             tiled_sources,
             tiled_targets,
             product_rows=listed.to(torch.int32),
@@ -61,7 +62,7 @@ class Block:
 
     def groups(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Each offset with the sources and the targets of its pairs alone."""
-        sizes = [count + _missing(count) for count in self.counts]
+        sizes = [_tiles(count) * TILE for count in self.counts]
         tiled = self.sources.split(sizes), self.targets.split(sizes)
         for offset, count, sources, targets in zip(self.offsets, self.counts, *tiled, strict=True):
             yield offset, sources[:count], targets[:count]
@@ -70,11 +71,11 @@ class Block:
 def _in_tiles(groups: Sequence[Tensor], filler: int) -> Tensor:
     """One after the other, each filled up to whole tiles."""
     spare = groups[0].new_full((TILE,), filler)
-    return torch.cat([part for group in groups for part in (group, spare[: _missing(group.shape[0])])])
+    return torch.cat([part for group in groups for part in (group, spare[: -group.shape[0] % TILE])])
 
 
-def _missing(count: int) -> int:
-    return -count % TILE
+def _tiles(count: int) -> int:
+    return -(-count // TILE)
 
 
 @dataclass(frozen=True)
