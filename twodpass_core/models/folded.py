@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,9 @@ from twodpass_core.models.student import (
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
 from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, mean_rows, run_begins, sum_rows
+
+ROWS_AT_ONCE = 4096
+"""Rows that go through successive dense layers together on the CPU: few enough to stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ class FoldedStudent:
                 for level, by_two in zip(levels, voxels_by_two, strict=True)
             }
         with clock.stage("point_encoder"):
-            described = F.relu_(self._encode(describe_points(points, pyramid, self.grid)))
-            features = self._embed(mean_rows(described, pyramid.points))
+            described = describe_points(points, pyramid, self.grid)
+            encoded = described.new_empty(described.shape[0], self._encode.bias.shape[0])
+            _piecewise(lambda rows, out: F.relu_(self._encode(rows, out)), described, encoded)
+            features = self._embed(mean_rows(encoded, pyramid.points))
         sizes = [pyramid.levels[scale].num_voxels for scale in self.config.scales]
         hidden = points.new_empty(sum(sizes), self.config.hidden)
         for index, (block, of_block) in enumerate(zip(self._blocks, hidden.split(sizes), strict=True)):
@@ -106,8 +113,8 @@ class _Linear:
             weight = scale[:, None] * weight
         return cls(weight.to(device, dtype).contiguous(), bias.to(device, dtype))
 
-    def __call__(self, features: Tensor) -> Tensor:
-        return torch.addmm(self.bias, features, self.weight)
+    def __call__(self, features: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.addmm(self.bias, features, self.weight, out=out)
 
 
 @dataclass(frozen=True)
@@ -191,9 +198,26 @@ class _Points:
         self.finish = _Linear.of(merge[2], torch.float32, device)
 
     def __call__(self, features: Tensor, by_two: Membership) -> Tensor:
-        context = mean_rows(features, by_two)
+        means = mean_rows(features, by_two)
+        surroundings = means.new_empty(means.shape[0], self._merge_context.bias.shape[0])
+        _piecewise(self._look_around, means, surroundings)
+        merged = torch.empty_like(features)
+        _piecewise(partial(self._merge, surroundings), features, by_two.group, merged)
+        return merged
+
+    def _look_around(self, means: Tensor, out: Tensor) -> None:
         for layer in self._context:
-            context = F.leaky_relu_(layer(context), LEAK)
-        surroundings = self._merge_context(context).index_select(0, by_two.group)
+            means = F.leaky_relu_(layer(means), LEAK)
+        self._merge_context(means, out)
+
+    def _merge(self, surroundings: Tensor, features: Tensor, group: Tensor, out: Tensor) -> None:
+        torch.index_select(surroundings, 0, group, out=out)
         direct = F.leaky_relu_(self._direct(features), LEAK)
-        return F.leaky_relu_(surroundings.addmm_(direct, self._merge_direct), LEAK)
+        F.leaky_relu_(out.addmm_(direct, self._merge_direct), LEAK)
+
+
+def _piecewise(function: Callable[..., object], *tensors: Tensor) -> None:
+    """Call it with some rows of each tensor at a time, which it reads or writes; on a GPU with all."""
+    size = ROWS_AT_ONCE if tensors[0].device.type == "cpu" else max(1, tensors[0].shape[0])
+    for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+        function(*parts)

@@ -27,11 +27,11 @@ def build_neighbour_map(level: VoxelLevel) -> Pairs:
     voxels = slots % max(num_voxels, 1)
     # At a given offset neighbours are in the order of their voxels, so that slots ascend both ways.
     opposite = slots + (neighbours - voxels + CENTRE * num_voxels)
+    pairs = torch.stack([neighbours, voxels])
     return Pairs.of(
         num_voxels,
         offsets=(*range(CENTRE), *range(NUM_OFFSETS - 1, CENTRE, -1)),
-        sources=torch.cat([neighbours, voxels]),
-        targets=torch.cat([voxels, neighbours]),
+        pairs=torch.cat([pairs, pairs.flip(0)], dim=1),
         slots=torch.cat([slots, opposite]),
         centre=CENTRE,
     )

@@ -34,28 +34,27 @@ class Block:
     product_offsets: Tensor  # (T,) int32: where each target's list begins
 
     @classmethod
-    def of(
-        cls, begin: int, end: int, offsets: tuple[int, ...], sources: Sequence[Tensor], targets: Sequence[Tensor]
-    ) -> Block:
-        """Lay out the pairs of each offset in tiles, and list them target by target."""
-        counts = tuple(group.shape[0] for group in sources)
-        tiled_sources, tiled_targets = _in_tiles(sources, 0), _in_tiles(targets, end)
-        itself = torch.arange(end - begin + 1, dtype=torch.int32, device=tiled_targets.device)
-        target_of_product = torch.cat([itself[:-1], tiled_targets - begin])
+    def of(cls, begin: int, end: int, offsets: tuple[int, ...], groups: Sequence[Tensor]) -> Block:
+        """Lay out the pairs of each offset, sources over targets (2, P_k), in tiles, and list them target by target."""
+        counts = tuple(group.shape[1] for group in groups)
+        filler = torch.stack([groups[0].new_full((TILE,), 0), groups[0].new_full((TILE,), end)])
+        filled = [part for group in groups for part in (group, filler[:, : -group.shape[1] % TILE])]
+        sources, targets = torch.cat(filled, dim=1)
+        itself = torch.arange(end - begin + 1, dtype=torch.int32, device=targets.device)
+        target_of_product = torch.cat([itself[:-1], targets - begin])
         # Neither bincount here nor a tensor of a list below: they would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
         listed = torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)]
+        tile_offsets = [itself.new_full((_tiles(count),), k) for k, count in zip(offsets, counts, strict=True)]
         return cls(
             begin,
             end,
             offsets,
             counts,
-            torch.cat(
-                [itself.new_full((_tiles(count),), offset) for offset, count in zip(offsets, counts, strict=True)]
-            ),
-            tiled_sources,
-            tiled_targets,
+            torch.cat(tile_offsets),
+            sources,
+            targets,
             product_rows=listed.to(torch.int32),
             product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths)[:-1].to(torch.int32),
         )
@@ -66,12 +65,6 @@ class Block:
         tiled = self.sources.split(sizes), self.targets.split(sizes)
         for offset, count, sources, targets in zip(self.offsets, self.counts, *tiled, strict=True):
             yield offset, sources[:count], targets[:count]
-
-
-def _in_tiles(groups: Sequence[Tensor], filler: int) -> Tensor:
-    """One after the other, each filled up to whole tiles."""
-    spare = groups[0].new_full((TILE,), filler)
-    return torch.cat([part for group in groups for part in (group, spare[: -group.shape[0] % TILE])])
 
 
 def _tiles(count: int) -> int:
@@ -92,12 +85,14 @@ class Pairs:
         cls,
         num_targets: int,
         offsets: Sequence[int],
-        sources: Tensor,
-        targets: Tensor,
+        pairs: Tensor,
         slots: Tensor,
         centre: int | None = None,
     ) -> Pairs:
-        """Of pairs (P,) int32, in the order of slots i * num_targets + target (P,), where offsets[i] is the offset."""
+        """Of sources over targets (2, P) int32, in the order of slots (P,).
+
+        A slot is i * num_targets + target, where offsets[i] is the offset.
+        """
         size = TARGETS_ON_CPU if slots.device.type == "cpu" else TARGETS_ON_GPU
         begins = range(0, num_targets, size)
         first_slots = torch.arange(len(offsets), dtype=slots.dtype, device=slots.device)[:, None] * num_targets
@@ -105,7 +100,6 @@ class Pairs:
         bounds = [*torch.searchsorted(slots, first_slots.view(-1)).tolist(), slots.shape[0]]
         blocks = []
         for block, begin in enumerate(begins):
-            groups = [slice(*bounds[i : i + 2]) for i in range(block, len(bounds) - 1, len(begins))]
-            grouped = ([pairs[group] for group in groups] for pairs in (sources, targets))
-            blocks.append(Block.of(begin, min(begin + size, num_targets), tuple(offsets), *grouped))
+            groups = [pairs[:, slice(*bounds[i : i + 2])] for i in range(block, len(bounds) - 1, len(begins))]
+            blocks.append(Block.of(begin, min(begin + size, num_targets), tuple(offsets), groups))
         return cls(num_targets, len(offsets) + (centre is not None), centre, tuple(blocks))

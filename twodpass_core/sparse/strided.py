@@ -22,11 +22,11 @@ def build_strided_pairs(halving: Halving) -> tuple[Pairs, Pairs]:
     coarse = halving.parents.group.index_select(0, fine)
     num_fine, num_coarse = halving.fine.num_voxels, halving.coarse.num_voxels
     offsets, to_fine, to_coarse = range(NUM_STRIDED_OFFSETS), offset * num_fine + fine, offset * num_coarse + coarse
-    fine = fine.to(torch.int32)
+    pairs = torch.stack([fine.to(torch.int32), coarse])
     # At a given offset both ascend together, so that slots ascend both ways.
     return (
-        Pairs.of(num_coarse, offsets, sources=fine, targets=coarse, slots=to_coarse),
-        Pairs.of(num_fine, offsets, sources=coarse, targets=fine, slots=to_fine),
+        Pairs.of(num_coarse, offsets, pairs, slots=to_coarse),
+        Pairs.of(num_fine, offsets, pairs.flip(0), slots=to_fine),
     )
 
 
