@@ -23,6 +23,7 @@ from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
 from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.segmenter import Segmentation, Segmenter
 
 CARD = tiny_card(SMALL_GRID)
 
@@ -51,6 +52,26 @@ def test_report_has_a_column_for_each_way_of_running(weights: Path) -> None:
     assert 0.9 < agreement.equal <= 1
     assert 0 < agreement.mean_logit_error < agreement.logit_spread
     assert "measuring, 3 of 3" in told
+
+
+def test_every_repeat_has_a_scan_of_its_own(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one scan alone, what a library keeps for sizes that it has met makes times that no stream of scans sees."""
+    seen: list[np.ndarray] = []
+    segment = Segmenter.segment
+
+    def noting(self: Segmenter, points: np.ndarray, return_scores: bool = False) -> Segmentation:
+        seen.append(points)
+        return segment(self, points, return_scores)
+
+    monkeypatch.setattr(Segmenter, "segment", noting)
+    given = np.concatenate([scan(), np.zeros((1, 4), np.float32)])
+    run_benchmark(given, weights, device="cpu", precisions=("fp32",), repeats=3)
+    repeated = seen[1:4]  # the first one warms up
+    assert len({points.tobytes() for points in (given, *repeated)}) == 4
+    for points in repeated:
+        np.testing.assert_allclose(np.hypot(*points.T[:2]), np.hypot(*given.T[:2]), rtol=1e-5)
+        np.testing.assert_array_equal(points[:, 2:], given[:, 2:])
+        assert not points[-1].any()  # still no return
 
 
 def test_report_reads_as_a_table(weights: Path) -> None:

@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Prepared(Generic[Result]):
-    """Call it to run it once."""
+    """Call it to run it once, on what it takes."""
 
-    run: Callable[[], Result]
+    run: Callable[..., Result]
     backend: str  # the implementation of the sparse convolution that it uses, or a library of its own
 
-    def __call__(self) -> Result:
-        return self.run()
+    def __call__(self, *inputs: object) -> Result:
+        return self.run(*inputs)
