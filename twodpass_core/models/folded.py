@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,9 +53,10 @@ class FoldedStudent:
         # Coordinates span tens of metres and matter to the millimetre: they are encoded in float32.
         self._encode = _Linear.of(encode, torch.float32, device)
         self._embed = _Linear.of(embed, torch.float32, device)
-        self._blocks = [_Block(block, dtype, device) for block in student.blocks if isinstance(block, PointVoxelBlock)]
         hidden = _Linear.of(student.classifier[0], torch.float32, device)
-        self._hidden = list(hidden.weight.split(self.config.width))
+        blocks = [block for block in student.blocks if isinstance(block, PointVoxelBlock)]
+        of_blocks = hidden.weight.split(self.config.width)
+        self._blocks = [_Block(*block, dtype, device) for block in zip(blocks, of_blocks, strict=True)]
         self._hidden_bias = hidden.bias
         self._output = _Linear.of(student.classifier[2], torch.float32, device)
 
@@ -75,23 +76,32 @@ class FoldedStudent:
                 for level, by_two in zip(levels, voxels_by_two, strict=True)
             }
         with clock.stage("point_encoder"):
-            described = describe_points(points, pyramid, self.grid)
-            encoded = described.new_empty(described.shape[0], self._encode.bias.shape[0])
-            _piecewise(lambda rows, out: F.relu_(self._encode(rows, out)), described, encoded)
-            features = self._embed(mean_rows(encoded, pyramid.points))
+            features = self._encode_voxels(describe_points(points, pyramid, self.grid), pyramid.points)
         sizes = [pyramid.levels[scale].num_voxels for scale in self.config.scales]
         hidden = points.new_empty(sum(sizes), self.config.hidden)
         for index, (block, of_block) in enumerate(zip(self._blocks, hidden.split(sizes), strict=True)):
             with clock.stage(f"block_{index}"):
                 source, target = self.config.input_scales[index], self.config.scales[index]
                 pooling = pyramid.pooling(source, target)
-                point_features, pooled_voxels = block(features, surfaces[source], pooling, self.backend)
-                torch.mm(point_features, self._hidden[index], out=of_block)
-                features = point_features.add_(pooled_voxels)
+                features = block(features, surfaces[source], pooling, self.backend, of_block)
         with clock.stage("classifier"):
             summed = sum_rows(hidden, cells.hidden_rows, cells.hidden_offsets)
             logits = self._output(F.relu_(summed.add_(self._hidden_bias)))
         return CellLogits(logits, cells.point_to_cell)
+
+    def _encode_voxels(self, described: Tensor, voxels: Membership) -> Tensor:
+        """(N, 10) of points -> (M, C) of voxels: encode, average over each voxel's points, embed."""
+        num_points, num_voxels = described.shape[0], voxels.offsets.shape[0]
+        features = described.new_empty(num_voxels, self._embed.bias.shape[0])
+        numbers = torch.arange(num_points, dtype=torch.int32, device=described.device)
+        at_once = _rows_at_once(features)
+        bounds = [0, *(voxels.offsets[at_once::at_once].tolist() if num_voxels > at_once else ()), num_points]
+        of_voxels = features, voxels.offsets, voxels.sizes()[:, None].to(features.dtype)
+        for begin, end, (out, offsets, sizes) in zip(bounds[:-1], bounds[1:], _split(at_once, *of_voxels), strict=True):
+            encoded = F.relu_(self._encode(described.index_select(0, voxels.order[begin:end])))
+            sums = sum_rows(encoded, numbers[: end - begin], offsets - begin)
+            self._embed(sums.div_(sizes), out)
+        return features
 
 
 @dataclass(frozen=True)
@@ -144,21 +154,31 @@ def _cell_runs(pyramid: VoxelPyramid, scales: tuple[int, ...]) -> Runs:
 
 
 class _Block:
-    def __init__(self, block: PointVoxelBlock, dtype: torch.dtype, device: torch.device) -> None:
-        self._dtype = dtype
+    """A scale's block, and its share of the classifier's first layer."""
+
+    def __init__(self, block: PointVoxelBlock, hidden: Tensor, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._hidden = dtype, hidden
         self._residuals = [_Residual(r, dtype, device) for r in block.voxel_branch if isinstance(r, ResidualBlock)]
         self._points = _Points(block.point_branch, device)
 
     def __call__(
-        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend
-    ) -> tuple[Tensor, Tensor]:
-        """(M_source, C) float32, which it changes -> point features (M_target, C) float32, pooled voxel features."""
+        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend, hidden: Tensor
+    ) -> Tensor:
+        """(M_source, C) float32, which it changes -> (M_target, C) float32; writes `hidden` (M_target, H)."""
         voxels = features.to(self._dtype)
         for residual in self._residuals:
             voxels = residual(voxels, backend, surface.neighbours)
         pooled_voxels = pooling(voxels)
         merged = self._points(features.add_(voxels), surface.by_two)
-        return self._points.finish(pooling(merged)), pooled_voxels
+        pooled_points = pooling(merged)
+        out = torch.empty_like(pooled_points)
+        _piecewise(self._finish, pooled_points, pooled_voxels, hidden, out)
+        return out
+
+    def _finish(self, points: Tensor, voxels: Tensor, hidden: Tensor, out: Tensor) -> None:
+        self._points.finish(points, out)
+        torch.mm(out, self._hidden, out=hidden)
+        out.add_(voxels)
 
 
 class _Residual:
@@ -217,7 +237,15 @@ class _Points:
 
 
 def _piecewise(function: Callable[..., object], *tensors: Tensor) -> None:
-    """Call it with some rows of each tensor at a time, which it reads or writes; on a GPU with all."""
-    size = ROWS_AT_ONCE if tensors[0].device.type == "cpu" else max(1, tensors[0].shape[0])
-    for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True):
+    """Call it with some rows of each tensor at a time, which it reads or writes."""
+    for parts in _split(_rows_at_once(tensors[0]), *tensors):
         function(*parts)
+
+
+def _rows_at_once(tensor: Tensor) -> int:
+    """On a GPU all."""
+    return ROWS_AT_ONCE if tensor.device.type == "cpu" else max(1, tensor.shape[0])
+
+
+def _split(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
