@@ -13,8 +13,8 @@ from twodpass_core.sparse.rows import sum_rows
 from twodpass_core.sparse.strided import build_strided_pairs
 from twodpass_core.sparse.workspace import Workspace
 
-TILES_ON_CPU, TILES_ON_GPU = 1 << 6, 1 << 10
-"""Tiles that are gathered and multiplied at once: on the CPU they are multiplied while in the cache."""
+GATHERED_ON_CPU, GATHERED_ON_GPU = 1 << 20, 1 << 24
+"""Numbers that are gathered and multiplied at once: on the CPU they are multiplied while in the cache."""
 
 
 class TorchBackend(KernelBackend[Pairs]):
@@ -48,7 +48,8 @@ class TorchBackend(KernelBackend[Pairs]):
             begun.copy_(addend)
         else:
             torch.addmm(addend, features[block.begin : block.end], weight[centre], out=begun)
-        at_once = min(num_tiles, TILES_ON_CPU if features.device.type == "cpu" else TILES_ON_GPU)
+        limit = GATHERED_ON_CPU if features.device.type == "cpu" else GATHERED_ON_GPU
+        at_once = min(num_tiles, max(1, limit // (TILE * features.shape[1])))
         gathered = self._workspace.rows("gathered", at_once * TILE, features.shape[1], features)
         batches = block.tile_offsets, block.sources.view(-1, TILE), tiled.view(-1, TILE, width)
         for offsets, sources, product in zip(*(tiles.split(at_once) for tiles in batches), strict=True):
