@@ -219,7 +219,7 @@ def test_the_number_of_targets_at_once_changes_memory_alone(
     level = build_pyramid(points, sample, GRID, ()).levels[1]
     features, weight = torch.randn(level.num_voxels, 5), torch.randn(27, 5, 7)
     addend = torch.randn(7) if addend_is_bias else torch.randn(level.num_voxels, 7)
-    results = []
+    results: list[list[torch.Tensor]] = []
     for size in (level.num_voxels, at_once):
         monkeypatch.setattr(pairs, "TARGETS_ON_CPU", size)
         if results:
