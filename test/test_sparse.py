@@ -115,6 +115,16 @@ def dense_convolution(level: VoxelLevel, features: Tensor, weight: Tensor) -> Te
     return F.conv3d(dense, kernel, padding=1)[sample, :, x, y, z]
 
 
+@pytest.fixture(params=[pairs.TILE, 4])
+def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one tile an offset, and with many, of which each is a batch of its own."""
+    for module in (pairs, torch_backend):
+        monkeypatch.setattr(module, "TILE", request.param)
+    if request.param == 4:
+        monkeypatch.setattr(torch_backend, "GATHERED_ON_CPU", 1)
+
+
+@pytest.mark.usefixtures("tile")
 @pytest.mark.parametrize("count", [1, 30, 700])
 def test_convolution_equals_dense_convolution_at_occupied_voxels(count: int) -> None:
     points, sample = random_points(count, seed=count)
@@ -138,6 +148,7 @@ def test_a_backend_can_be_used_for_scans_of_different_size_in_turn() -> None:
         )
 
 
+@pytest.mark.usefixtures("tile")
 def test_convolution_gradients() -> None:
     points, sample = random_points(60)
     level = build_pyramid(points, sample, GRID, ()).levels[1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from twodpass_core.clock import StageClock
-from twodpass_core.models.folded import FoldedStudent
+from twodpass_core.models.folded import ROWS_AT_ONCE, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.official import convert_state, import_official
 from twodpass_core.sparse.grid import VoxelGrid
@@ -41,8 +41,12 @@ def lived_in(config: StudentConfig) -> PointVoxelStudent:
     return student.eval()
 
 
+@pytest.mark.parametrize("rows_at_once", [ROWS_AT_ONCE, 70])
 @pytest.mark.parametrize("config", [SMALL, SIX_SCALES, FIRST_SCALE])
-def test_folded_student_computes_the_same(config: StudentConfig) -> None:
+def test_folded_student_computes_the_same(
+    config: StudentConfig, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twodpass_core.models.folded.ROWS_AT_ONCE", rows_at_once)
     student, points = lived_in(config), scan(3000)
     with torch.no_grad():
         expected = student(points).logits

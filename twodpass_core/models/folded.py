@@ -95,6 +95,7 @@ class FoldedStudent:
         features = described.new_empty(num_voxels, self._embed.bias.shape[0])
         numbers = torch.arange(num_points, dtype=torch.int32, device=described.device)
         at_once = _rows_at_once(features)
+        # On a GPU all is one piece, for which the host need not know where a voxel's points begin, and does not wait.
         bounds = [0, *(voxels.offsets[at_once::at_once].tolist() if num_voxels > at_once else ()), num_points]
         of_voxels = features, voxels.offsets, voxels.sizes()[:, None].to(features.dtype)
         for begin, end, (out, offsets, sizes) in zip(bounds[:-1], bounds[1:], _split(at_once, *of_voxels), strict=True):
@@ -243,7 +244,7 @@ def _piecewise(function: Callable[..., object], *tensors: Tensor) -> None:
 
 
 def _rows_at_once(tensor: Tensor) -> int:
-    """On a GPU all."""
+    """On a GPU all: its calls cost more than its memory's time."""
     return ROWS_AT_ONCE if tensor.device.type == "cpu" else max(1, tensor.shape[0])
 
 
