@@ -222,9 +222,11 @@ def test_real_kitti_raw_through_a_bag_to_the_layout(shared_data: Path, tmp_path:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("option", ["--camera", "--calibration"])
-def test_options_of_cameras_are_refused_without_cameras(tmp_path: Path, option: str) -> None:
-    arguments = ["prepare", str(tmp_path), str(tmp_path / "out"), "--no-cameras", option, "/front/image_raw"]
+@pytest.mark.parametrize(
+    "option", [("--camera", "/front/image_raw"), ("--calibration", "front.yaml"), ("--max-offset", "0.05")]
+)
+def test_options_of_cameras_are_refused_without_cameras(tmp_path: Path, option: tuple[str, str]) -> None:
+    arguments = ["prepare", str(tmp_path), str(tmp_path / "out"), "--no-cameras", *option]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "--no-cameras leaves no use for" in result.stderr

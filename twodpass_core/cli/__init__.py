@@ -167,7 +167,9 @@ def render(
     scan: Annotated[Path, typer.Argument(help="A scan, or a folder or bag with --index.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
     labels: Annotated[Path | None, typer.Option(help="Its .label file (uint32 raw ids); without, all is grey.")] = None,
-    class_map: Annotated[str, typer.Option(metavar="NAME|YAML", help="What the raw ids mean.")] = "semantickitti",
+    class_map: Annotated[
+        str | None, typer.Option(metavar="NAME|YAML", help="What their raw ids mean (semantickitti unless given).")
+    ] = None,
     index: Annotated[int, typer.Option(min=0, help="Which scan of a folder or bag.")] = 0,
     columns: Columns = None,
     topic: Topic = None,
@@ -178,9 +180,12 @@ def render(
     from twodpass_core.cli.labelling import render_scan
     from twodpass_core.cloud import NO_INTENSITY
     from twodpass_core.data.scans import open_scans
+    from twodpass_core.errors import ConfigError
 
+    if class_map is not None and labels is None:
+        raise ConfigError("--class-map says what labels mean: give --labels, too")
     scans = open_scans([scan], columns=columns, topic=topic, intensity_field=NO_INTENSITY)
-    render_scan(scans, index, labels, ClassMap.load(class_map), out, overwrite=overwrite)
+    render_scan(scans, index, labels, ClassMap.load(class_map or "semantickitti"), out, overwrite=overwrite)
 
 
 app.command()(benchmarking.benchmark)

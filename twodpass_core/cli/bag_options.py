@@ -31,7 +31,7 @@ SensorTransform = Annotated[
 
 
 def bag_config(**settings: Any) -> BagConfig:
-    """The settings as a BagConfig. Raises ConfigError naming those that do not fit."""
+    """The settings as a BagConfig, those that are None left at their defaults. Raises ConfigError for misfits."""
     from pydantic import ValidationError
 
     from twodpass_core.data.bag_config import BagConfig
@@ -39,6 +39,6 @@ def bag_config(**settings: Any) -> BagConfig:
     from twodpass_core.weights import describe_problems
 
     try:
-        return BagConfig(**settings)
+        return BagConfig(**{name: value for name, value in settings.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(describe_problems(error)) from None

@@ -30,7 +30,9 @@ def prepare(
     calibration: Annotated[
         Path | None, typer.Option(help="YAML file with cameras that the bags do not calibrate.")
     ] = None,
-    max_offset: Annotated[float, typer.Option(help="Seconds between a scan and its images.")] = 0.05,
+    max_offset: Annotated[
+        float | None, typer.Option(help="Seconds between a scan and its images (0.05 unless given).")
+    ] = None,
     class_map: ClassMapOption = "semantickitti",
     proposals: Annotated[bool, typer.Option("--proposals", help="Where labels are missing, write proposals.")] = False,
     intensity_field: IntensityField = None,
@@ -51,8 +53,8 @@ def prepare(
     from twodpass_core.data.prepare import prepare as write
     from twodpass_core.errors import ConfigError
 
-    if no_cameras and (camera or calibration):
-        raise ConfigError("--no-cameras leaves no use for --camera and --calibration: give one or the other")
+    if no_cameras and (camera or calibration or max_offset is not None):
+        raise ConfigError("--no-cameras leaves no use for --camera, --calibration and --max-offset: leave one out")
     config = bag_config(
         topic=topic,
         calibration=calibration,
