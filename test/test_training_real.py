@@ -57,10 +57,12 @@ def test_two_scans_are_learned_by_heart(two_scans: FirstFrames, kind: str, tmp_p
     config = TrainingConfig.model_validate(
         {
             "run": tmp_path / "run",
-            "epochs": 200,
-            "validate_every": 200,
+            # The norm that is clipped is of all networks' gradient: beside an image network of random weights the student
+            # takes more steps than alone.
+            "epochs": 300,
+            "validate_every": 300,
             "data": {"batch_size": 2, "workers": 0},
-            "student": {"width": 16, "hidden": 64},
+            "student": {"width": 32, "hidden": 128},
             "distillation": {"kind": kind, "width": 16},
             "augmentation": {"preset": "none", "crop": (480, 160)},
             "loss": {"point_counts": counts.tolist()},
