@@ -15,6 +15,7 @@ from twodpass_core.camera_topics import camera_names, info_topic, is_compressed,
         (["/front/stereo/image", "/rear/stereo/image"], ["front_stereo", "rear_stereo"]),
         (["/image"], ["image"]),
         (["/cam/a", "/cam/b"], ["cam_a", "cam_b"]),
+        (["/image_raw", "/image/raw"], ["image_raw_0", "image_raw_1"]),
         ([], []),
     ],
 )

@@ -231,6 +231,11 @@ def test_a_scan_that_comes_twice_counts_once() -> None:
     assert [one.stamp_ns // MS for one in sets] == [100, 200]
 
 
+def test_without_cameras_every_scan_is_a_set_whatever_its_stamp() -> None:
+    sets = pair([], [(SCANS, stamp) for stamp in (100, 400, 250, 250, 550, 500)])
+    assert [one.stamp_ns // MS for one in sets] == [100, 400, 250, 550, 500]
+
+
 @pytest.mark.parametrize(
     ("cameras", "slop", "queue", "words"),
     [(["a"], -1, 10, "slop"), (["a"], 1, 1, "queue"), (["a", "a"], 1, 9, "different"), ([""], 1, 9, "different")],

@@ -152,6 +152,15 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
         find_bags([tmp_path])
 
 
+def test_a_bag_of_a_folder_without_clouds_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    without(drive(3), "points").write(tmp_path / "bags/monday")
+    drive(3).write(tmp_path / "bags/tuesday")
+    assert [name.split("/")[0] for name in BagFrames([tmp_path / "bags"]).ids] == ["tuesday"] * 3
+    assert "monday: holds no PointCloud2" in caplog.text
+    with pytest.raises(BagError, match="monday: holds no PointCloud2"):
+        BagFrames([tmp_path / "bags/monday"])
+
+
 def test_held_out_frames(tmp_path: Path) -> None:
     bag, config = drive(5).write(tmp_path / "drive"), BagConfig(held_out=0.4)
     train, val, whole = (BagFrames([bag], config, split, cameras=[]) for split in ("train", "val", "all"))

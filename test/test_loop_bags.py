@@ -108,6 +108,20 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
     assert [scan.name for scan in scans] == ["monday_000000", "monday_000001", "tuesday_000000", "tuesday_000001"]
 
 
+def test_a_bag_without_clouds_does_not_stand_in_the_way_of_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = write_bag(tmp_path / "monday", StoragePlugin.MCAP, {"/points": [], "/rosout": ["a"]})
+    with pytest.raises(BagError, match="monday: holds no PointCloud2"):
+        open_scans([tmp_path])
+    write_bag(tmp_path / "tuesday", StoragePlugin.MCAP, {"/points": [cloud_message(0)]})
+    assert [scan.name for scan in open_scans([tmp_path])] == ["tuesday_000000"]
+    assert "left out: " in caplog.text
+    assert "monday: holds no PointCloud2" in caplog.text
+    with pytest.raises(BagError, match="monday: holds no PointCloud2"):
+        open_scans([empty, tmp_path / "tuesday"])
+
+
 def test_a_folder_beside_bags_that_may_not_be_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

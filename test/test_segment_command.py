@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from cli_runs import one_line, twodpass, write_scans
+from cloud_bag import cloud_message, write_bag
 from PIL import Image
+from rosbags.rosbag2 import StoragePlugin
 from tiny_weights import tiny_card, write_tiny_weights
 
 from twodpass_core.classes import ClassMap
@@ -166,3 +168,14 @@ def test_where_every_scan_is_bad_there_is_no_table(weights: Path, tmp_path: Path
     assert result.exit_code == 1
     assert "bad.npy: holds" in one_line(result.stderr)
     assert result.stdout.splitlines()[0] == "not labelled: 1 of 1 scan"
+
+
+def test_scans_that_fail_alike_are_told_once_and_counted(weights: Path, tmp_path: Path) -> None:
+    cut_off = [cloud_message(index) for index in range(5)]
+    for message in cut_off:
+        message.data = message.data[:-3]
+    bag = write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [*cut_off, cloud_message(5)]})
+    result = twodpass("segment", bag, "-w", weights, "-o", tmp_path / "out")
+    assert result.stderr.count("error: ") == 1
+    assert "4 more scans like this: " in one_line(result.stderr)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["drive_000005.label"]

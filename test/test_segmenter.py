@@ -54,6 +54,14 @@ def test_every_point_inside_gets_a_class_and_its_probability(segmenter: Segmente
     np.testing.assert_allclose(result.probability, softmax[np.arange(800), result.class_id], rtol=1e-5)
 
 
+def test_one_absurd_intensity_does_no_more_than_a_bright_one(segmenter: Segmenter) -> None:
+    bright, absurd, all_absurd = (scan(500) for _ in range(3))
+    bright[7, 3], absurd[7, 3] = 4 * segmenter.card.intensity_max, 1e30
+    assert np.array_equal(scores_of(segmenter, absurd), scores_of(segmenter, bright))
+    all_absurd[:, 3] = -3e38
+    assert np.isfinite(segmenter.segment(all_absurd).probability).all()
+
+
 def test_points_without_an_answer_do_not_touch_the_others(segmenter: Segmenter) -> None:
     good = scan(500)
     bad = np.array(

@@ -30,7 +30,7 @@ def is_rectified(topic: str) -> bool:
 
 
 def camera_names(topics: Sequence[str]) -> list[str]:
-    """A name for each image topic: the last part of its namespace, or all of it where that is not enough.
+    """A name for each image topic, all different: the last part of its namespace, or as much more as that takes.
 
     /front/image_raw is front, /cameras/left/image_raw/compressed is left.
     """
@@ -41,4 +41,7 @@ def camera_names(topics: Sequence[str]) -> list[str]:
     whole = [name.replace("/", "_") for name in namespaces]
     if all(whole) and len(set(whole)) == len(whole):
         return whole
-    return [topic.strip("/").replace("/", "_") for topic in topics]
+    full = [topic.strip("/").replace("/", "_") for topic in topics]
+    if len(set(full)) == len(full):
+        return full
+    return [f"{name}_{number}" for number, name in enumerate(full)]

@@ -19,6 +19,10 @@ class BagError(TwodpassError):
     """A ROS bag that cannot be read, or that lacks what was asked of it."""
 
 
+class NoCloudsError(BagError):
+    """A ROS bag without a single point cloud."""
+
+
 class RecordingError(TwodpassError):
     """A recording that cannot begin or go on; what was written stays readable."""
 

@@ -21,6 +21,7 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent
+from twodpass_core.sensor import TOO_BRIGHT
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.sparse.grid import coordinate_rows
 from twodpass_core.weights import Card, load_weights
@@ -96,7 +97,8 @@ class Segmenter:
             random_votes: draw the angles, and a small shift, at random as the authors do, instead.
 
         Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to
-        the network: class_id 255, probability 0, scores 0.
+        the network: class_id 255, probability 0, scores 0. An intensity beyond `sensor.TOO_BRIGHT` times full scale is
+        taken for that: without a bound a single damaged one would change the labels of all that is within 10 m.
 
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.
@@ -125,6 +127,8 @@ class Segmenter:
             on_device = _upload(points, self.device)
             kept = self._given_to_network(on_device).nonzero().squeeze(1)
             inside = on_device.index_select(0, kept)
+            limit = TOO_BRIGHT * self.card.intensity_max
+            inside[:, 3].clamp_(-limit, limit)
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
         if votes == 1 and random_votes is None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 scan", "2 scans", "3 processes"."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}" + plural * (number != 1)
+
+
+def without_numbers(text: str) -> str:
+    """What a message is about, whatever its numbers are just now; those in names stay."""
+    return re.sub(r"(?<![\w/])\d+(\.\d+)?", "", text)

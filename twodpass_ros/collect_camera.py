@@ -18,6 +18,7 @@ from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_input import Input, Message
 
 SYNCHRONISE = "synchronise them (PTP, or stamps of the same host)"
+LATE = "; if one is right but long on its way, raise max_clock_difference, and queue_size for it to be waited for"
 
 
 class Camera:
@@ -122,6 +123,6 @@ def _problems_of_clocks(ages: Mapping[str, float], max_difference: float, max_ah
     """
     described = ", of ".join(f"{name} {age:.3f} s old" for name, age in ages.items())
     if max(ages.values()) - min(ages.values()) > max_difference:
-        yield f"the clocks differ: on arrival stamps of {described}: {SYNCHRONISE}"
+        yield f"the clocks differ: on arrival stamps of {described}: {SYNCHRONISE}{LATE}"
     elif min(ages.values()) < -max_ahead <= max(ages.values()):
         yield f"the clocks differ: stamps are of the future, on arrival of {described}: {SYNCHRONISE}"

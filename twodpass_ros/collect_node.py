@@ -23,7 +23,7 @@ from twodpass_core.wording import counted
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_parameters import CollectParameters
 from twodpass_ros.collect_recording import Recording, free_bytes, obstacles_to_write
-from twodpass_ros.collect_report import Health, RecordingState, status_message, without_numbers
+from twodpass_ros.collect_report import Health, RecordingState, status_message
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
 from twodpass_ros.diagnostics import OK, Reporter, Streak
@@ -249,7 +249,7 @@ class CollectNode(Node):
             **{f"dropped of {topic}": count for topic, count in dropped.items()},
         }
         self._reporter.publish(level, message, values)
-        self._reporter.log_change(level, message, tuple(map(without_numbers, problems)))
+        self._reporter.log_change(level, message)
 
 
 def _outcome(sets: int, bag: object) -> str:

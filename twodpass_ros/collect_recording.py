@@ -97,6 +97,8 @@ def obstacles_to_write(folder: Path, settings: WriterSettings) -> list[str]:
         return [f"folder {folder}: {there} is a file"]
     if not os.access(there, os.W_OK | os.X_OK):
         return [f"folder {folder}: {there} may not be written to"]
+    if (free := free_bytes(there)) < settings.chunk_bytes:
+        return [f"folder {folder}: the disk is full, {free / 1e6:.1f} MB are left: make room"]
     try:
         check_space(there, settings)
     except DiskFullError as error:

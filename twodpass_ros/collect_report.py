@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -101,11 +100,6 @@ class Health:
         for camera, count in (missing - self._missing).items():
             yield f"{counted(count, 'scan')} without an image of {camera} within the slop"
         self._dropped, self._missing = dropped, missing
-
-
-def without_numbers(text: str) -> str:
-    """What a message is about, whatever its numbers are just now; those in names stay."""
-    return re.sub(r"(?<![\w/])\d+(\.\d+)?", "", text)
 
 
 def _doubts(watch: CalibrationWatch, sensors: Sensors) -> Iterator[str]:

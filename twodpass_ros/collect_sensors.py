@@ -15,8 +15,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from twodpass_core.camera_topics import camera_names, info_topic
+from twodpass_core.cloud import view_cloud
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
-from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
+from twodpass_core.errors import CloudError, ConfigError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Calibration, check_message_size
 from twodpass_core.transform_tree import TransformTree, add_transforms
@@ -89,6 +90,8 @@ class Sensors:
 
     def _make_cameras(self, node: Node, parameters: CollectParameters) -> dict[str, Camera]:
         images = [node.resolve_topic_name(topic) for topic in parameters.images if topic]
+        if len(set(images)) != len(images):
+            raise InvalidParameterValueException("images", images, "some are one and the same topic")
         infos = [topic for topic in parameters.camera_infos if topic] or [info_topic(topic) for topic in images]
         if len(infos) != len(images):
             raise InvalidParameterValueException(
@@ -135,7 +138,7 @@ class Sensors:
         """What stands against training on the sets, as far as their topics have come."""
         # A played /clock lags behind the messages by up to its period, so it tells nothing of stamps of the future.
         max_ahead = math.inf if self._clock.ros_time_is_active else self._slop
-        found: list[str] = []
+        found = list(malformation(self.scans))
         for camera in self.cameras.values():
             found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
         return [*found, *chain.from_iterable(map(_stillness, self._of_sets))]
@@ -253,6 +256,15 @@ def _stillness(topic: Input) -> Iterator[str]:
             f"stamps of {topic.name} do not move: {topic.repeats + 1} messages in a row are of "
             f"{1e-9 * topic.newest.stamp_ns:.3f} s: have its driver set them"
         )
+
+
+def malformation(scans: Input) -> Iterator[str]:
+    """Why the newest scan can be read by nobody."""
+    if scans.newest is not None:
+        try:
+            view_cloud(scans.newest.content(PointCloud2))
+        except CloudError as error:
+            yield f"{scans.name} is malformed: {error}"
 
 
 def _too_large(topic: Input) -> Iterator[str]:

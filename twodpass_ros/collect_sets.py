@@ -17,7 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from twodpass_core.calibration.overlay import draw_overlay
 from twodpass_core.calibration.score import calibration_score
 from twodpass_core.camera import CameraModel
-from twodpass_core.cloud import read_points
+from twodpass_core.cloud import NO_INTENSITY, read_points
 from twodpass_core.data.image_messages import decode_image
 from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
@@ -86,7 +86,7 @@ class CalibrationWatch:
         self._looked_at = time.monotonic()
         scores: dict[str, float] = {}
         try:
-            points = read_points(formed.paired.scan.content(PointCloud2))
+            points = read_points(formed.paired.scan.content(PointCloud2), NO_INTENSITY)
             images = {
                 name: decode_image(calibrated.camera.content(formed.paired.images[name].item))
                 for name, calibrated in formed.cameras.items()

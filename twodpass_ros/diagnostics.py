@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from twodpass_core.wording import without_numbers
+
 RUN = 3
 """So many failures in a row are an error; fewer are a warning."""
 
@@ -45,7 +47,7 @@ class Reporter:
         self._node = node
         self._task = task
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._logged: tuple[bytes, object] = (OK, ())
+        self._logged = OK, ""
 
     def publish(self, level: bytes, message: str, values: Mapping[str, object]) -> None:
         status = DiagnosticStatus(
@@ -59,11 +61,12 @@ class Reporter:
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def log_change(self, level: bytes, message: str, matter: object = ()) -> None:
-        """Logs the message where the level, or what the matter is, is another one than before."""
-        if (level, matter) == self._logged:
+    def log_change(self, level: bytes, message: str) -> None:
+        """Logs the message where it, or its level, is another one than before, but for its numbers."""
+        change = level, without_numbers(message)
+        if change == self._logged:
             return
-        self._logged = level, matter
+        self._logged = change
         if level == ERROR:  # three calls: rclpy refuses one that logs at changing severities
             self._node.get_logger().error(message)
         elif level == WARN:

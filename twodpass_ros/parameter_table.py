@@ -75,7 +75,8 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
             node.declare_parameter(field.name, default, _descriptor(field.metadata["rule"]))
         except InvalidParameterTypeException as error:
             reason = str(error).removesuffix(f": {field.name}")  # which the exception adds
-            hint = "; whole numbers are written with a decimal point, 1.0" if "DOUBLE" in reason else ""
+            is_whole = "DOUBLE" in reason.rpartition("expecting")[2]
+            hint = "; whole numbers are written with a decimal point, 1.0" if is_whole else ""
             raise ParameterException(reason + hint, field.name) from error
     _warn_of_unknown(node, fields)
 

@@ -1,4 +1,4 @@
-"""How `segment` fares: counts, scans that fail in a row, silence and lateness."""
+"""How `segment` fares: counts, scans that fail in a row, silence, lateness and doubts of the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 
-from twodpass_ros.diagnostics import ERROR, OK, Streak
+from twodpass_ros.diagnostics import ERROR, OK, WARN, Streak
 
 
 @dataclasses.dataclass
@@ -33,6 +33,7 @@ class Health:
         self._counts = Counts()
         self._failures = Streak()
         self._lateness = Streak()
+        self._doubt = ""
         self._lock = threading.Lock()
 
     def counts(self) -> Counts:
@@ -64,8 +65,8 @@ class Health:
             self._counts.dropped += 1
             self._failures.bad(reason)
 
-    def scan_published(self, latency: float, late_after: float) -> None:
-        """A labelled cloud was published `latency` seconds after its scan's receipt."""
+    def scan_published(self, latency: float, late_after: float, doubt: str = "") -> None:
+        """A labelled cloud was published `latency` seconds after its scan's receipt; `doubt`: why to mistrust it."""
         with self._lock:
             self._counts.published += 1
             self._counts.latency = latency
@@ -74,6 +75,7 @@ class Health:
                 self._lateness.bad(f"a labelled cloud took {latency:.2f} s, more than late_after, {late_after:g} s")
             else:
                 self._lateness.good()
+            self._doubt = doubt
 
     def troubles(self, input_timeout: float, source: str) -> list[tuple[bytes, str]]:
         """(level, message) of what is wrong, or was since the last call, the worst first; empty if all is well.
@@ -86,5 +88,6 @@ class Health:
                 (ERROR if silence > input_timeout else OK, f"no scan for {silence:.1f} s: {source}"),
                 (self._failures.look(), f"scan dropped: {self._failures.reason}"),
                 (self._lateness.look(), self._lateness.reason),
+                (WARN if self._doubt else OK, self._doubt),
             ]
         return sorted((trouble for trouble in found if trouble[0] != OK), key=lambda trouble: trouble[0], reverse=True)

@@ -145,7 +145,7 @@ class SegmentNode(LifecycleNode):
 
     def _begin_to_load(self) -> Future[Segmenter]:
         settings = self._settings
-        path = self._weights = Path(settings.weights) if settings.weights else default_weights()
+        path = self._weights = Path(settings.weights).expanduser() if settings.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
@@ -213,10 +213,8 @@ class SegmentNode(LifecycleNode):
             labelled = label_scan(scan, segmenter, settings)
             if self._worker is None:  # stopped meanwhile
                 return
-            if labelled.doubt:
-                self.get_logger().warning(labelled.doubt, once=True)
             self._labelled.publish(labelled.cloud)
-            health.scan_published(time.monotonic() - received, settings.late_after)
+            health.scan_published(time.monotonic() - received, settings.late_after, labelled.doubt)
             counts = health.counts()
             status = labelled.status
             status.total_ms = 1e3 * counts.latency

@@ -21,6 +21,7 @@ from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_camera import Camera
 from twodpass_ros.collect_input import Message, read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect_sensors import malformation
 from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.parameter_table import rules_of
 
@@ -91,6 +92,14 @@ def received(name: str, message: Any, age_ms: int = 0) -> Any:
     stamp_ns, frame_id = read_header(data)
     newest = Message(topic, data, stamp_ns + age_ms * 1_000_000, stamp_ns, frame_id)
     return SimpleNamespace(name=name, type=kind, newest=newest)
+
+
+def test_a_scan_that_nobody_can_read_stands_against_a_recording() -> None:
+    scan = cloud(1000, 3)
+    assert not list(malformation(received("/points", scan)))
+    scan.data = scan.data[:-5]
+    (told,) = malformation(received("/points", scan))
+    assert told.startswith("/points is malformed: data: ")
 
 
 def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:

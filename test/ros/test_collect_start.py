@@ -207,6 +207,24 @@ def test_scans_alone_are_recorded_where_there_are_no_cameras(start: Start, vehic
     assert {len(entry.offset_ns) for entry in manifest.sets} == {0}
 
 
+def test_scans_that_nobody_can_read_are_not_recorded(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(images="[]")
+    vehicle.spin_until(lambda: vehicle.points.get_subscription_count(), "connection")
+    for stamp in range(0, 1000, 100):
+        broken = cloud(stamp)
+        broken.data = broken.data[:-5]
+        vehicle.points.publish(broken)
+        vehicle.spin(0.05)
+    assert vehicle.wait_for_words("/collect/input/points is malformed: data: ") == ERROR
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_topic_named_in_two_ways_is_refused() -> None:
+    with NodeProcess(main, "-p", "images:=[/front/image, front/image]") as process:
+        assert process.wait() == 1
+        assert "some are one and the same topic" in process.log()
+
+
 def test_parameters_that_cannot_be_are_refused_at_start() -> None:
     with NodeProcess(main, "-p", "images:=[/a/image, /b/image]", "-p", "camera_infos:=[/a/info]") as process:
         assert process.wait() == 1

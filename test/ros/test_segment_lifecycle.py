@@ -153,6 +153,13 @@ def test_a_whole_number_where_decimal_ones_are_needed_is_told_how_to_be_written(
         assert "with a decimal point, 1.0" in node.log()
 
 
+def test_a_decimal_number_where_whole_ones_are_needed_is_not_told_so() -> None:
+    with NodeProcess.fake("-p", "votes:=1.5") as node:
+        assert node.wait() == 1
+        assert "'votes'" in node.log()
+        assert "decimal point" not in node.log()
+
+
 def test_a_deactivated_node_labels_nothing_and_works_again_when_activated(peer: Peer) -> None:
     with NodeProcess.fake():
         peer.wait_for_active_node()

@@ -107,9 +107,30 @@ def test_a_cloud_without_points_comes_back_without_points(active: Peer) -> None:
 
 
 def test_another_unit_of_intensity_is_told_once(fake_node: NodeProcess, active: Peer) -> None:
-    for _ in range(2):
-        active.label(point_cloud2(Header(frame_id="velodyne"), cloud_of(np.full((50, 4), 99, np.float32))))
+    for brightest in (99, 98):
+        active.label(point_cloud2(Header(frame_id="velodyne"), cloud_of(np.full((50, 4), brightest, np.float32))))
+        assert active.next_level() == WARN
+        assert "intensity_scale of the node" in active.diagnostics[-1].message
+    active.label(scan())
+    active.spin_until(lambda: active.levels()[-1] == OK, "all well again")
     assert fake_node.log().count("intensity_scale of the node") == 1
+
+
+def test_another_reason_is_logged_though_it_is_as_bad_as_the_one_before(fake_node: NodeProcess, active: Peer) -> None:
+    errors, silences = (fake_node.log().count(words) for words in ("[ERROR]", "no scan for"))
+    start = len(fake_node.log())
+    active.set_parameter("input_timeout", 0.5)
+    active.spin_until(lambda: fake_node.log().count("no scan for") > silences, "the silence")
+
+    def told(words: str) -> bool:
+        active.scans.publish(malformed())
+        active.spin(0.1)
+        return words in fake_node.log()[start:]
+
+    active.set_parameter("input_timeout", 60.0)
+    active.spin_until(lambda: told("scan dropped: malformed"), "the next reason")
+    assert fake_node.log().count("[ERROR]") == errors + 2
+    assert fake_node.log().count("no scan for") == silences + 1
 
 
 def test_colours_are_those_of_the_class_map(active: Peer) -> None:
@@ -156,7 +177,7 @@ def test_the_status_tells_of_each_scan(active: Peer) -> None:
 
 
 def test_one_malformed_among_a_hundred_costs_one_scan_and_one_warning(active: Peer, fake_node: NodeProcess) -> None:
-    start = active.dropped()
+    start, logged = active.dropped(), fake_node.log().count("malformed")
     for number in range(100):
         if number == 50:
             active.scans.publish(malformed())
@@ -169,7 +190,7 @@ def test_one_malformed_among_a_hundred_costs_one_scan_and_one_warning(active: Pe
     assert active.levels().count(WARN) == 1
     assert ERROR not in active.levels()
     assert active.dropped() == start + 1
-    assert fake_node.log().count("malformed") == 1
+    assert fake_node.log().count("malformed") == logged + 1
     assert fake_node.is_alive()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from twodpass_core.files import replacing
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
-from twodpass_core.wording import counted
+from twodpass_core.wording import counted, without_numbers
 
 UNTRAINED = "UNTRAINED weights: the labels mean nothing"
 
@@ -91,12 +92,16 @@ def label_scans(
     rng = np.random.default_rng(0) if random_angles else None
     console = Console(stderr=True)
     doubt = ""
+    failures: dict[str, list[str]] = defaultdict(list)
     if not segmenter.card.trained:
         console.print(f"[bold red]{UNTRAINED}[/]")
     with progress_bar(console) as progress:
         for scan in progress.track(_read(scans), total=len(scans)):
             if isinstance(scan, TwodpassError):
-                print_error(str(scan), console)
+                alike = failures[without_numbers(str(scan))]
+                alike.append(str(scan))
+                if len(alike) == 1:
+                    print_error(str(scan), console)
                 continue
             start = time.perf_counter()
             points = mounting.to_training(scan.points)
@@ -111,6 +116,9 @@ def label_scans(
             tally.class_counts += np.bincount(result.class_id, minlength=256)
             title = scan.name if segmenter.card.trained else f"{scan.name}   {UNTRAINED}"
             folder.write(scan, result, segmenter.class_map, title)
+    for first, *more in failures.values():
+        if more:
+            print_note(f"{counted(len(more), 'more scan')} like this: {first}", console)
     return tally
 
 

@@ -12,7 +12,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bag_config import BagConfig, read_calibration_file
 from twodpass_core.data.bag_labels import read_labels
-from twodpass_core.data.bags import bags_in
+from twodpass_core.data.bags import bags_in, open_each
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.opened_bag import OpenedBag, open_recorded
 from twodpass_core.data.scans import unique_names
@@ -36,7 +36,7 @@ class BagFrames:
         """Index the bags that are not indexed yet.
 
         Args:
-            paths: bags, or folders of bags.
+            paths: bags, or folders of bags. One of a folder that has no clouds is left out with a warning.
             split: train or val divide each bag where `held_out` says so; anything else has all.
             cameras: image topics to use; None: all that are calibrated; []: LiDAR only.
 
@@ -52,10 +52,10 @@ class BagFrames:
         self._mounting = self.config.mounting
         given = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
         found = find_bags(paths)
-        self._bags = [
-            open_recorded(path, name, self.config, given, split, cameras)
-            for path, name in zip(found, unique_names(found), strict=True)
-        ]
+        named = zip(found, unique_names(found), strict=True)
+        self._bags = open_each(
+            named, paths, lambda path, name: open_recorded(path, name, self.config, given, split, cameras)
+        )
         self._starts = np.cumsum([0, *(len(bag) for bag in self._bags)])
 
     @property

@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import struct
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.data.packed_bags import check_room, packed_files
-from twodpass_core.errors import BagError
+from twodpass_core.errors import BagError, NoCloudsError
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
 BAG_SUFFIXES: Final = (".mcap", ".db3")
+Opened = TypeVar("Opened")
 MAX_METADATA_BYTES: Final = 4 * 2**20
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 
@@ -93,6 +94,29 @@ def _is_readable_bag(path: Path) -> bool:
         return False
 
 
+def open_each(
+    paths: Iterable[tuple[Path, str]], given: Collection[Path], open_one: Callable[[Path, str], Opened]
+) -> list[Opened]:
+    """What `open_one` makes of each path and its name.
+
+    A bag without clouds, as of a recording that ended before the first, is left out with a warning, unless it was
+    `given` itself or all are so.
+    """
+    opened: list[Opened] = []
+    left_out: NoCloudsError | None = None
+    for path, name in paths:
+        try:
+            opened.append(open_one(path, name))
+        except NoCloudsError as error:
+            if path in given:
+                raise
+            logger.warning("left out: %s", error)
+            left_out = error
+    if left_out is not None and not opened:
+        raise left_out
+    return opened
+
+
 def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
     """The PointCloud2 topic of a bag: the one named, else the only one there is.
 
@@ -112,9 +136,11 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 def choose_cloud_topic(
     path: Path, topic: str | None, clouds: Collection[str], everything: Sequence[str], how_to_name: str
 ) -> str:
-    """The one named of a bag's PointCloud2 topics, else the only one. Raises `BagError`, which lists what there is."""
+    """The one named of a bag's PointCloud2 topics, else the only one. Raises `BagError`, which lists what there is;
+    `NoCloudsError`, which is one, where it has none.
+    """
     if not clouds:
-        raise BagError(f"{path}: holds no PointCloud2; it has {shorten(list(everything)) or 'no topics'}")
+        raise NoCloudsError(f"{path}: holds no PointCloud2; it has {shorten(list(everything)) or 'no topics'}")
     names = ", ".join(sorted(clouds))
     if topic is None and len(clouds) > 1:
         raise BagError(f"{path}: has several PointCloud2 topics, name one of them {how_to_name}: {names}")

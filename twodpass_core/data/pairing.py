@@ -71,6 +71,7 @@ class SetPairer(Generic[Item]):
     all that could want the same images is known. If that does not come about before `queue_size` messages of a stream
     wait (a camera is dead or far behind), it is decided by what there is. Messages may come a little out of order.
     Where the clock is set back, as by a bag that starts over, all that waits is dropped, and sets are formed anew.
+    Without cameras a scan waits for nothing: each is a set at once, in whatever order.
 
     Raises:
         ConfigError: a slop below zero, or a queue too short to compare anything in.
@@ -140,7 +141,9 @@ class SetPairer(Generic[Item]):
         scans = self._waiting[SCANS]
         at = bisect_left(scans, stamp_ns, key=_stamp_of)
         twice = at < len(scans) and scans[at].stamp_ns == stamp_ns
-        return twice or (decided is not None and stamp_ns <= decided)
+        if decided is None or twice:
+            return twice
+        return stamp_ns <= decided if self._cameras else stamp_ns == decided
 
     def _decide(self, until_empty: bool = False) -> list[PairedSet[Item]]:
         """Decides the oldest scan as long as that can be done, or must be for want of room."""

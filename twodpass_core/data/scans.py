@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.cloud import NO_INTENSITY, read_points
-from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds
+from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds, open_each
 from twodpass_core.data.pcd import read_pcd
 from twodpass_core.errors import CloudError, ScanError
 
@@ -107,7 +107,7 @@ def open_scans(
 
     Scans are named after their files or bags; folders are added in front where that alone would not be unique.
     Raises `ScanError` and `BagError`, which name the file. A file of a folder that is cut off or empty is told of when
-    its turn comes, so that the others can be read.
+    its turn comes, so that the others can be read; a bag of a folder that has no clouds is left out with a warning.
     """
     if columns is not None and columns < 4:
         raise ScanError(f"columns is {columns}, but x, y, z and intensity need at least 4")
@@ -115,14 +115,14 @@ def open_scans(
         raise ScanError("no input was given: name scan files, folders of scans or ROS 2 bags")
     paths = [path for entry in inputs for path in _find(Path(entry), columns)]
     refuse_unheeded(paths, columns=columns, topic=topic, intensity_field=intensity_field)
-    names = unique_names(paths)
-    sources: list[_ScanFile | _BagScans] = []
-    for path, name in zip(paths, names, strict=True):
+
+    def open_source(path: Path, name: str) -> _ScanFile | _BagScans:
         if is_bag(path):
-            sources.append(_BagScans(open_clouds(path, topic), name, intensity_field))
-        else:
-            sources.append(_ScanFile(path, name, columns, intensity_field))
-    return ScanSequence(tuple(sources))
+            return _BagScans(open_clouds(path, topic), name, intensity_field)
+        return _ScanFile(path, name, columns, intensity_field)
+
+    named = zip(paths, unique_names(paths), strict=True)
+    return ScanSequence(tuple(open_each(named, [Path(entry) for entry in inputs], open_source)))
 
 
 def refuse_unheeded(
