@@ -93,6 +93,8 @@ def test_splits(dataset: Path) -> None:
             SemanticKitti(dataset, split, sequences=chosen)
     with pytest.raises(ConfigError, match="choose train, val, trainval, test"):
         SemanticKitti(dataset, "dev")
+    with pytest.raises(ConfigError, match="sequences 08, 08: name each once"):
+        SemanticKitti(dataset, "val", sequences=["08", "08"])
     with pytest.raises(ConfigError, match="image_0"):
         SemanticKitti(dataset, "val", cameras=["image_0"])
 
@@ -154,6 +156,12 @@ def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> N
         (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 line,"),
         (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: is no table of 12"),
         (lambda folder: (folder / "times.txt").write_text("soon later"), r"times\.txt: is no table"),
+        (lambda folder: (folder / "times.txt").write_text("0\n1e400"), r"times\.txt: line 2 is not of finite numbers"),
+        (lambda folder: (folder / "poses.txt").write_text("nan " * 24), r"poses\.txt: line 1 is not of finite numbers"),
+        (
+            lambda folder: [shutil.copy(file, file.with_stem("000001 (copy)")) for file in folder.rglob("000001.*")],
+            r"poses\.txt: has a line for each number of a scan, and 000001 \(copy\) is none",
+        ),
         (lambda folder: shutil.rmtree(folder / "velodyne"), "no scans"),
     ],
 )
@@ -178,6 +186,14 @@ def test_damage_is_named_when_the_frame_is_read(dataset: Path, damaged: str, con
     (dataset / "sequences/08" / damaged).write_bytes(content)
     source[0]
     with pytest.raises(ScanError, match=message):
+        source[1]
+
+
+def test_a_pose_that_is_none_is_named(dataset: Path) -> None:
+    (dataset / "sequences/08/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" + "0 " * 12)
+    source = SemanticKitti(dataset, "val")
+    source[0]
+    with pytest.raises(ScanError, match=r"poses\.txt: line 2: .*no rotation"):
         source[1]
 
 

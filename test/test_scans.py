@@ -113,12 +113,20 @@ def test_a_damaged_file_of_a_folder_does_not_stop_the_others(tmp_path: Path) -> 
     (tmp_path / "2.bin").write_bytes(b"")
     (tmp_path / "3.bin").unlink()
     (tmp_path / "3.bin").symlink_to("nowhere")
+    (tmp_path / "4.bin").unlink()
+    (tmp_path / "4.bin").mkdir()
+    write_bin(tmp_path / "5.bin")
     scans = iter(open_scans([tmp_path]))
     assert next(scans).name == "0"
-    for reason in ("7 bytes are no whole number", "is empty", "cannot be read"):
+    for reason in (
+        "7 bytes are no whole number",
+        "is empty",
+        "cannot be read",
+        "4.bin: cannot be read: Is a directory",
+    ):
         with pytest.raises(ScanError, match=reason):
             next(scans)
-    assert next(scans).name == "4"
+    assert next(scans).name == "5"
     for bad in ("1.bin", "2.bin"):
         with pytest.raises(ScanError, match=bad):
             open_scans([tmp_path / "0.bin", tmp_path / bad])

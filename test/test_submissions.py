@@ -71,8 +71,9 @@ def test_refusals(tmp_path: Path) -> None:
         write_submission(tmp_path / "there", NuScenesSubmission(), [])
 
 
-def test_a_zip_that_fails_is_not_left_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.zip", "out"])
+def test_what_fails_is_not_left_behind(name: str, tmp_path: Path) -> None:
     submission = SemanticKittiSubmission(ClassMap.load("semantickitti"))
     with pytest.raises(ConfigError):
-        write_submission(tmp_path / "out.zip", submission, [("11/000000", POINTS, IDS), ("abc", POINTS, IDS)])
+        write_submission(tmp_path / name, submission, [("11/000000", POINTS, IDS), ("abc", POINTS, IDS)])
     assert not list(tmp_path.iterdir())

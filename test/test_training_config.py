@@ -90,6 +90,8 @@ def test_overrides() -> None:
         ("zzz=1", "unknown key zzz: see `twodpass train --print-config`"),
         ("distillation.kind=mskd", r"distillation\.kind: Input should be 'msfskd' or 'none'"),
         ("optimiser.learning_rate=fast", r"optimiser\.learning_rate: Input should be a valid number"),
+        ("optimiser.learning_rate=.inf", r"optimiser\.learning_rate: Input should be a finite number"),
+        ("seed=4294967296", "seed: Input should be less than 4294967296"),
         ("epochs=0", "epochs: Input should be greater than 0"),
         ("epochs", "must be KEY=VALUE"),
         ("student.scales=[2", "not YAML"),
@@ -121,6 +123,9 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         load_config(path)
     path.write_text("[1, 2]")
     with pytest.raises(ConfigError, match="must hold keys and values"):
+        load_config(path)
+    path.write_text("epochs: 1\nseed: 3\nepochs: 50\n")
+    with pytest.raises(ConfigError, match=r"(?s)bad\.yaml: not a YAML file: 'epochs' is there twice.*line 3"):
         load_config(path)
     path.write_text("data:\n  trian: {root: x}\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml: unknown key data\.trian: did you mean data\.train\?"):

@@ -27,6 +27,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from twodpass_core.errors import ClassMapError, ConfigError
+from twodpass_core.yaml_text import read_yaml
 
 UNLABELLED = 255
 """The class id of points without a class: no return, or outside the volume the network sees."""
@@ -98,7 +99,7 @@ class ClassMap(BaseModel):
         shipped = resources.files("twodpass_core") / "class_maps" / f"{name}.yaml"
         path = shipped if name in SHIPPED else Path(name_or_path)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ClassMapError(
                 f"{name}: no such class map ({error.strerror}). Give a YAML file or one of {', '.join(SHIPPED)}"

@@ -30,7 +30,7 @@ Width = Annotated[int | None, typer.Option(help="Feature channels of a network w
 Scales = Annotated[
     str | None, typer.Option(metavar="S,S,...", help="Output scale of each of its blocks (2,4,8,16 unless given).")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -23,9 +23,13 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Which street: every number is another one.")] = 0,
     form: Annotated[Format, typer.Option("--format", help="SemanticKITTI's layout.")] = Format.kitti,
     sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the sequence; the splits have 0 to 21.")] = 0,
-    period: Annotated[float, typer.Option(min=0.001, help="Seconds from frame to frame.")] = 0.1,
-    columns: Annotated[int, typer.Option(min=8, help="Measurements of each of the 64 beams per turn.")] = 2048,
-    image_width: Annotated[int, typer.Option(min=32, help="Width of the images, pixels; the view is KITTI's.")] = 1242,
+    period: Annotated[float, typer.Option(min=0.001, max=3600, help="Seconds from frame to frame.")] = 0.1,
+    columns: Annotated[
+        int, typer.Option(min=8, max=2**16, help="Measurements of each of the 64 beams per turn.")
+    ] = 2048,
+    image_width: Annotated[
+        int, typer.Option(min=32, max=2**14, help="Width of the images, pixels; the view is KITTI's.")
+    ] = 1242,
 ) -> None:
     """Drive down a simulated street; write LiDAR scans, labels, images, calibration and poses."""
     from dataclasses import replace

@@ -17,6 +17,7 @@ from twodpass_core.geometry import RigidTransform
 from twodpass_core.sensor import SensorMounting
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import describe_problems
+from twodpass_core.yaml_text import read_yaml
 
 Row = Annotated[tuple[float, ...], Field(min_length=3, max_length=4)]
 
@@ -98,7 +99,7 @@ class CalibrationFile(_Model):
 def read_calibration_file(path: Path) -> CalibrationFile:
     """Raises ConfigError naming the file and what is wrong in it."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: no such calibration file ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

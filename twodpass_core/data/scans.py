@@ -142,6 +142,13 @@ def refuse_unheeded(
 
 def read_scan(path: Path, columns: int | None = None, intensity_field: str | None = None) -> npt.NDArray[np.float32]:
     """(N, 4) float32 points of one scan file; see `open_scans`. Raises `ScanError`."""
+    try:
+        return _read_file(path, columns, intensity_field)
+    except OSError as error:
+        raise ScanError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_file(path: Path, columns: int | None, intensity_field: str | None) -> npt.NDArray[np.float32]:
     _check_file(path, columns)
     if _suffix(path) == ".pcd":
         try:

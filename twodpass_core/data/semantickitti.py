@@ -132,7 +132,10 @@ class _Sequence:
         """world_from_lidar, where the world is the LiDAR's frame at the first scan."""
         if self.poses is None or self.camera0_from_lidar is None:
             return None
-        world_from_camera0 = RigidTransform.from_matrix(self.poses[int(stem)].reshape(3, 4))
+        try:
+            world_from_camera0 = RigidTransform.from_matrix(self.poses[int(stem)].reshape(3, 4))
+        except ConfigError as error:
+            raise ScanError(f"{self.folder / 'poses.txt'}: line {int(stem) + 1}: {error}") from error
         return self.camera0_from_lidar.inverse() @ world_from_camera0 @ self.camera0_from_lidar
 
     def stamp_ns(self, stem: str) -> int | None:
@@ -152,6 +155,8 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
     if not there:
         raise ScanError(f"{root}: has neither sequences/NN/velodyne nor, as a single sequence, velodyne")
     wanted = sequences or SPLITS[split]
+    if len(set(wanted)) != len(wanted):
+        raise ConfigError(f"sequences {', '.join(wanted)}: name each once")
     if missing := [name for name in wanted if name not in there]:
         of_split = "" if sequences else f" of split {split}"
         raise ScanError(
@@ -206,8 +211,12 @@ def _read_lines(path: Path, columns: int, stems: Sequence[str]) -> Floats | None
     if not path.exists():
         return None
     lines = read_numbers(path, columns)
-    if not stems[-1].isdecimal() or int(stems[-1]) >= len(lines):
+    if unnumbered := [stem for stem in stems if not (stem.isascii() and stem.isdecimal())]:
+        raise ScanError(f"{path}: has a line for each number of a scan, and {unnumbered[0]} is none: rename that scan")
+    if int(stems[-1]) >= len(lines):
         raise ScanError(f"{path}: has {counted(len(lines), 'line')}, none for scan {stems[-1]}")
+    if len(unknown := np.flatnonzero(~np.isfinite(lines).all(axis=1))):
+        raise ScanError(f"{path}: line {unknown[0] + 1} is not of finite numbers")
     return lines
 
 

@@ -15,7 +15,7 @@ import torch
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.errors import ConfigError
-from twodpass_core.files import replacing
+from twodpass_core.files import naming, new_folder, replacing
 
 CHUNK = 256  # points whose nearest neighbours are sought at a time
 
@@ -69,7 +69,7 @@ def write_submission(
 ) -> int:
     """Write id, points and class ids of frames to a folder, or a zip file if its name ends in .zip; gives their number.
 
-    A zip appears when it is whole. Raises ConfigError for an `out` that exists, or frames that do not belong there.
+    Either appears when it is whole. Raises ConfigError for an `out` that exists, or frames that do not belong there.
     """
     if out.exists():
         raise ConfigError(f"{out} exists: choose another name for the submission")
@@ -104,12 +104,15 @@ def complete(points: npt.NDArray[np.float32], class_id: Ids) -> Ids:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Callable[[str, bytes], None]]:
-    def write(name: str, content: bytes) -> None:
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    with new_folder(out) as partial:
 
-    yield write
+        def write(name: str, content: bytes) -> None:
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with naming(path):
+                path.write_bytes(content)
+
+        yield write
 
 
 @contextmanager

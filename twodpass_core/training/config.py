@@ -26,7 +26,7 @@ from twodpass_core.sparse.backend import BackendName
 class Section(BaseModel):
     """A group of settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 ONE, SEVERAL = "(one source)", "(list of sources)"
@@ -107,7 +107,7 @@ class TrainingConfig(Section):
     """A whole training. The defaults are the paper's for SemanticKITTI."""
 
     run: Path = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")
-    seed: int = Field(0, ge=0, description="of initial weights, order of frames and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order of frames and augmentation")
     epochs: PositiveInt = Field(64, description="times that the frames are gone through")
     max_steps: PositiveInt | None = Field(None, description="optimiser steps to end after, if before the last epoch")
     validate_every: PositiveInt = Field(1, description="epochs between validations")

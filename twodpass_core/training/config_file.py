@@ -15,6 +15,7 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.training.config import ONE, SEVERAL, TrainingConfig
 from twodpass_core.training.shipped import settings_file, shipped_settings
 from twodpass_core.weights import describe_problems
+from twodpass_core.yaml_text import read_yaml
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:
@@ -32,7 +33,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingCon
         if not equals:
             raise ConfigError(f"--set {override}: must be KEY=VALUE, as in optimiser.learning_rate=0.1")
         try:
-            value = yaml.safe_load(text)
+            value = read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
         _put(settings, key.strip(), value)
@@ -67,7 +68,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"others --set data.train.kind=bag --set data.train.root={path}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: no such configuration ({error.strerror}); with twodpass come {', '.join(shipped_settings())}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from twodpass_core.evaluation.figures import new_figure, save_figure
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The entries of a log.jsonl, one per epoch; of an epoch that was resumed and logged again, the last.
 
-    Each has numbers by name, None for what is not a number.
+    Each has numbers by name, None for what is not a number. Lines that are damaged are left out.
     """
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return list({entry["epoch"]: entry for entry in entries}.values())
+    entries = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError, KeyError):  # no JSON, no mapping, no epoch
+            entry = json.loads(line)
+            entries[entry["epoch"]] = entry
+    return list(entries.values())
 
 
 def draw_curves(log: Path, picture: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +55,32 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Of the best validation, if there was one."""
+        return self.checkpoints / "best.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other training can hold the folder meanwhile, which is made if missing. Raises ConfigError if one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(
+                f"{self.path} is in use by another training: wait for its end, or choose another --set run=FOLDER"
+            ) from None
+        except OSError:  # not every file system can lock
+            pass
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+            with suppress(OSError):  # unless the training failed before it began, there is something in it
+                self.path.rmdir()
 
     def checkpoint_for(self, config: TrainingConfig, *, resume: bool) -> Path | None:
         """The checkpoint to go on from, None where the training begins. Changes nothing.

@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 20
 """Optimiser steps without a finite gradient, one after the other, that end a training."""
+DIVERGED = (
+    "the training diverges or the data is damaged. Try a lower optimiser.learning_rate, a warm-up, or "
+    "machine.precision fp32"
+)
 
 
 class TrainingModule(LightningModule):
@@ -86,9 +90,13 @@ class TrainingModule(LightningModule):
         self.skipped_in_a_row += 1
         logger.warning("step %d is skipped: its gradient is not finite", self.global_step)
         if self.skipped_in_a_row == MAX_SKIPPED:
+            raise TrainingError(f"{MAX_SKIPPED} steps in a row had no finite gradient: {DIVERGED}")
+
+    def on_train_end(self) -> None:
+        # A few at the start are usual in fp16, whose scale is sought then.
+        if self.skipped_in_a_row > max(MAX_SKIPPED, self.global_step) / 2:
             raise TrainingError(
-                f"{MAX_SKIPPED} steps in a row had no finite gradient: the training diverges or the data is damaged. "
-                "Try a lower optimiser.learning_rate, a warm-up, or machine.precision fp32"
+                f"the last {self.skipped_in_a_row} of {self.global_step} steps had no finite gradient: {DIVERGED}"
             )
 
     def configure_optimizers(self) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.errors import ConfigError
+from twodpass_core.files import replacing
 from twodpass_core.training.best_weights import BestWeights
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
@@ -50,12 +53,26 @@ def train(
         callbacks: of Lightning, beside those that write the run's folder.
 
     Raises:
-        ConfigError, ScanError, WeightsError: settings, data or weights to start from that will not do.
+        ConfigError, ScanError, WeightsError: settings, data or weights to start from that will not do; the folder is in
+            use.
         TrainingError: the training diverged.
         SystemExit: a signal stopped it; the run can be resumed.
     """
     options = trainer_options(config)
     folder = RunFolder(config.run)
+    with folder.held() if is_first_process() else nullcontext():
+        return _train(config, options, folder, resume, training, validation, callbacks)
+
+
+def _train(
+    config: TrainingConfig,
+    options: Mapping[str, Any],
+    folder: RunFolder,
+    resume: bool,
+    training: FrameSource | None,
+    validation: FrameSource | None,
+    callbacks: Sequence[Callback],
+) -> Path:
     checkpoint = folder.checkpoint_for(config, resume=resume)
     if training is None:
         training = open_training(config.data.train, learns_from_images=config.distillation.kind != "none")
@@ -80,13 +97,28 @@ def train(
     validate_every = None if validation is None else config.validate_every
     last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
     seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
-    trainer = make_trainer(config, options, folder, [*seen, best, last, *callbacks])
+    log = RunLog(folder)
+    trainer = make_trainer(config, options, folder, [log, *seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     if validation is not None and module.evaluated_step != trainer.global_step:
-        trainer.validate(module, data, verbose=False)
+        _validate_the_end(trainer, module, data, folder, log, best)
     if best.best < 0:
         best.write(trainer, module)
     return folder.weights
+
+
+def _validate_the_end(
+    trainer: Trainer, module: TrainingModule, data: TrainingData, folder: RunFolder, log: RunLog, best: BestWeights
+) -> None:
+    """Where the last epoch has not been validated, with all that a validation on the way leaves behind."""
+    before = best.best
+    trainer.validate(module, data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    log.add_validation(trainer)
+    if best.best > before:
+        with replacing(folder.best_checkpoint) as path:
+            shutil.copyfile(folder.last_checkpoint, path)
 
 
 def _refuse_other_classes(training: FrameSource, validation: FrameSource | None) -> None:
@@ -117,8 +149,8 @@ def make_trainer(
 ) -> Trainer:
     """Lightning's Trainer for these settings, on a machine that needs these options."""
     best = ModelCheckpoint(
-        folder.checkpoints,
-        "best",
+        folder.best_checkpoint.parent,
+        folder.best_checkpoint.stem,
         monitor=MONITOR,
         mode="max",
         enable_version_counter=False,
@@ -134,7 +166,7 @@ def make_trainer(
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
         log_every_n_steps=LOG_EVERY,
-        callbacks=[RunLog(folder), DataWait(), *callbacks, best, TrainingProgress(LOG_EVERY)],
+        callbacks=[DataWait(), *callbacks, best, TrainingProgress(LOG_EVERY)],
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
