@@ -149,6 +149,9 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "mean IoU" in result.output
     assert (report / "scores.json").exists()
+    result = CliRunner().invoke(app, ["evaluate", str(weights), str(sequence), "--out", str(weights)])
+    assert "is not a folder: --out is the folder to write to" in result.output
+    assert "mean IoU" not in result.output
     result = CliRunner().invoke(app, ["submit", str(weights), str(sequence), str(out), "--votes", "1"])
     assert result.exit_code == 0, result.output
     assert out.exists()

@@ -219,8 +219,9 @@ def test_damaged_or_absent_files_are_refused(tmp_path: Path, name: str) -> None:
     for content in (None, b"", b"not weights", b"PK\x03\x04"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(WeightsError, match=name):
+        with pytest.raises(WeightsError, match=name) as refused:
             ResNet34Encoder(2).load_imagenet(path)
+        assert len(str(refused.value).splitlines()) == 1
 
 
 def test_without_torchvision_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

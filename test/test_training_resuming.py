@@ -114,6 +114,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     last.write_bytes(last.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match=r"last\.ckpt: a damaged file"):
         train(config, training=Blobs(2), resume=True)
+    last.write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"last\.ckpt: a damaged file, or no checkpoint: \w"):
+        train(config, training=Blobs(2), resume=True)
+    RunFolder(config.run).config.unlink()
+    with pytest.raises(ConfigError, match=r"there is no .*config\.yaml, without which the run cannot go on"):
+        train(config, training=Blobs(2), resume=True)
     last.unlink()
     with pytest.raises(ConfigError, match=r"there is no .*last\.ckpt"):
         train(config, training=Blobs(2), resume=True)

@@ -206,7 +206,7 @@ def _make_card(file_name: str, references: Mapping[str, TensorReference], settin
     published = SCALES_OF_PUBLISHED.get(num_blocks)
     scales = settings.choose("scales", settings.options.scales, settings.model.get("scale_list"), published, "--scales")
     if not isinstance(scales, list | tuple) or len(scales) != num_blocks:
-        raise WeightsError(f"it has {num_blocks} blocks, but its scales are given as {scales!r}: give --scales")
+        raise WeightsError(f"it has {num_blocks} blocks, and a scale for each is needed, not {scales!r}: --scales")
     class_map = settings.class_map(num_classes)
     known_intensity = INTENSITY_MAX.get(class_map.name)
     return Card(

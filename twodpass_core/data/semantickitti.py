@@ -221,4 +221,6 @@ def _read_lines(path: Path, columns: int, stems: Sequence[str]) -> Floats | None
 
 
 def _stems(folder: Path, suffix: str) -> tuple[str, ...]:
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):  # which looks empty
+        raise ScanError(f"{folder}: may not be read")
     return tuple(sorted(path.stem for path in folder.glob(f"[!.]*{suffix}")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import safetensors
 import safetensors.torch
@@ -91,6 +92,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(f"{path}: cannot be read as weights: damaged, or more than tensors") from error
     except Exception as error:  # torch.load raises nearly anything for a damaged file
         raise WeightsError(f"{path}: cannot be read as weights: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

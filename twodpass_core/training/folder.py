@@ -97,6 +97,8 @@ class RunFolder:
             raise ConfigError(f"{self.path} holds a run: --resume goes on, --set run=FOLDER chooses another")
         if not self.last_checkpoint.exists():
             raise ConfigError(f"there is no {self.last_checkpoint} to go on from: --set run=FOLDER begins another run")
+        if not self.config.exists():
+            raise ConfigError(f"there is no {self.config}, without which the run cannot go on: put it back")
         self._check_same(load_config(self.config), config)
         return self.last_checkpoint
 

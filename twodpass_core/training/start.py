@@ -78,7 +78,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"first: twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
         ) from error
     except Exception as error:  # torch.load raises nearly anything for a damaged file
-        raise WeightsError(f"{path}: a damaged file, or no checkpoint: {error}") from error
+        raise WeightsError(f"{path}: a damaged file, or no checkpoint: {str(error) or type(error).__name__}") from error
     return content
 
 
