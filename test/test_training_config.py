@@ -92,6 +92,8 @@ def test_overrides() -> None:
         ("optimiser.learning_rate=fast", r"optimiser\.learning_rate: Input should be a valid number"),
         ("optimiser.learning_rate=.inf", r"optimiser\.learning_rate: Input should be a finite number"),
         ("seed=4294967296", "seed: Input should be less than 4294967296"),
+        ("optimiser=5", "optimiser: must have keys and values"),
+        ("run=[1]", "run: must be a path"),
         ("epochs=0", "epochs: Input should be greater than 0"),
         ("epochs", "must be KEY=VALUE"),
         ("student.scales=[2", "not YAML"),

@@ -143,7 +143,10 @@ class ClassMap(BaseModel):
             unknown = np.unique(raw[~known])
             listed = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
             hint = "; mask the instance number with & 0xFFFF" if unknown[-1] >= RAW_ID_LIMIT else ""
-            raise ClassMapError(f"class map {self.name} does not know raw ids {listed}: add them to its raw_ids{hint}")
+            raise ClassMapError(
+                f"class map {self.name} does not know raw ids {listed}: add them to raw_ids of a map of your own, "
+                f"or give other labels{hint}"
+            )
         return np.asarray(self._class_of_raw[index])
 
     def raw_labels(self, class_id: np.ndarray) -> np.ndarray:

@@ -148,6 +148,15 @@ def _instead_of_checkpoint(path: Path) -> str:
     return f"The weights of its training are in {weights}{when}"
 
 
+PLAINER = {
+    "model_type": "must have keys and values",
+    "model_attributes_type": "must have keys and values",
+    "dict_type": "must have keys and values",
+    "path_type": "must be a path",
+}
+"""What pydantic says in terms of Python, by its type of problem."""
+
+
 def describe_problems(error: ValidationError) -> str:
     """pydantic's problems in one line, each with the place it is at."""
     return "; ".join(_describe_problem(dict(problem)) for problem in error.errors())
@@ -155,7 +164,7 @@ def describe_problems(error: ValidationError) -> str:
 
 def _describe_problem(problem: Mapping[str, Any]) -> str:
     place = ".".join(map(str, problem["loc"]))
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = PLAINER.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
     if place == "format_version":
         return f"{message} (format {problem['input']!r}): a newer twodpass wrote it, update this one"
     return f"{place}: {message}" if place else message
