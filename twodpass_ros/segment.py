@@ -56,7 +56,12 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
         with reading_ros_arguments():
             rclpy.init(args=arguments)
         forward_core_log(rclpy.logging.get_logger("segment"))
-        node = SegmentNode(load_segmenter or Segmenter.from_weights)
+        try:
+            node = SegmentNode(load_segmenter or Segmenter.from_weights)
+        except Exception:
+            if rclpy.ok():
+                raise
+            return 0  # a signal has come meanwhile: rclpy has heard it first, and shut down
         node.autostart()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -151,6 +153,21 @@ def test_a_whole_number_where_decimal_ones_are_needed_is_told_how_to_be_written(
         assert node.wait() == 1
         assert "'intensity_scale'" in node.log()
         assert "with a decimal point, 1.0" in node.log()
+
+
+def test_a_signal_while_the_node_is_made_ends_it_orderly() -> None:
+    code = (
+        "import sys, rclpy, twodpass_ros.segment_node as module\n"
+        "from twodpass_ros.segment import main\n"
+        "class Late(module.SegmentNode):\n"
+        "    def __init__(self, load):\n"
+        "        rclpy.shutdown()\n"
+        "        super().__init__(load)\n"
+        "module.SegmentNode = Late\n"
+        "sys.exit(main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_decimal_number_where_whole_ones_are_needed_is_not_told_so() -> None:
