@@ -198,3 +198,14 @@ def test_a_format_that_the_cpu_is_slow_in_is_told_once(
     warn_if_slow.cache_clear()
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == ["products in float16 take 9 times as long as in float32 on this CPU: choose fp32"]
+
+
+def test_a_machine_that_is_busy_for_a_while_is_not_slow_in_a_format(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = {torch.float32: iter([1.0] * 10), torch.bfloat16: iter([9.0] * 8 + [0.5] * 2)}
+    monkeypatch.setattr(devices, "seconds_of_a_product", lambda dtype: next(seconds[dtype]))
+    warn_if_slow.cache_clear()
+    warn_if_slow(torch.bfloat16, CPU)
+    warn_if_slow.cache_clear()
+    assert not caplog.records
