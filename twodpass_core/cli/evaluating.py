@@ -95,7 +95,7 @@ def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:
     return [out / (name if names.count(name) == 1 else f"{number}_{name}") for number, name in enumerate(names)]
 
 
-def _make(out: Path | None) -> None:
+def _make_folder(out: Path | None) -> None:
     """The folder of a report, before the time that it takes to come so far."""
     if out is not None:
         if out.exists() and not out.is_dir():
@@ -108,7 +108,7 @@ def run_evaluation(
 ) -> None:
     """Evaluate, print the tables, and write the report if there is a folder for it."""
     check_classes(segmenter.class_map, source.class_map)
-    _make(out)
+    _make_folder(out)
     evaluation = evaluate(segmenter, _frames(source), votes=votes, definition=definition)
     output = Console()
     output.print(class_table(evaluation))
@@ -131,7 +131,7 @@ def run_comparison(
     """Evaluate both, print what changed, and write the reports if there is a folder for them."""
     for segmenter in (before, after):
         check_classes(segmenter.class_map, source.class_map)
-    _make(out)
+    _make_folder(out)
     comparison = compare(before, after, _frames(source), votes=votes, definition=definition)
     output = Console()
     output.print(comparison_table(comparison))
