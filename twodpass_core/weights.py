@@ -96,7 +96,7 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], card: Card)
             # Not save_file, whose files nobody but their owner may read.
             partial.write_bytes(safetensors.torch.save(tensors, {CARD_KEY: card.model_dump_json()}))
     except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be written: {error}") from error
+        raise WeightsError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_weights(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:

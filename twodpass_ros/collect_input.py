@@ -144,6 +144,13 @@ class Input:
             return describe_publishers(self._node, self._topic, self._types)
         return f"nothing comes on {self.name}"
 
+    def describe_change(self) -> str:
+        """What comes instead, where a topic has become of another type; else nothing."""
+        types = {str(info.topic_type) for info in self._node.get_publishers_info_by_topic(self.name)}
+        if self._recorded is None or not types or self._recorded.type in types:
+            return ""
+        return f": it is {', '.join(sorted(types))} now, and was {self._recorded.type}; restart collect to record it"
+
     def _type_of(self, publishers: Sequence[Any]) -> str:
         """A topic stays of the type it had first."""
         known = self._recorded.type if self._recorded else None

@@ -91,7 +91,7 @@ class Health:
         """Streams that were there; of those that never came, the problems tell."""
         for topic in (sensors.scans, *(camera.image for camera in sensors.cameras.values())):
             if topic.newest is not None and (silence := time.monotonic() - topic.newest_at) > timeout:
-                yield f"nothing on {topic.name} for {silence:.1f} s"
+                yield f"nothing on {topic.name} for {silence:.1f} s{topic.describe_change()}"
 
     def _losses(self, sensors: Sensors, dropped: Counter[str]) -> Iterator[str]:
         for topic, count in (dropped - self._dropped).items():
