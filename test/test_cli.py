@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from cli_runs import one_line, twodpass, write_scans
 from PIL import Image
+from recording_data import wait_for
 from tiny_weights import write_tiny_weights
 
 from twodpass_core.classes import ClassMap
@@ -161,3 +163,14 @@ def test_render_with_labels(scans: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / f"{name}.png") as image:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         assert (pixels == road).all(axis=1).any() == present
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "twodpass_core", "simulate", str(tmp_path), "--frames", "1000", "--columns", "64"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: any(tmp_path.glob("sequences/.00.*.partial")))
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    assert not list(tmp_path.glob("sequences/*"))
+    assert not list(tmp_path.glob("sequences/.*"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -203,5 +205,11 @@ app.command()(recording.recover)
 
 def main() -> None:
     """Entry point of the command."""
+    signal.signal(signal.SIGTERM, _end)
     tune_process()  # before a subcommand imports torch
     app()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """As after Ctrl-C, half written files are removed."""
+    raise SystemExit(128 + number)
