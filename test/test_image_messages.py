@@ -75,6 +75,9 @@ def test_bayer(order: str, red: tuple[int, int], blue: tuple[int, int], bits: in
     values = mosaic if bits == 8 else mosaic.astype(np.uint16) * 257
     decoded = decode_image(message(f"bayer_{order}{bits}", values, padding))
     assert np.abs(decoded[2:-2, 2:-2].astype(int) - rgb[2:-2, 2:-2]).max() < 16
+    sent = compressed(Image.fromarray(values), "PNG")
+    sent.format = f"bayer_{order}{bits}; png compressed bayer_{order}{bits}"
+    np.testing.assert_array_equal(decode_image(sent), decoded)
 
 
 @pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuyv", 0), ("yuv422_yuy2", 0)])

@@ -6,6 +6,7 @@ import logging
 import math
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from bag_data import BagData
 from drive_bag import (
+    BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
     CAMERA,
     SECOND_NS,
@@ -108,6 +110,26 @@ def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplo
     assert [len(source[index].views) for index in range(10)] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
     assert source[0].world_from_lidar is None
     assert "frames before and after the known motion are used without images" in caplog.text
+
+
+@pytest.mark.parametrize("mounted", [("lidar",), ("camera",), ("lidar", "camera")])
+def test_a_mounting_that_is_on_tf_does_not_hide_the_odometry(tmp_path: Path, mounted: tuple[str, ...]) -> None:
+    data = without(drive(6, "odometry"), "tf_static")
+    poses = {"lidar": BASE_FROM_LIDAR, "camera": BASE_FROM_CAMERA}
+    for frame, pose in poses.items():
+        for tick in range(-2, 16) if frame in mounted else (-2,):
+            data.transform("base", frame, pose, START_NS + tick * SECOND_NS // 20, static=frame not in mounted)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    for index in range(6):
+        assert_same(source[index].views[0].camera_from_lidar, expected_transform(index))
+        assert_same(source[index].world_from_lidar, odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR)
+
+
+def test_threads_may_read_one_bag(tmp_path: Path) -> None:
+    source = BagFrames([drive(8).write(tmp_path / "drive")])
+    with ThreadPoolExecutor(4) as pool:
+        for index, frame in enumerate(pool.map(source.__getitem__, [*range(8)] * 8)):
+            np.testing.assert_array_equal(frame.points, points(index % 8))
 
 
 def test_lidar_only_opens_no_image_and_needs_no_transform(tmp_path: Path) -> None:

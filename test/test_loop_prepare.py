@@ -33,9 +33,10 @@ from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.undistort import Undistortion
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, LabelError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.exchange import import_labels
+from twodpass_core.labels.status import label_status
 from twodpass_core.labels.store import LabelStore
 
 BASE_FROM_REAR = RigidTransform.from_xyz_rpy([-1, 0, 1.4, 0, 0.1, 3]) @ OPTICAL
@@ -91,6 +92,23 @@ def test_points_without_a_return_keep_their_place(tmp_path: Path) -> None:
     written = np.fromfile(tmp_path / "out/sequences/00/velodyne/000000.bin", "<f4").reshape(-1, 4)
     scan[3] = 0
     np.testing.assert_array_equal(written, scan)
+
+
+def test_labels_in_the_cloud_stay_as_they_are_whatever_lies_beside(tmp_path: Path) -> None:
+    data, raw = BagData(), np.array([252, 253, 60, 52, 1, 0, 40 | 7 << 16, 99], np.uint32)
+    data.cloud(START_NS, points(0, 8), columns={"label": raw})
+    bag = data.write(tmp_path / "drive")
+    store = LabelStore.beside(bag)
+    store.write(START_NS, np.full(8, 10))
+    store.proposed.write(START_NS, np.full(8, 10))
+    frames = BagFrames([bag], BagConfig(proposals=True))
+    (done,) = prepare(frames, tmp_path / "out")
+    assert (done.labelled, done.proposed) == (1, 0)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "out/sequences/00/labels/000000.label", "<u4"), raw)
+    with pytest.raises(LabelError, match="has labels inside"):
+        import_labels(frames, tmp_path / "out/sequences/00")
+    (status,) = label_status(frames)
+    assert (status.labelled, int(status.points.sum())) == (1, 0)
 
 
 @pytest.mark.parametrize("known", [range(2, 5), range(0)])

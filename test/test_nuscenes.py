@@ -201,6 +201,40 @@ def test_a_missing_or_damaged_table_is_named(root: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("scene", "name", ["scene-0003"]),
+        ("sample", "timestamp", "123"),
+        ("sample_data", "timestamp", None),
+        ("sample_data", "timestamp", 1.5),
+        ("sample_data", "filename", 7),
+        ("sample_data", "width", "1600"),
+        ("ego_pose", "rotation", None),
+        ("ego_pose", "translation", [1, 2]),
+        ("calibrated_sensor", "translation", "here"),
+        ("calibrated_sensor", "camera_intrinsic", [[1, 0, 0], [0, 1]]),
+        ("sensor", "token", ["a"]),
+        ("lidarseg", "filename", None),
+    ],
+)
+def test_what_no_table_of_nuscenes_has_is_named(root: Path, table: str, field: str, value: object) -> None:
+    tables = made_up_tables()
+    for row in tables[table]:
+        row[field] = value
+    write_tables(root, tables)
+    with pytest.raises(ScanError, match=rf"{table}\.json: a row has {field} "):
+        NuScenes(root, "val")
+
+
+def test_samples_that_are_there_twice_are_refused(root: Path) -> None:
+    tables = made_up_tables()
+    tables["sample"] *= 2
+    write_tables(root, tables)
+    with pytest.raises(ScanError, match=r"sample\.json: has samples twice"):
+        NuScenes(root, "val")
+
+
+@pytest.mark.parametrize(
     ("table", "keep", "message"),
     [
         ("lidarseg", lambda row: "0003-1" not in row["token"], r"lidarseg\.json: has no labels for scene-0003-1"),

@@ -119,6 +119,15 @@ def test_what_has_no_effect_is_written_as_a_comment(tmp_path: Path) -> None:
     assert load_config(path, ["distillation.variant=paper"]).distillation.learner
 
 
+def test_parts_of_bags_for_training_and_validation_do_not_overlap() -> None:
+    base = ["data.train={kind: bag, root: d, split: train, bag: {held_out: 0.2}}"]
+    validation = "data.validation={{kind: bag, root: {}, split: val, bag: {{held_out: {}}}}}"
+    load_config(None, [*base, validation.format("d", 0.2)])
+    load_config(None, [*base, validation.format("other", 0.5)])
+    with pytest.raises(ConfigError, match=r"train and validation divide the same bags by bag.held_out 0.2 and 0.5"):
+        load_config(None, [*base, validation.format("d", 0.5)])
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     with pytest.raises(ConfigError, match=r"bad\.yaml: no such configuration"):

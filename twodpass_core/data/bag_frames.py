@@ -11,7 +11,7 @@ import numpy.typing as npt
 from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bag_config import BagConfig, read_calibration_file
-from twodpass_core.data.bag_labels import read_labels
+from twodpass_core.data.bag_labels import read_labels, read_raw_labels
 from twodpass_core.data.bags import bags_in, open_each
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.opened_bag import OpenedBag, open_recorded
@@ -89,6 +89,11 @@ class BagFrames:
         """(frames,) which have labels."""
         return np.concatenate([bag.labelled() for bag in self._bags])
 
+    @property
+    def labels_inside(self) -> npt.NDArray[np.bool_]:
+        """(frames,) of which the labels are in the cloud itself."""
+        return np.concatenate([np.full(len(bag), bag.has_labels_inside) for bag in self._bags])
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
@@ -102,6 +107,15 @@ class BagFrames:
         bag, position = self._locate(index)
         message = bag.cloud(position)
         return int(message.width * message.height)
+
+    def raw_labels(self, index: int) -> npt.NDArray[np.uint32] | None:
+        """(N,) of a frame, with instances, as they are kept; None without. Raises ScanError, BagError, LabelError."""
+        bag, position = self._locate(index)
+        stamp_ns, message = int(bag.stamps_ns[position]), bag.cloud(position)
+        try:
+            return read_raw_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
+        except ScanError as error:
+            raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
 
     def __getitem__(self, index: int) -> Frame:
         """Raises ScanError, BagError, LabelError."""

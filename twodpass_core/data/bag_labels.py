@@ -29,18 +29,37 @@ def read_labels(
         LabelError: a label file that does not fit the scan.
     """
     try:
-        if CLASS_FIELD in fields and RAW_FIELD not in fields:
+        if _are_class_ids(fields):
             return _known_ids(_column(message, CLASS_FIELD), class_map), None
-        if RAW_FIELD in fields:
-            raw = _column(message, RAW_FIELD)
-        else:
-            kept = store.read(stamp_ns, message.width * message.height)
-            if kept is None:
-                return None
-            raw = kept.astype(np.int64)
-        return class_map.training_ids(raw & 0xFFFF), (raw >> 16).astype(np.uint16)
+        raw = _read_raw(message, fields, store, stamp_ns)
+        return None if raw is None else (class_map.training_ids(raw & 0xFFFF), (raw >> 16).astype(np.uint16))
     except (ClassMapError, CloudError) as error:
         raise ScanError(str(error)) from error
+
+
+def read_raw_labels(
+    message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int, class_map: ClassMap
+) -> npt.NDArray[np.uint32] | None:
+    """(N,) raw ids and instances as they are kept; where class ids are, those that are written for them. Raises so."""
+    try:
+        if _are_class_ids(fields):
+            return class_map.raw_labels(_known_ids(_column(message, CLASS_FIELD), class_map)).astype(np.uint32)
+        raw = _read_raw(message, fields, store, stamp_ns)
+        return None if raw is None else raw.astype(np.uint32)
+    except (ClassMapError, CloudError) as error:
+        raise ScanError(str(error)) from error
+
+
+def _are_class_ids(fields: tuple[str, ...]) -> bool:
+    return CLASS_FIELD in fields and RAW_FIELD not in fields
+
+
+def _read_raw(message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int) -> npt.NDArray[np.int64] | None:
+    """What is in the cloud counts, not what lies beside the bag."""
+    if RAW_FIELD in fields:
+        return _column(message, RAW_FIELD)
+    kept = store.read(stamp_ns, message.width * message.height)
+    return None if kept is None else kept.astype(np.int64)
 
 
 def _column(message: Any, name: str) -> npt.NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from itertools import islice
+from threading import Lock
 from typing import Any, Final
 
 from rosbags.rosbag2 import Reader
@@ -18,7 +19,10 @@ MAX_OPEN_FILES: Final = 4
 
 
 class BagReader:
-    """Reads messages of an indexed bag. Files are opened when first needed, and in every process anew."""
+    """Reads messages of an indexed bag. Files are opened when first needed, and in every process anew.
+
+    Threads may share it: one message is read after the other.
+    """
 
     def __init__(self, index: BagIndex) -> None:
         self.path, self._files, self._is_compressed = index.path, index.file_paths(), index.is_compressed
@@ -28,10 +32,13 @@ class BagReader:
         """The deserialised message at a position of a topic. Raises BagError."""
         file = self._files[int(topic.file[position])]
         log_ns, nth = int(topic.log_ns[position]), int(topic.nth[position])
+        if self._process != os.getpid():  # forked: positions in open files are shared with the parent
+            self._forget()
         try:
-            storage = self._open(int(topic.file[position])).storage
-            connections = [c for c in storage.connections if (c.topic, c.msgtype) == (topic.topic, topic.type)]
-            raw = next(islice(storage.messages(connections, log_ns, log_ns + 1), nth, None))[2]
+            with self._in_use:
+                storage = self._open(int(topic.file[position])).storage
+                connections = [c for c in storage.connections if (c.topic, c.msgtype) == (topic.topic, topic.type)]
+                raw = next(islice(storage.messages(connections, log_ns, log_ns + 1), nth, None))[2]
             return self._typestore.deserialize_cdr(unpack(raw) if self._is_compressed else raw, topic.type)
         except StopIteration:
             raise BagError(f"{file}: has no message of {topic.topic} at {log_ns} ns: it has changed since") from None
@@ -52,8 +59,6 @@ class BagReader:
             self._open_files.popitem()[1].close()
 
     def _open(self, file: int) -> Reader:
-        if self._process != os.getpid():  # forked: positions in open files are shared with the parent
-            self._forget()
         if file not in self._open_files:
             if len(self._open_files) == MAX_OPEN_FILES:
                 self._open_files.popitem(last=False)[1].close()
@@ -64,7 +69,7 @@ class BagReader:
         return self._open_files[file]
 
     def _forget(self) -> None:
-        self._process = os.getpid()
+        self._process, self._in_use = os.getpid(), Lock()
         self._open_files: OrderedDict[int, Reader] = OrderedDict()
         self._typestore = get_typestore(Stores.LATEST)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from twodpass_core.data.bag_index import RecordedTransforms
 from twodpass_core.errors import TransformError
 from twodpass_core.geometry import RigidTransform
@@ -12,26 +14,32 @@ from twodpass_core.transform_tree import TransformTree
 
 TOLERANCE_NS: Final = 100_000_000
 ODOMETRY_FRAME: Final = "odom"
+CONSTANT: Final = 1e-6
+"""Metres, and of a quaternion's numbers."""
 
 
-def build_tree(recorded: Sequence[RecordedTransforms], frames: Iterable[str]) -> TransformTree:
+def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) -> TransformTree:
     """The static transforms, and those moving ones that some of `frames` hang in: the others only take memory.
 
-    Odometry topics count where /tf does not tell how the vehicle moves, `frames` being what moves with it.
+    `frames` move with the vehicle, that of the LiDAR is first. Odometry topics count where /tf does not tell how that
+    moves. A transform below what they tell of that is always the same is how a sensor is mounted, if on /tf or not.
     """
     tree = TransformTree(tolerance_ns=TOLERANCE_NS)
     from_tf = [entry for entry in recorded if entry.topic.endswith(("/tf", "/tf_static")) and len(entry.stamps_ns)]
     parents = {_name(entry.child): _name(entry.parent) for entry in from_tf}
     needed = {ancestor for frame in frames for ancestor in _ancestors(_name(frame), parents)}
+    odometry = [entry for entry in recorded if entry not in from_tf and len(entry.stamps_ns)]
+    vehicles = {ancestor for entry in odometry for ancestor in _ancestors(_name(entry.child), parents)}
     # Where a frame has several parents, the one that is named most often is added last and counts.
     for entry in sorted(from_tf, key=lambda entry: (not entry.is_static, len(entry.stamps_ns))):
-        if entry.is_static:
+        is_mounting = bool(odometry) and _name(entry.child) not in vehicles and _is_constant(entry)
+        if entry.is_static or is_mounting:
             pose = RigidTransform.from_quaternion(entry.poses[-1, :4], entry.poses[-1, 4:])
             tree.add(entry.parent, entry.child, pose, None)
         elif _name(entry.child) in needed:
             tree.add_recorded(entry.parent, entry.child, entry.stamps_ns, entry.poses)
-    for entry in recorded:
-        if entry not in from_tf and len(entry.stamps_ns) and not _moves(tree, frames):
+    for entry in odometry:
+        if not _moves(tree, frames[:1]):
             _add_odometry(tree, entry, [_name(frame) for frame in frames])
     return tree
 
@@ -66,6 +74,10 @@ def _add_odometry(tree: TransformTree, entry: RecordedTransforms, frames: Sequen
     for stamp_ns, numbers in zip(entry.stamps_ns, entry.poses, strict=True):
         pose = RigidTransform.from_quaternion(numbers[:4], numbers[4:])
         tree.add(entry.parent, root, pose @ child_from_root, int(stamp_ns))
+
+
+def _is_constant(entry: RecordedTransforms) -> bool:
+    return bool(np.ptp(entry.poses, axis=0).max() <= CONSTANT)
 
 
 def _moves(tree: TransformTree, frames: Iterable[str]) -> bool:

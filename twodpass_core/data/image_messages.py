@@ -40,6 +40,7 @@ CONVERTED: Final = {
     **{f"bayer_{order}16": ("u2", 1) for order in ("rggb", "bggr", "gbrg", "grbg")},
     **dict.fromkeys(("uyvy", "yuv422", "yuyv", "yuv422_yuy2"), ("u1", 2)),
 }
+GREY_MODES: Final = ("L", "I", "I;16", "I;16B")  # of a decompressed picture
 PICTURE_ENCODINGS: Final = (*PLAIN, *CONVERTED)
 
 
@@ -126,8 +127,12 @@ def _convert(message: Any, rows: npt.NDArray[Any]) -> Picture:
 
 
 def _decompress(message: Any) -> Picture:
+    encoding = image_encoding(message).partition(";")[0].strip()
     with _open(message) as picture:
         try:
+            if encoding.startswith("bayer_") and picture.mode in GREY_MODES:  # a sensor's values as they are
+                values = np.asarray(picture).astype("u2" if encoding.endswith("16") else "u1")
+                return _convert(SimpleNamespace(height=picture.height, width=picture.width, encoding=encoding), values)
             if picture.mode.startswith("I"):  # 16 bits of grey
                 grey = (np.asarray(picture) >> 8).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=2)

@@ -149,7 +149,10 @@ def _read_samples(folder: Path, split: str, cameras: Sequence[str]) -> list[_Sam
     scenes = {row["token"] for row in read_table(folder, "scene", ("token", "name")) if _in_split(row["name"], split)}
     rows = read_table(folder, "sample", ("token", "scene_token", "timestamp"), lambda row: row["scene_token"] in scenes)
     order = sorted(rows, key=lambda row: (row["scene_token"], row["timestamp"]))
-    records = _read_records(folder, {row["token"] for row in order}, cameras)
+    tokens = {row["token"] for row in order}
+    if len(tokens) < len(order):
+        raise ScanError(f"{folder / 'sample.json'}: has samples twice")
+    records = _read_records(folder, tokens, cameras)
     labels: dict[str, str] = {}
     if split != "test":
         table = read_table(folder, "lidarseg", ("sample_data_token", "filename"))
@@ -179,7 +182,11 @@ def _read_records(folder: Path, samples: set[str], cameras: Sequence[str]) -> di
     }
 
     def wanted(row: Row) -> bool:
-        return row["is_key_frame"] and row["sample_token"] in samples and row["calibrated_sensor_token"] in mountings
+        return (
+            row["is_key_frame"] is True
+            and row["sample_token"] in samples
+            and row["calibrated_sensor_token"] in mountings
+        )
 
     measured = read_table(folder, "sample_data", RECORD_FIELDS, wanted)
     used = {row["ego_pose_token"] for row in measured}

@@ -56,9 +56,14 @@ class OpenedBag:
         """The PointCloud2 of a scan. Raises BagError."""
         return self.reader.read(self.clouds, int(self.positions[position]))
 
+    @property
+    def has_labels_inside(self) -> bool:
+        """Whether its clouds have labels in them, which count, whatever lies beside."""
+        return bool(set(LABEL_FIELDS) & set(self.clouds.fields))
+
     def labelled(self) -> npt.NDArray[np.bool_]:
         """(N,) which scans have labels."""
-        if set(LABEL_FIELDS) & set(self.clouds.fields):
+        if self.has_labels_inside:
             return np.ones(len(self), np.bool_)
         return np.isin(self.stamps_ns, np.array(sorted(self.store.stamps()), np.int64))
 

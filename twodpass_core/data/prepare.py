@@ -87,7 +87,7 @@ def prepare(
         with new_folder(folders[bag]) as partial:
             writer = _SequenceWriter(bag, partial, frames)
             for index in indices:
-                writer.write(frames[index])
+                writer.write(frames[index], frames.raw_labels(index), is_inside=bool(frames.labels_inside[index]))
             done.append(writer.finish(folders[bag]))
     return done
 
@@ -95,9 +95,8 @@ def prepare(
 class _SequenceWriter:
     def __init__(self, bag: Path, folder: Path, frames: BagFrames) -> None:
         self._bag, self._folder = bag, folder
-        self._class_map = frames.class_map
-        self._store = LabelStore.beside(bag, proposals=frames.config.proposals)
-        self._proposals = self._store.stamps() - LabelStore.beside(bag).stamps()
+        store = LabelStore.beside(bag, proposals=frames.config.proposals)
+        self._proposals = store.stamps() - LabelStore.beside(bag).stamps()
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
         for name in ("velodyne", "labels", *self._image_folders.values()):
             (folder / name).mkdir()
@@ -107,14 +106,15 @@ class _SequenceWriter:
         self._labelled = self._proposed = 0
         self._undistortions: dict[str, Undistortion] = {}
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame, labels: npt.NDArray[np.uint32] | None, *, is_inside: bool) -> None:
+        """A frame with its raw labels, and whether they are in the cloud itself."""
         assert frame.stamp_ns is not None
         stem = f"{len(self._stamps_ns):06d}"
         points = np.where(np.isfinite(frame.points).all(axis=1, keepdims=True), frame.points, 0)
         (self._folder / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
-        if (labels := self._raw_labels(frame)) is not None:
+        if labels is not None:
             (self._folder / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
-            is_proposed = frame.stamp_ns in self._proposals
+            is_proposed = not is_inside and frame.stamp_ns in self._proposals
             self._labelled += not is_proposed
             self._proposed += is_proposed
         written: dict[str, CameraView] = {}
@@ -164,19 +164,6 @@ class _SequenceWriter:
         if used is None or not used.fits(view.camera):
             used = self._undistortions[view.name] = Undistortion(view.camera)
         return used
-
-    def _raw_labels(self, frame: Frame) -> npt.NDArray[np.uint32] | None:
-        """As they are kept beside the bag, else made from those that were in the cloud."""
-        assert frame.stamp_ns is not None
-        if frame.labels is None:
-            return None
-        kept = self._store.read(frame.stamp_ns, len(frame.points))
-        if kept is not None:
-            return kept
-        raw = np.asarray(self._class_map.raw_labels(frame.labels), np.uint32)
-        if frame.instances is not None:
-            raw |= frame.instances.astype(np.uint32) << np.uint32(16)
-        return raw
 
     def _calibration_lines(self, views: dict[str, CameraView]) -> list[str]:
         """P0 and P1 are those of the first camera; Tr is camera 0, the first camera's frame, from the LiDAR's."""

@@ -41,6 +41,11 @@ class SourceConfig(BaseModel):
     bag: BagConfig = Field(default_factory=BagConfig, description="bag: how it is read")
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="simulation: which streets")
 
+    @property
+    def bag_paths(self) -> frozenset[Path]:
+        """bag: the bags, or folders of bags."""
+        return frozenset(path.absolute() for path in self.bag.bags or (self.root,))
+
     @model_validator(mode="after")
     def _sequences_are_semantickitti(self) -> SourceConfig:
         if self.sequences is not None and self.kind != "semantickitti":

@@ -50,7 +50,7 @@ def import_labels(
         LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked.
         ClassMapError: a label is no raw id of the frames' class map.
     """
-    scans, inside = scans_by_stamp(frames), labels_inside(frames)
+    scans, inside = scans_by_stamp(frames), frames.labels_inside
     kinds: Counter[Kind] = Counter()
     wanted: list[tuple[int, Path, int]] = []
     for stamp_ns, path in find_label_files(folder).items():
@@ -125,16 +125,6 @@ def scans_by_stamp(frames: BagFrames) -> dict[int, int]:
             raise LabelError(f"{bag} and {other} both have a scan at {stamp_ns} ns: give one of them at a time")
         scans[stamp_ns] = index
     return scans
-
-
-def labels_inside(frames: BagFrames) -> list[bool]:
-    """Of each frame: whether its labels are in the cloud itself."""
-    kept = {bag: LabelStore.beside(bag, proposals=frames.config.proposals).stamps() for bag in frames.bags}
-    origins = [frames.origin(index) for index in range(len(frames))]
-    return [
-        bool(labelled) and stamp_ns not in kept[bag]
-        for labelled, (bag, stamp_ns) in zip(frames.labelled, origins, strict=True)
-    ]
 
 
 def _kind(frames: BagFrames, index: int, path: Path, num_points: int, accept_proposals: bool) -> Kind:

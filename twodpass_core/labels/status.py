@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.errors import ClassMapError, LabelError
-from twodpass_core.labels.exchange import labels_inside
 from twodpass_core.labels.store import LabelStore
 
 
@@ -28,7 +27,7 @@ class LabelStatus:
 
 def label_status(frames: BagFrames) -> list[LabelStatus]:
     """Count, and check every label file beside the bags for length and ids. What is wrong is told, not raised."""
-    inside = labels_inside(frames)
+    inside = frames.labels_inside
     by_bag: dict[Path, dict[int, int]] = {bag: {} for bag in frames.bags}
     for index in range(len(frames)):
         bag, stamp_ns = frames.origin(index)
@@ -36,7 +35,7 @@ def label_status(frames: BagFrames) -> list[LabelStatus]:
     return [_status(frames, bag, scans, inside) for bag, scans in by_bag.items()]
 
 
-def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: list[bool]) -> LabelStatus:
+def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: npt.NDArray[np.bool_]) -> LabelStatus:
     store = LabelStore.beside(bag)
     own, proposed = store.stamps(), store.proposed.stamps()
     points = np.zeros(frames.class_map.num_classes, np.int64)
@@ -53,8 +52,8 @@ def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: list[bo
                 path = kept.path(stamp_ns)
                 problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 continue
-            if kept == store:
+            if kept == store and not inside[scans[stamp_ns]]:
                 points += np.bincount(class_id, minlength=len(points))
-    in_clouds = sum(inside[index] for index in scans.values())
+    in_clouds = int(inside[list(scans.values())].sum())
     labelled = in_clouds or len(own & scans.keys())
     return LabelStatus(bag, len(scans), labelled, len((proposed - own) & scans.keys()), points, tuple(problems))

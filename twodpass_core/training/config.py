@@ -48,6 +48,21 @@ class DataSettings(Section):
         4, ge=0, description="processes that load data ahead, per device, at most one for each processor; 0: none"
     )
 
+    @model_validator(mode="after")
+    def _bags_are_divided_alike(self) -> DataSettings:
+        other = self.validation
+        if other is None or other.kind != "bag":
+            return self
+        for source in self.train if isinstance(self.train, tuple) else (self.train,):
+            if source.kind != "bag" or {source.split, other.split} != {"train", "val"}:
+                continue
+            if source.bag.held_out != other.bag.held_out and source.bag_paths & other.bag_paths:
+                raise ValueError(
+                    f"train and validation divide the same bags by bag.held_out {source.bag.held_out:g} and "
+                    f"{other.bag.held_out:g}, so that scans of one could be in the other: give both the same"
+                )
+        return self
+
 
 class ImageSettings(Section):
     """The image network, of which only training knows."""
