@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_data import BagData
 from cloud_bag import cloud_message, write_bag
 from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, write_sequence
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.labels.exchange import export_labels, import_labels
@@ -201,3 +204,23 @@ def test_labels_inside_the_clouds_go_first_and_are_counted(tmp_path: Path) -> No
     files.write(STAMPS[0], raw_labels(0))
     with pytest.raises(LabelError, match="has labels inside"):
         import_labels(frames, files.folder)
+
+
+def test_labels_are_of_one_topic_though_another_has_the_same_stamps(tmp_path: Path) -> None:
+    data = BagData()
+    for topic in ("/points", "/rear/points"):
+        for stamp_ns in STAMPS[:2]:
+            data.cloud(stamp_ns, np.ones((5, 4), np.float32), topic=topic)
+    bag = data.write(tmp_path / "two")
+    front, rear = (BagFrames([bag], BagConfig(topic=topic), cameras=[]) for topic in ("/points", "/rear/points"))
+    for stamp_ns in STAMPS[:2]:
+        LabelStore(tmp_path / "files").write(stamp_ns, np.full(5, 40))
+    import_labels(front, tmp_path / "files")
+    assert front.labelled.all()
+    assert not rear.labelled.any()
+    assert rear[0].labels is None
+    assert [label_status(frames)[0].labelled for frames in (front, rear)] == [2, 0]
+    with pytest.raises(ConfigError, match="no labels to write"):
+        export_labels(rear, tmp_path / "exported")
+    with pytest.raises(LabelError, match=r"two_labels: has labels of /points, and those of /rear/points may have"):
+        import_labels(rear, tmp_path / "files")

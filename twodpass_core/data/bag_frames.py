@@ -17,6 +17,7 @@ from twodpass_core.data.frame import Frame
 from twodpass_core.data.opened_bag import OpenedBag, open_recorded
 from twodpass_core.data.scans import unique_names
 from twodpass_core.errors import BagError, CloudError, ScanError
+from twodpass_core.labels.store import LabelStore
 
 
 class BagFrames:
@@ -88,6 +89,11 @@ class BagFrames:
     def labelled(self) -> npt.NDArray[np.bool_]:
         """(frames,) which have labels."""
         return np.concatenate([bag.labelled() for bag in self._bags])
+
+    def label_store(self, path: Path) -> LabelStore:
+        """What is kept beside one of `bags`, for its clouds; without proposals."""
+        (topic,) = {bag.clouds.topic for bag in self._bags if bag.reader.path == path}
+        return LabelStore.beside(path, topic=topic)
 
     @property
     def labels_inside(self) -> npt.NDArray[np.bool_]:

@@ -140,7 +140,7 @@ def open_recorded(
         tree=tree,
         lidar=lidar,
         fixed=fixed,
-        store=LabelStore.beside(path, proposals=config.proposals),
+        store=LabelStore.beside(path, proposals=config.proposals, topic=clouds.topic),
         topics=index.everything,
     )
     if len(bag):

@@ -22,7 +22,6 @@ from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import new_folder
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
-from twodpass_core.labels.store import LabelStore
 from twodpass_core.wording import counted
 
 FIRST_CAMERA: Final = 2  # of the image folders; calibration files have the projections P0 and P1 of grey cameras, too
@@ -95,8 +94,8 @@ def prepare(
 class _SequenceWriter:
     def __init__(self, bag: Path, folder: Path, frames: BagFrames) -> None:
         self._bag, self._folder = bag, folder
-        store = LabelStore.beside(bag, proposals=frames.config.proposals)
-        self._proposals = store.stamps() - LabelStore.beside(bag).stamps()
+        store = frames.label_store(bag)
+        self._proposals = store.proposed.stamps() - store.stamps() if frames.config.proposals else frozenset()
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
         for name in ("velodyne", "labels", *self._image_folders.values()):
             (folder / name).mkdir()

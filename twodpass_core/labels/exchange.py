@@ -47,10 +47,13 @@ def import_labels(
         accept_proposals: files that are just what the network has proposed are labels, too.
 
     Raises:
-        LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked.
+        LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked; the
+            labels there are of another topic.
         ClassMapError: a label is no raw id of the frames' class map.
     """
     scans, inside = scans_by_stamp(frames), frames.labels_inside
+    for bag in frames.bags:
+        frames.label_store(bag).refuse_other_topic()
     kinds: Counter[Kind] = Counter()
     wanted: list[tuple[int, Path, int]] = []
     for stamp_ns, path in find_label_files(folder).items():
@@ -72,7 +75,7 @@ def import_labels(
         kinds[kind] += 1
     for index, path, num_points in wanted:
         bag, stamp_ns = frames.origin(index)
-        LabelStore.beside(bag).write(stamp_ns, _read(path, num_points))
+        frames.label_store(bag).write(stamp_ns, _read(path, num_points))
     return Imported(**{kind: kinds[kind] for kind in get_args(Kind)})
 
 
@@ -92,10 +95,10 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
     wanted: list[tuple[Path, LabelStore, int, int]] = []
     proposed = 0
     for stamp_ns, path in label_places(folder, scans).items():
-        store = LabelStore.beside(frames.origin(scans[stamp_ns])[0])
-        if not store.path(stamp_ns).exists():
+        store = frames.label_store(frames.origin(scans[stamp_ns])[0])
+        if not store.has(stamp_ns):
             store = store.proposed
-            if not proposals or not store.path(stamp_ns).exists():
+            if not proposals or not store.has(stamp_ns):
                 continue
             proposed += 1
         num_points = frames.num_points(scans[stamp_ns])
@@ -137,7 +140,7 @@ def _kind(frames: BagFrames, index: int, path: Path, num_points: int, accept_pro
     if not labelled.any():
         return "empty"
     bag, stamp_ns = frames.origin(index)
-    store = LabelStore.beside(bag)
+    store = frames.label_store(bag)
     if _is(store, stamp_ns, raw):
         return "unchanged"
     if not accept_proposals and _is(store.proposed, stamp_ns, raw):

@@ -30,7 +30,7 @@ class Proposal:
 
 def unlabelled_scans(frames: BagFrames, *, again: bool = False) -> list[int]:
     """Indices of the scans without labels and, unless `again`, without proposals."""
-    proposed = {bag: LabelStore.beside(bag).proposed.stamps() for bag in frames.bags}
+    proposed = {bag: frames.label_store(bag).proposed.stamps() for bag in frames.bags}
     indices = []
     for index in np.flatnonzero(~frames.labelled).tolist():
         bag, stamp_ns = frames.origin(index)
@@ -66,7 +66,7 @@ def _propose(
         raw = frames.class_map.raw_labels(result.class_id)
         raw[result.probability < min_probability] = ignored
         bag, stamp_ns = frames.origin(index)
-        LabelStore.beside(bag).proposed.write(stamp_ns, raw)
+        frames.label_store(bag).proposed.write(stamp_ns, raw)
         yield Proposal(frame.id, len(raw), int((raw != ignored).sum()))
 
 

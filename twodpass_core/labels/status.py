@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.errors import ClassMapError, LabelError
-from twodpass_core.labels.store import LabelStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ def label_status(frames: BagFrames) -> list[LabelStatus]:
 
 
 def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: npt.NDArray[np.bool_]) -> LabelStatus:
-    store = LabelStore.beside(bag)
+    store = frames.label_store(bag)
     own, proposed = store.stamps(), store.proposed.stamps()
     points = np.zeros(frames.class_map.num_classes, np.int64)
     problems = []

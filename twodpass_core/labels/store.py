@@ -2,6 +2,9 @@
 
 A label is a little-endian uint32 a point, in the order of the cloud: raw class id in the lower 16 bits, instance in the
 upper. Proposals of a network lie in BAG_labels/proposed/ in the same form. The bag itself is never written to.
+
+All labels beside a bag are of one of its PointCloud2 topics, which BAG_labels/topic.txt names: two LiDARs may have the
+same time stamps.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from twodpass_core.files import replacing
 
 SUFFIX: Final = ".label"
 PROPOSED: Final = "proposed"
+TOPIC: Final = "topic.txt"
 RAW_LABEL_LIMIT: Final = 2**32
 
 RawLabels = npt.NDArray[np.uint32]
@@ -27,34 +31,42 @@ RawLabels = npt.NDArray[np.uint32]
 class LabelStore:
     """A folder of labels, by the time stamp of their scan. With `proposals`, those stand in where labels are missing.
 
+    For the clouds of a `topic` it looks empty where the labels are of another one's; None: they are of any.
+
     Nothing is kept in memory: what is read is what lies there at that moment.
     """
 
     folder: Path
     proposals: bool = False
+    topic: str | None = None
 
     @classmethod
-    def beside(cls, bag: Path, *, proposals: bool = False) -> LabelStore:
+    def beside(cls, bag: Path, *, proposals: bool = False, topic: str | None = None) -> LabelStore:
         """The store of a bag: its folder, or a single file. A file of a folder's bag shares that bag's store."""
         bag = bag.resolve()
         if not bag.is_dir() and (bag.parent / "metadata.yaml").exists():
             bag = bag.parent
         name = bag.name if bag.is_dir() else bag.stem
-        return cls(bag.parent / f"{name}_labels", proposals)
+        return cls(bag.parent / f"{name}_labels", proposals, topic)
 
     @property
     def proposed(self) -> LabelStore:
         """The proposals alone."""
-        return LabelStore(self.folder / PROPOSED)
+        return LabelStore(self.folder / PROPOSED, topic=self.topic)
 
     def stamps(self) -> frozenset[int]:
         """Of the scans that have labels, or, with `proposals`, either."""
-        own = frozenset(int(path.stem) for path in self.folder.glob(f"*{SUFFIX}") if _is_stamp(path.stem))
+        files = () if self._other_topic() else self.folder.glob(f"*{SUFFIX}")
+        own = frozenset(int(path.stem) for path in files if _is_stamp(path.stem))
         return own | self.proposed.stamps() if self.proposals else own
 
     def path(self, stamp_ns: int) -> Path:
         """Where the labels of a scan lie, if it has any."""
         return self.folder / f"{stamp_ns}{SUFFIX}"
+
+    def has(self, stamp_ns: int) -> bool:
+        """Whether a scan has labels; its proposals do not count."""
+        return not self._other_topic() and self.path(stamp_ns).exists()
 
     def read(self, stamp_ns: int, num_points: int) -> RawLabels | None:
         """(num_points,) raw labels of the scan taken at that time; None where there are none.
@@ -62,7 +74,7 @@ class LabelStore:
         Raises:
             LabelError: the file is not of that many labels, or cannot be read.
         """
-        labels = read_raw_labels(self.path(stamp_ns), num_points)
+        labels = None if self._other_topic() else read_raw_labels(self.path(stamp_ns), num_points)
         if labels is None and self.proposals:
             return self.proposed.read(stamp_ns, num_points)
         return labels
@@ -71,16 +83,34 @@ class LabelStore:
         """Keep raw labels (N,) of any integer type, in place of any that are there. The folder is made if missing.
 
         Raises:
-            LabelError: not one row of integers of 32 bits.
+            LabelError: not one row of integers of 32 bits, or the labels there are of another topic.
             OSError: the folder cannot be written to.
         """
         if raw.ndim != 1 or raw.dtype.kind not in "iu":
             raise LabelError(f"labels of scan {stamp_ns} must be (N,) integers, not {raw.shape} {raw.dtype}")
         if len(raw) and not 0 <= int(raw.min()) <= int(raw.max()) < RAW_LABEL_LIMIT:
             raise LabelError(f"labels of scan {stamp_ns} must be 0..{RAW_LABEL_LIMIT - 1}")
+        self.refuse_other_topic()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.topic and not (self.folder / TOPIC).exists():
+            (self.folder / TOPIC).write_text(f"{self.topic}\n", encoding="utf-8")
         with replacing(self.path(stamp_ns)) as partial:
             partial.write_bytes(raw.astype("<u4").tobytes())
+
+    def refuse_other_topic(self) -> None:
+        """Raise LabelError where there are labels of another topic."""
+        if other := self._other_topic():
+            raise LabelError(
+                f"{self.folder}: has labels of {other}, and those of {self.topic} may have the same time stamps: label "
+                "one topic of a bag, or move that folder away"
+            )
+
+    def _other_topic(self) -> str:
+        """The one whose labels these are, where that is another one; else nothing."""
+        if self.topic is None or not (self.folder / TOPIC).exists():
+            return ""
+        named = (self.folder / TOPIC).read_text(encoding="utf-8", errors="replace").strip()
+        return "" if named == self.topic else named
 
 
 def _is_stamp(name: str) -> bool:
