@@ -174,3 +174,17 @@ def test_a_signal_leaves_nothing_half_written(number: signal.Signals, tmp_path: 
         assert process.wait(30) == 128 + number
     assert not list(tmp_path.glob("sequences/*"))
     assert not list(tmp_path.glob("sequences/.*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("simulate", "out", "--image-width", "1000000"),
+        ("simulate", "out", "--period", "inf"),
+        ("benchmark", "--threads", "100000"),
+    ],
+)
+def test_numbers_that_no_machine_can_take_are_refused(options: tuple[str, ...]) -> None:
+    result = twodpass(*options)
+    assert result.exit_code == 2
+    assert options[-2] in result.stderr

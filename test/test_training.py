@@ -27,7 +27,6 @@ from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
-from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.weights import load_weights, read_card
@@ -75,40 +74,6 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert [entry["epoch"] for entry in entries] == [1, 2]
     assert all(np.isfinite(entry["train/loss"]) for entry in entries)
     load(tmp_path / "run", "best")
-
-
-def test_scores_are_of_the_epochs_that_were_validated_and_of_the_end(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path / "run", epochs=3, validate_every=2)
-    train(config, training=Blobs(4), validation=Blobs(3, seed=1))
-    entries = read_log(config.run / "log.jsonl")
-    assert [entry["epoch"] for entry in entries] == [1, 2, 3]
-    assert ["val/mean_iou" in entry for entry in entries] == [False, True, True]
-    best = max(entries[1:], key=lambda entry: entry["val/mean_iou"])
-    scores = json.loads((config.run / "scores.json").read_text())
-    assert scores["mean_iou"] == pytest.approx(best["val/mean_iou"], abs=1e-6)
-    assert load(config.run, "best")["global_step"] == best["step"]
-
-
-def test_the_end_is_the_best_where_nothing_else_was_validated(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path / "run", epochs=1, validate_every=5)
-    train(config, training=Blobs(4), validation=Blobs(3, seed=1))
-    (entry,) = read_log(config.run / "log.jsonl")
-    assert "val/mean_iou" in entry
-    assert load(config.run, "best")["global_step"] == load(config.run)["global_step"] == entry["step"]
-
-
-def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path / "run")
-    with RunFolder(config.run).held(), pytest.raises(ConfigError, match="run is in use by another training"):
-        train(config, training=Blobs(4))
-    assert not config.run.exists()
-    train(config, training=Blobs(4))
-
-
-def test_a_damaged_line_of_the_log_is_left_out(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    log.write_bytes(b'{"epoch": 1}\n{"epo\n[2]\n\xff\xfe\n{"epoch": 3}\n')
-    assert [entry["epoch"] for entry in read_log(log)] == [1, 3]
 
 
 def test_validation_is_evaluation_afterwards_on_all_raw_points(tmp_path: Path) -> None:

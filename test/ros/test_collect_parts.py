@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +16,16 @@ from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 from vehicle import camera_info, cloud, compressed, image
 
+from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
 from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect_camera import Camera
 from twodpass_ros.collect_input import Message, read_header, wanted_qos
 from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect_recording import obstacles_to_write
 from twodpass_ros.collect_sensors import malformation
+from twodpass_ros.collect_sets import CalibrationWatch, FormedSet
 from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.parameter_table import rules_of
 
@@ -102,6 +106,25 @@ def test_a_scan_that_nobody_can_read_stands_against_a_recording() -> None:
     assert told.startswith("/points is malformed: data: ")
 
 
+def test_a_scan_without_intensity_is_looked_at_all_the_same() -> None:
+    scan = cloud(1000, 3)
+    for field in scan.fields:
+        field.name = field.name.replace("intensity", "range")
+    assert "range" in [field.name for field in scan.fields]
+    watch = CalibrationWatch(lambda *_: None, lambda _: False)
+    watch.look(FormedSet(PairedSet(0, received("/points", scan).newest, {}), None, {}))
+    assert watch.trouble == ""
+
+
+@pytest.mark.parametrize(("left", "told"), [(100, "the disk is full, 0.0 MB are left: make room"), (2**40, "")])
+def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
+    left: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twodpass_ros.collect_recording.free_bytes", lambda _: left)
+    assert told in "".join(obstacles := obstacles_to_write(tmp_path / "bags", WriterSettings(min_free_bytes=0)))
+    assert bool(obstacles) == bool(told)
+
+
 def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:
     tree = TransformTree()
     tree.add("lidar", "front_optical", RigidTransform.identity(), None)
@@ -137,6 +160,7 @@ def test_clocks_that_differ_are_told_by_the_age_of_what_arrives(image_age: int, 
     found = problems(Camera("front", received("/image", image("front", 1000), image_age), info), scan_age)
     assert len(found) == bool(words)
     assert not words or words in found[0]
+    assert ("raise max_clock_difference" in "".join(found)) == words.startswith("on arrival")
 
 
 def test_the_queue_keeps_order_and_refuses_what_finds_no_room() -> None:

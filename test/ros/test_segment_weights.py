@@ -103,3 +103,8 @@ def test_twenty_lives_need_no_more_memory_than_three(node: NodeProcess, peer: Pe
         memory.append(node.memory())
     # The least of some: what a scan leaves in the heap for the moment differs from life to life by some megabytes.
     assert min(memory[-5:]) - min(memory[:5]) < 10 * MEBIBYTE, memory
+
+
+def test_weights_may_be_named_from_the_home_folder() -> None:
+    with NodeProcess.real("-p", "weights:='~/absent.safetensors'") as process:
+        process.wait_for_log(f"{Path.home()}/absent.safetensors")

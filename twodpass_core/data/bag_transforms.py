@@ -22,7 +22,7 @@ def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) ->
     """The static transforms, and those moving ones that some of `frames` hang in: the others only take memory.
 
     `frames` move with the vehicle, that of the LiDAR is first. Odometry topics count where /tf does not tell how that
-    moves. A transform below what they tell of that is always the same is how a sensor is mounted, if on /tf or not.
+    moves. Beside them, a transform below the vehicle's frame that never changes is a mounting, though it is on /tf.
     """
     tree = TransformTree(tolerance_ns=TOLERANCE_NS)
     from_tf = [entry for entry in recorded if entry.topic.endswith(("/tf", "/tf_static")) and len(entry.stamps_ns)]

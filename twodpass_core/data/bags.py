@@ -29,9 +29,10 @@ else:
 
 logger = logging.getLogger(__name__)
 
+Opened = TypeVar("Opened")
+
 POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
 BAG_SUFFIXES: Final = (".mcap", ".db3")
-Opened = TypeVar("Opened")
 MAX_METADATA_BYTES: Final = 4 * 2**20
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 
@@ -136,8 +137,9 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 def choose_cloud_topic(
     path: Path, topic: str | None, clouds: Collection[str], everything: Sequence[str], how_to_name: str
 ) -> str:
-    """The one named of a bag's PointCloud2 topics, else the only one. Raises `BagError`, which lists what there is;
-    `NoCloudsError`, which is one, where it has none.
+    """The one named of a bag's PointCloud2 topics, else the only one.
+
+    Raises `BagError`, which lists what there is; `NoCloudsError`, which is one, where a bag has none.
     """
     if not clouds:
         raise NoCloudsError(f"{path}: holds no PointCloud2; it has {shorten(list(everything)) or 'no topics'}")

@@ -82,11 +82,12 @@ def prepare(
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
         raise ConfigError(f"{', '.join(existing)} exists: choose another folder, or the number of another sequence")
     done: list[Prepared] = []
+    inside = frames.labels_inside
     for bag, indices in groupby(progress(range(len(frames))), lambda index: frames.origin(index)[0]):
         with new_folder(folders[bag]) as partial:
             writer = _SequenceWriter(bag, partial, frames)
             for index in indices:
-                writer.write(frames[index], frames.raw_labels(index), is_inside=bool(frames.labels_inside[index]))
+                writer.write(frames[index], frames.raw_labels(index), is_inside=bool(inside[index]))
             done.append(writer.finish(folders[bag]))
     return done
 

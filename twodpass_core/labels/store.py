@@ -3,8 +3,8 @@
 A label is a little-endian uint32 a point, in the order of the cloud: raw class id in the lower 16 bits, instance in the
 upper. Proposals of a network lie in BAG_labels/proposed/ in the same form. The bag itself is never written to.
 
-All labels beside a bag are of one of its PointCloud2 topics, which BAG_labels/topic.txt names: two LiDARs may have the
-same time stamps.
+Two LiDARs may have the same time stamps, so the labels of a folder are of one PointCloud2 topic, which its topic.txt
+names; without that file, as earlier versions left it, they are taken for any.
 """
 
 from __future__ import annotations

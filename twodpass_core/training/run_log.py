@@ -47,7 +47,9 @@ class RunLog(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(VALIDATION)
         }
-        self._add(read_log(self.folder.log)[-1] | scores)
+        entries = read_log(self.folder.log) if self.folder.log.exists() else []
+        last = entries[-1] if entries else {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        self._add(last | scores)
         draw_curves(self.folder.log, self.folder.curves)
 
     def _add(self, entry: dict[str, Any]) -> None:
