@@ -32,7 +32,7 @@ def same(left: np.ndarray, right: np.ndarray) -> None:
 
 
 @given(layouts(), st.sampled_from(["bytes", "bytearray", "array", "list", "numpy", "memoryview"]))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_layout_decodes_to_what_was_written(layout: Layout, kind: str) -> None:
     message = with_buffer(layout.encode(), kind)
     before = bytes(message.data)
@@ -46,7 +46,7 @@ def test_any_layout_decodes_to_what_was_written(layout: Layout, kind: str) -> No
 
 
 @given(layouts())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_labelling_keeps_every_byte_of_every_point(layout: Layout) -> None:
     message = layout.encode()
     n = layout.height * layout.width

@@ -245,7 +245,7 @@ FIELDS = st.builds(
 @given(
     st.builds(Message, SIZES, SIZES, st.lists(FIELDS, max_size=6), st.booleans(), SIZES, SIZES, st.binary(max_size=200))
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_random_headers_are_decoded_or_refused(message: Message) -> None:
     try:
         points = read_points(message)
@@ -263,7 +263,7 @@ def test_random_headers_are_decoded_or_refused(message: Message) -> None:
         },
     )
 )  # fmt: skip
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_nearly_sound_headers_are_decoded_or_refused(changes: dict[str, Any]) -> None:
     message = replace(Message(height=2, width=2, row_step=32, data=bytes(64)), **changes)
     try:

@@ -64,7 +64,7 @@ def recordings(draw: st.DrawFn) -> tuple[list[str], list[Message]]:
 
 
 @given(recordings(), st.integers(0, 100), st.integers(2, 12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_set_is_complete_within_the_slop_and_uses_each_message_once(
     recording: tuple[list[str], list[Message]], slop: int, queue_size: int
 ) -> None:
@@ -113,7 +113,7 @@ def best_cost(scans: Sequence[int], images: Sequence[int], slop: int) -> int:
     st.lists(st.integers(0, 300), max_size=5, unique=True),
     st.integers(0, 100),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_of_all_pairings_the_best_is_taken(scans: list[int], images: list[int], slop: int) -> None:
     pairer: SetPairer[Message] = SetPairer(["a", "last"], slop * MS, 100)
     feed(pairer, [("a", image) for image in sorted(images)] + [(SCANS, scan) for scan in sorted(scans)])

@@ -35,7 +35,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (record(tmp_path_factory.mktemp("recorded") / "drive", sets=4) / "drive_0.mcap").read_bytes()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(share=st.floats(0, 1))
 def test_of_a_file_that_is_cut_off_anywhere_all_whole_chunks_are_kept(
     tmp_path_factory: pytest.TempPathFactory, recorded: bytes, share: float
@@ -109,7 +109,7 @@ def test_damage_in_the_middle_costs_its_chunk_only(tmp_path: Path, what: str) ->
     assert_readable(bag)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
 def test_whatever_bytes_are_wrong_the_rest_becomes_readable(
     tmp_path_factory: pytest.TempPathFactory, recorded: bytes, flips: list[tuple[float, int]]

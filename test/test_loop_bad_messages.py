@@ -75,6 +75,19 @@ def test_malformed_clouds_are_left_out(
         assert "drive: malformed messages are left out, 1 of /points: " in record.getMessage()
 
 
+@pytest.mark.parametrize("others", [(0,), (2, 4)])
+def test_clouds_in_another_frame_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, others: tuple[int, ...]
+) -> None:
+    data = drive(5)
+    for index in others:
+        data.change("/points", index, lambda cloud: replace(cloud, header=replace(cloud.header, frame_id="rear")))
+    data.change("/points", 1, lambda cloud: replace(cloud, header=replace(cloud.header, frame_id="/lidar")))
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert list(source.ids) == [f"drive/{scan_ns(index)}" for index in range(5) if index not in others]
+    assert f"left out, {len(others)} of /points: in frame 'rear', while most are in 'lidar'" in caplog.text
+
+
 def test_malformed_clouds_count_where_several_are_recorded_at_one_time(tmp_path: Path) -> None:
     data = BagData()
     for index in range(4):

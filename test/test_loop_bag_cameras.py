@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_choice_of_cameras(tmp_path: Path) -> None:
         BagFrames([bag], cameras=["/other/image_raw"])
     config = BagConfig(camera_info={"/other/image_raw": "/camera/camera_info"}, frames={"/other/image_raw": "camera"})
     assert len(BagFrames([bag], config)[0].views) == 2
+
+
+def test_images_of_an_unknown_encoding_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(2)
+    data.image(image_ns(0), picture(0), topic="/other/image_raw")
+    data.change("/other/image_raw", 0, lambda image: replace(image, encoding="nv21"))
+    data.image(image_ns(0), picture(0), topic="/depth/image_raw")
+    data.change("/depth/image_raw", 0, lambda image: replace(image, encoding="32FC1"))
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/camera/image_raw"]
+    (told,) = [record.getMessage() for record in caplog.records if "not decoded here" in record.getMessage()]
+    assert "left out: /other/image_raw (nv21); known are mono8" in told
 
 
 def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:

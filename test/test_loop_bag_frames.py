@@ -109,7 +109,19 @@ def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplo
     # 100 ms beyond both ends are taken to be like the ends.
     assert [len(source[index].views) for index in range(10)] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
     assert source[0].world_from_lidar is None
-    assert "frames before and after the known motion are used without images" in caplog.text
+    assert "motion between scan and image: 'base' in 'odom': known from" in caplog.text
+    assert "Its scan is used without it; so far 1 like this" in caplog.text
+
+
+def test_a_motion_of_another_clock_is_told(tmp_path: Path) -> None:
+    data = drive(10)
+    data.messages = [e for e in data.messages if e[0] != "/tf"]
+    for tick in range(10):
+        data.transform("odom", "base", odom_from_base(tick), tick * SECOND_NS // 10)
+    path = data.write(tmp_path / "drive")
+    with pytest.raises(TransformError, match=r"known for no scan: 'base' in 'odom': .* of the same clock"):
+        BagFrames([path])
+    assert BagFrames([path], cameras=[])[0].world_from_lidar is None
 
 
 @pytest.mark.parametrize("mounted", [("lidar",), ("camera",), ("lidar", "camera")])

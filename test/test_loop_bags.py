@@ -208,7 +208,7 @@ def test_a_bag_that_is_cut_off(tmp_path: Path, bag_bytes: dict[str, bytes], suff
 
 
 @given(data=st.data(), suffix=st.sampled_from([".db3", ".mcap"]))
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_bag_with_wrong_bytes(tmp_path: Path, bag_bytes: dict[str, bytes], data: st.DataObject, suffix: str) -> None:
     content = bytearray(bag_bytes[suffix])
     for _ in range(data.draw(st.integers(1, 4))):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.data.pcd import decompress_lzf
@@ -82,7 +82,6 @@ def test_lzf_repetitions() -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 400))
-@settings(deadline=None)
 def test_lzf_of_any_bytes_gives_the_size_or_an_error(data: bytes, size: int) -> None:
     try:
         unpacked = decompress_lzf(data, size)

@@ -102,7 +102,7 @@ SHAPES: tuple[Callable[[tuple[float, float, float], float], Shape], ...] = (
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(SHAPES),
     place=st.tuples(st.floats(-6, 15), st.floats(-8, 8), st.floats(-2, 4)),

@@ -99,6 +99,18 @@ def test_outside_the_known_times() -> None:
         tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10 + 1)
 
 
+def test_nothing_is_known_in_a_gap_unless_both_ends_are_equal() -> None:
+    tree, tenth = TransformTree(tolerance_ns=SECOND_NS // 10), SECOND_NS // 10
+    for second in (0, 2, 7, 30):
+        tree.add("odom", "base", odom_from_base(min(second, 7)), START_NS + second * SECOND_NS)
+    assert_same(tree.lookup("odom", "base", START_NS + SECOND_NS), odom_from_base(1))
+    assert_same(tree.lookup("odom", "base", START_NS + 2 * SECOND_NS + tenth), odom_from_base(2))
+    assert_same(tree.lookup("odom", "base", START_NS + 7 * SECOND_NS - tenth), odom_from_base(7))
+    with pytest.raises(TransformTimeError, match=r"known from \d+ to \d+ ns, not at \d+ ns, 2\.000 s from the nearest"):
+        tree.lookup("odom", "base", START_NS + 4 * SECOND_NS)
+    assert_same(tree.lookup("odom", "base", START_NS + 20 * SECOND_NS), odom_from_base(7))  # it stands
+
+
 def test_recorded_transforms_are_as_those_added_one_by_one() -> None:
     tree = TransformTree()
     poses = [odom_from_base(tick / 10) for tick in range(21)]

@@ -14,15 +14,17 @@ from twodpass_core.errors import ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.trajectory import interpolate
 
+MAX_GAP_NS = 2_000_000_000
+"""Between measurements that are farther apart nothing is known, as a vehicle may have turned, unless they are equal."""
 _POSE = 7  # numbers of a kept pose: quaternion w, x, y, z, translation
 
 
 class TransformTree:
     """Frames, each hung in a parent by a transform that is static or has been measured at some times.
 
-    Between two measurements a moving transform is interpolated; up to `tolerance_ns` before the first and after the
-    last one that one holds. Of a moving transform the last `history_ns` are kept, everything if None (for bags). One
-    thread at a time may use a tree.
+    Between two measurements a moving transform is interpolated, where they are not more than `MAX_GAP_NS` apart; up to
+    `tolerance_ns` from any measurement that one holds. Of a moving transform the last `history_ns` are kept, everything
+    if None (for bags). One thread at a time may use a tree.
     """
 
     def __init__(self, history_ns: int | None = None, tolerance_ns: int = 0) -> None:
@@ -168,19 +170,28 @@ class _Poses:
             del self.stamps_ns[:old], self.numbers[: _POSE * old]
 
     def at(self, stamp_ns: int, tolerance_ns: int) -> RigidTransform:
-        """Raises ConfigError outside the span, where that is farther than the tolerance."""
-        first, last = self.stamps_ns[0], self.stamps_ns[-1]
-        if not first - tolerance_ns <= stamp_ns <= last + tolerance_ns:
-            outside_s = max(first - stamp_ns, stamp_ns - last) * 1e-9
-            raise ConfigError(f"known from {first} to {last} ns, not at {stamp_ns} ns, {outside_s:.3f} s from there")
+        """Raises ConfigError outside the span and in gaps, where no measurement is within the tolerance."""
         after = bisect_right(self.stamps_ns, stamp_ns)
-        if after == 0 or after == len(self.stamps_ns):
-            return self._pose(max(after - 1, 0))
-        start, end = self.stamps_ns[after - 1], self.stamps_ns[after]
-        return interpolate(self._pose(after - 1), self._pose(after), (stamp_ns - start) / (end - start))
+        before = after - 1
+        if 0 < after < len(self.stamps_ns):
+            start, end = self.stamps_ns[before], self.stamps_ns[after]
+            if end - start <= MAX_GAP_NS or self._numbers(before) == self._numbers(after):
+                return interpolate(self._pose(before), self._pose(after), (stamp_ns - start) / (end - start))
+        known = [position for position in (before, after) if 0 <= position < len(self.stamps_ns)]
+        nearest = min(known, key=lambda position: abs(self.stamps_ns[position] - stamp_ns))
+        if (away_ns := abs(self.stamps_ns[nearest] - stamp_ns)) > tolerance_ns:
+            where = "there" if len(known) == 1 else "the nearest measurement"
+            raise ConfigError(
+                f"known from {self.stamps_ns[0]} to {self.stamps_ns[-1]} ns, not at {stamp_ns} ns, "
+                f"{away_ns * 1e-9:.3f} s from {where}"
+            )
+        return self._pose(nearest)
+
+    def _numbers(self, position: int) -> array[float]:
+        return self.numbers[_POSE * position : _POSE * (position + 1)]
 
     def _pose(self, position: int) -> RigidTransform:
-        values = self.numbers[_POSE * position : _POSE * (position + 1)]
+        values = self._numbers(position)
         return RigidTransform.from_quaternion(values[:4], values[4:])
 
 

@@ -22,7 +22,7 @@ from twodpass_core.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 2  # of the kept file; another one is not read
+FORM: Final = 3  # of the kept file; another one is not read
 ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
 
 

@@ -22,7 +22,7 @@ from twodpass_core.data.bag_index import (
     TopicIndex,
 )
 from twodpass_core.data.bag_reader import BagReader
-from twodpass_core.data.image_messages import Picture, decode_image, image_size
+from twodpass_core.data.image_messages import PICTURE_ENCODINGS, Picture, decode_image, image_size, is_depth
 from twodpass_core.data.pairing import nearest_within
 from twodpass_core.errors import BagError, ConfigError, ImageError, TwodpassError
 from twodpass_core.geometry import RigidTransform
@@ -174,6 +174,10 @@ def find_cameras(
             raise BagError(_uncalibrated(index, bare))
         return cameras
     cameras = [_camera(index, topic, config, given) for topic in topics.values() if topic.is_picture]
+    if unknown := [entry for entry in topics.values() if not entry.is_picture and not is_depth(entry.encoding)]:
+        told = ", ".join(f"{entry.topic} ({entry.encoding})" for entry in unknown)
+        known = ", ".join(PICTURE_ENCODINGS)
+        logger.warning("%s: images that are not decoded here are left out: %s; known are %s", index.path, told, known)
     calibrated = [camera for camera in cameras if _is_calibrated(camera)]
     if cameras and not calibrated:
         raise BagError(_uncalibrated(index, [camera.name for camera in cameras]))

@@ -34,9 +34,10 @@ class TopicIndex:
 
     topic: str
     type: str
-    frame_id: str  # of the first message
+    frame_id: str  # of all of them, without a slash in front
     fields: tuple[str, ...]  # of the first cloud; of images none
-    is_picture: bool  # the first image is a picture, and not depths or the like
+    encoding: str  # of the first image, see image_messages; of clouds empty
+    is_picture: bool  # that is a picture's, and not depths or the like
     stamps_ns: Integers  # (M,) of the headers
     log_ns: Integers  # (M,) when they were recorded
     file: Integers  # (M,) which of the bag's files they are in

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from sys import intern
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ from twodpass_core.data.bag_index import (
     TopicIndex,
 )
 from twodpass_core.data.bags import open_bag, shorten, storages, unpack
-from twodpass_core.data.image_messages import is_picture
+from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.data.packed_bags import packed_files
 from twodpass_core.errors import BagError, TransformError
 from twodpass_core.wording import counted
@@ -64,6 +65,7 @@ def scan_bag(path: Path) -> BagIndex:
             wanted = [connection for connection in storage.connections if connection.msgtype in READ]
             for connection, log_ns, raw in storage.messages(wanted) if wanted else ():
                 scan.add(connection.topic, connection.msgtype, number, log_ns, raw)
+        scan.leave_out_other_frames()
         return BagIndex(
             path=path,
             files=tuple(Path(storage.path).name for storage in storages(reader)),
@@ -116,9 +118,16 @@ class _Scan:
                 raise BagError(f"{topic} is of two types, {known.type} and {kind}")
             known.add(message, log_ns, file)
         elif message is not None and kind == CAMERA_INFO:
-            self.calibrations.setdefault(topic, _Calibrations(message.header.frame_id)).add(message.header, raw)
+            header = message.header
+            self.calibrations.setdefault(topic, _Calibrations(_frame(header))).add(header, raw)
         elif message is not None:
             self._add_transforms(topic, kind, message)
+
+    def leave_out_other_frames(self) -> None:
+        """A topic's messages are taken to be of one sensor; those that are not in the frame of most are of another."""
+        for topic, messages in self.topics.items():
+            for frame in messages.keep_frame(usual := messages.usual_frame()):
+                self._leave_out(topic, BagError(f"in frame '{frame}', while most are in '{usual}'"))
 
     def _read(self, raw: bytes, kind: str) -> Any:
         """A message, checked as far as that takes no time: of points and pixels only how many there are."""
@@ -163,6 +172,7 @@ class _Messages:
     log_ns: array[int] = field(default_factory=lambda: array("q"))
     file: array[int] = field(default_factory=lambda: array("q"))
     nth: array[int] = field(default_factory=lambda: array("q"))
+    frames: list[str] = field(default_factory=list)
     sound: array[int] = field(default_factory=lambda: array("b"))
 
     def add(self, message: Any | None, log_ns: int, file: int) -> None:
@@ -173,16 +183,30 @@ class _Messages:
         self.stamps_ns.append(0 if message is None else _stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
+        self.frames.append("" if message is None else _frame(message.header))
         self.sound.append(message is not None)
+
+    def usual_frame(self) -> str:
+        """That of most messages that are not malformed."""
+        counts = Counter(frame for frame, sound in zip(self.frames, self.sound, strict=True) if sound)
+        return max(counts, key=counts.__getitem__, default="")
+
+    def keep_frame(self, wanted: str) -> list[str]:
+        """Take all of other frames for malformed; returns their frames."""
+        others = [at for at, frame in enumerate(self.frames) if self.sound[at] and frame != wanted]
+        for at in others:
+            self.sound[at] = False
+        return [self.frames[at] for at in others]
 
     def finish(self) -> TopicIndex:
         sound = np.array(self.sound, np.bool_)
         arrays = (np.array(values, np.int64)[sound] for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
         is_cloud = self.type == POINT_CLOUD
         fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and is_cloud else ()
-        frame_id = "" if self.first is None else self.first.header.frame_id
-        picture = self.first is not None and not is_cloud and is_picture(self.first)
-        return TopicIndex(self.topic, self.type, frame_id, fields, picture, *arrays)
+        is_image = self.first is not None and not is_cloud
+        encoding = image_encoding(self.first) if is_image else ""
+        picture = is_image and is_picture(self.first)
+        return TopicIndex(self.topic, self.type, self.usual_frame(), fields, encoding, picture, *arrays)
 
 
 @dataclass
@@ -231,6 +255,10 @@ class _Poses:
             )  # fmt: skip
         stamps_ns, first = np.unique(stamps_ns[sound], return_index=True)
         return RecordedTransforms(self.topic, self.parent, self.child, self.is_static, stamps_ns, poses[sound][first])
+
+
+def _frame(header: Any) -> str:
+    return intern(header.frame_id.removeprefix("/"))
 
 
 def _stamp_ns(header: Any) -> int:

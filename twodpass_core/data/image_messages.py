@@ -42,6 +42,7 @@ CONVERTED: Final = {
 }
 GREY_MODES: Final = ("L", "I", "I;16", "I;16B")  # of a decompressed picture
 PICTURE_ENCODINGS: Final = (*PLAIN, *CONVERTED)
+DEPTH_ENCODINGS: Final = ("16UC1", "32FC1", "64FC1")
 
 
 def decode_image(message: Any) -> Picture:
@@ -81,6 +82,11 @@ def is_picture(message: Any) -> bool:
     if is_compressed(message) and (not semicolon or "jpeg" in compression):
         return True
     return encoding.strip() in PICTURE_ENCODINGS
+
+
+def is_depth(encoding: str) -> bool:
+    """Whether that is how depths are stored, as `image_encoding` has it ("32FC1", "16UC1; compressedDepth png")."""
+    return encoding.partition(";")[0].strip() in DEPTH_ENCODINGS
 
 
 def _decode(message: Any) -> Picture:

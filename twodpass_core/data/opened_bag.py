@@ -89,7 +89,8 @@ class OpenedBag:
                 from_lidar = camera.from_lidar(
                     self.tree, self.lidar, int(self.stamps_ns[position]), image_ns, self.fixed
                 )
-            except TransformTimeError:
+            except TransformTimeError as error:
+                camera.unusable.add(TransformTimeError(f"{self.reader.path}: motion between scan and image: {error}"))
                 continue
             try:
                 model, image_from_camera = camera.model(self.reader, image_ns)
@@ -190,16 +191,31 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
                 f"{path}: no scan of {bag.clouds.topic} has an image of {camera.name} within max_offset {max_offset} "
                 f"s; the two nearest are {nearest_offset_s(bag.stamps_ns, camera.images.stamps_ns):.3f} s apart"
             )
-        first = int(np.argmax(pairs >= 0))
-        image_ns = int(camera.images.stamps_ns[pairs[first]])
+        _check_motion(bag, camera, pairs)
+        paired = pairs[pairs >= 0]
+        camera.check(bag.reader, paired[np.linspace(0, len(paired) - 1, min(LOOKED_AT, len(paired))).astype(int)])
+        logger.info("%s: %d of %d scans have an image of %s", path, (pairs >= 0).sum(), len(pairs), camera.name)
+
+
+def _check_motion(bag: OpenedBag, camera: BagCamera, pairs: Integers) -> None:
+    """Raise TransformError unless some scan's motion to its image is known."""
+    path = bag.reader.path
+    unknown: TransformTimeError | None = None
+    for scan_ns, image in zip(bag.stamps_ns, pairs, strict=True):
+        if image < 0:
+            continue
         try:
-            camera.from_lidar(bag.tree, bag.lidar, int(bag.stamps_ns[first]), image_ns, bag.fixed)
+            camera.from_lidar(bag.tree, bag.lidar, int(scan_ns), int(camera.images.stamps_ns[image]), bag.fixed)
         except TransformTimeError as error:
-            logger.warning("%s: frames before and after the known motion are used without images: %s", path, error)
+            unknown = error
         except TransformError as error:
             raise TransformError(
                 f"{path}: {camera.name}: {error}. Name the right frames (in settings bag.frames), {OTHER_CALIBRATION}"
             ) from None
-        paired = pairs[pairs >= 0]
-        camera.check(bag.reader, paired[np.linspace(0, len(paired) - 1, min(LOOKED_AT, len(paired))).astype(int)])
-        logger.info("%s: %d of %d scans have an image of %s", path, (pairs >= 0).sum(), len(pairs), camera.name)
+        else:
+            return
+    raise TransformError(
+        f"{path}: {camera.name}: the motion between scan and image is known for no scan: {unknown}. Are the stamps of "
+        f"/tf and odometry of the same clock? Name another fixed frame (in settings bag.fixed_frame), or use the scans "
+        f"alone (--no-cameras, in settings cameras: [])"
+    )
