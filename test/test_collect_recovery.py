@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 from pathlib import Path
@@ -87,7 +88,17 @@ def test_a_cut_off_recording_tells_what_is_missing(tmp_path: Path) -> None:
     assert recover(bag).lost_sets == 1
 
 
-@pytest.mark.parametrize("what", ["flipped bit", "zeros", "wrong length"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "flipped bit",
+        "zeros",
+        "zeros, its head among them",
+        "noise, its head in it",
+        "wrong length",
+        "wrong unpacked size",
+    ],
+)
 def test_damage_in_the_middle_costs_its_chunk_only(tmp_path: Path, what: str) -> None:
     bag = record(tmp_path / "drive")
     path = bag / "drive_0.mcap"
@@ -97,8 +108,14 @@ def test_damage_in_the_middle_costs_its_chunk_only(tmp_path: Path, what: str) ->
         content[start + length // 2] ^= 16
     elif what == "zeros":
         content[start + 60 : start + length] = bytes(length - 60)
+    elif what == "zeros, its head among them":
+        content[start : start + length] = bytes(length)
+    elif what == "noise, its head in it":
+        content[start : start + length] = random.Random(0).randbytes(length)
+    elif what == "wrong length":
+        struct.pack_into("<Q", content, start + 1, 2**60)
     else:
-        struct.pack_into("<Q", content, start + 9 + 16, 2**50)  # the size that it unpacks to
+        struct.pack_into("<Q", content, start + 9 + 16, 2**50)
     path.write_bytes(content)
     report = recover(bag)
     assert report.lost_bytes == length

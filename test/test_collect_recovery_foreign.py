@@ -9,7 +9,7 @@ import recording_data as data
 import yaml
 from mcap.reader import make_reader
 from mcap.writer import CompressionType
-from recorded_bags import cut, record, write_foreign
+from recorded_bags import chunks_of, cut, record, write_foreign
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
 from rosbags.rosbag2 import Writer as BagsWriter
 
@@ -68,3 +68,27 @@ def test_a_bag_of_another_recorder(tmp_path: Path, compression: CompressionMode)
     for key in ("compression_mode", "compression_format", "custom_data", "version"):
         assert information[key] == old[key]
     assert yaml.safe_load((bag / "metadata.yaml.damaged").read_text()) == before
+
+
+def test_messages_outlive_the_head_of_their_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "drive_0.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.NONE)
+    expected = data.read_mcap(path)
+    start, _ = chunks_of(path)[1]
+    content = bytearray(path.read_bytes())
+    content[start : start + 49] = bytes(49)
+    path.write_bytes(content)
+    report = recover(path)
+    assert (report.messages, report.lost_bytes) == (len(expected), 49)
+    assert data.read_mcap(path) == expected
+
+
+def test_messages_outlive_the_end_of_their_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "drive_0.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.NONE)
+    expected = data.read_mcap(path)
+    start, length = chunks_of(path)[0]
+    cut(path, start + length - 10)
+    report = recover(path)
+    assert data.read_mcap(path) == expected[: report.messages]
+    assert report.messages > 0

@@ -21,9 +21,10 @@ from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message
 from twodpass_core.data.mcap_check import MAGIC, MAX_RECORD_BYTES
 from twodpass_core.errors import BagError
 from twodpass_core.recording.mcap_chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack
+from twodpass_core.recording.mcap_walk import HEAD_BYTES, find_records, walk
 
 _LOOSE_BYTES: Final = 4 * 2**20  # messages without a chunk are gathered up to this
-_FOOTER_BYTES: Final = 9 + 20 + 8  # the record and the closing magic
+_FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
 _DERIVED: Final = (  # written anew from what is whole
     Opcode.MESSAGE_INDEX,
     Opcode.CHUNK_INDEX,
@@ -79,14 +80,14 @@ class Salvage:
                     record = _parse(opcode, body)
                     piece = self._unpack(record) if isinstance(record, Chunk) else record
                 except _DAMAGE as error:
-                    self._lose(offset, len(body) + 9, f"{_name(opcode)} is damaged: {error}")
+                    self._lose(offset, HEAD_BYTES + len(body), f"{_name(opcode)} is damaged: {error}")
                     continue
                 if isinstance(piece, Header):
                     self.profile = piece.profile
                 elif isinstance(piece, Schema | Channel | Message):
                     self._learn(piece)
                     if isinstance(piece, Message) and piece.channel_id not in self.channels:
-                        self._lose(offset, len(body) + 9, "a message is of a topic whose description is lost")
+                        self._lose(offset, HEAD_BYTES + len(body), "a message is of a topic whose description is lost")
                         continue
                     yield from loose.add(piece)
                 elif isinstance(piece, PackedChunk | Attachment | Metadata):
@@ -96,19 +97,31 @@ class Salvage:
 
     def _records(self, file: BinaryIO, size: int) -> Iterator[tuple[int, int, bytes]]:
         """Offset, opcode and content of every record that is to be kept."""
-        end = len(MAGIC)
-        for offset, opcode, length in _walk(file, end, size):
-            end = offset + 9 + length
-            if opcode == Opcode.FOOTER:
-                self.is_ended = file.read(size)[length:] == MAGIC
-                break
-            if length > MAX_RECORD_BYTES:
-                self._lose(offset, 9 + length, f"a record of {length} bytes is larger than any that can be read here")
-            elif opcode not in _DERIVED:
-                yield offset, opcode, file.read(length)
-        if not self.is_ended:
-            end = min(end, size)
-            self._lose(end, size - end, "the file is cut off here")
+        end: int | None = len(MAGIC)
+        while end is not None and not self.is_ended:
+            for offset, opcode, length in walk(file, end, size):
+                end = offset + HEAD_BYTES + length
+                if opcode == Opcode.FOOTER:
+                    self.is_ended = file.read(size)[length:] == MAGIC
+                    break
+                if length > MAX_RECORD_BYTES:
+                    self._lose(
+                        offset, end - offset, f"a record of {length} bytes is larger than any that can be read here"
+                    )
+                elif opcode not in _DERIVED:
+                    yield offset, opcode, file.read(length)
+            if not self.is_ended:
+                end = self._skip(file, end, size)
+
+    def _skip(self, file: BinaryIO, offset: int, size: int) -> int | None:
+        """Leave out what is no record; gives where there are records again, if there are."""
+        offset = min(offset, size)
+        found = find_records(file, offset, size)
+        if found is None:
+            self._lose(offset, size - offset, "the file is cut off here")
+        else:
+            self._lose(offset, found - offset, "nothing here can be read")
+        return found
 
     def _unpack(self, chunk: Chunk) -> PackedChunk:
         unpacked = _unpacked(chunk)
@@ -141,7 +154,7 @@ class Salvage:
         start = start or size
         if checksum and start < size:
             self.is_true &= _checksum(file, start, size - len(MAGIC) - 4) == checksum
-        for _, opcode, length in _walk(file, start, size):
+        for _, opcode, length in walk(file, start, size):
             if opcode in (Opcode.SCHEMA, Opcode.CHANNEL) and length <= MAX_RECORD_BYTES:
                 with suppress(*_DAMAGE):
                     self._learn(_parse(opcode, file.read(length)))
@@ -167,20 +180,6 @@ class _Loose:
         if any(isinstance(record, Message) for record in self._records):
             yield pack(self._records, level=1)
             self._records, self._size = [], 0
-
-
-def _walk(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Offset, opcode and length of the records from there on; the file then stands at the record's content."""
-    while offset < size:
-        file.seek(offset)
-        head = file.read(9)
-        if len(head) < 9:
-            return
-        opcode, length = struct.unpack("<BQ", head)
-        if opcode == 0 or offset + 9 + length > size:
-            return
-        yield offset, opcode, length
-        offset += 9 + length
 
 
 def _checksum(file: BinaryIO, start: int, end: int) -> int:
