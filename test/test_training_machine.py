@@ -18,7 +18,7 @@ from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
-from twodpass_core.training.run import make_card
+from twodpass_core.training.run import make_card, train
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="3 devices are asked for, but torch sees 2"):
-        trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto", "devices": 3}))
+        trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto", "devices": 3}, data={"batch_size": 3}))
     assert trainer_options(tiny_config(tmp_path, machine={"accelerator": "auto"}))["accelerator"] == "cuda"
 
 
@@ -54,11 +54,20 @@ def test_processes_are_those_that_were_started(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    options = trainer_options(tiny_config(tmp_path))
+    options = trainer_options(tiny_config(tmp_path, data={"batch_size": 8}))
     assert (options["num_nodes"], options["devices"]) == (2, 4)
     assert isinstance(options["strategy"], DDPStrategy)
     requeue = [plugin.auto_requeue for plugin in options["plugins"] if isinstance(plugin, SLURMEnvironment)]
     assert requeue == ([] if "TORCHELASTIC_RUN_ID" in environment else [False])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", data={"batch_size": 4}, optimiser={"accumulate": 3}, machine={"devices": 2})
+    with pytest.raises(
+        ConfigError, match=r"batch_size 4 .* over 2 processes with 3 parts each .*: choose a multiple of 6$"
+    ):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_process_needs_no_strategy(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from twodpass_core.data.batch import Batch, TrainingSet
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.mixture import epoch_order
-from twodpass_core.errors import ConfigError
 from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
 from twodpass_core.training.config import TrainingConfig
 
@@ -48,12 +47,7 @@ class TrainingData(LightningDataModule):
 
     def _batches(self) -> TrainingBatches:
         share, accumulate = self._share(), self.config.optimiser.accumulate
-        each, rest = divmod(self.config.data.batch_size, share.processes * accumulate)
-        if rest:
-            raise ConfigError(
-                f"data.batch_size {self.config.data.batch_size} cannot be divided evenly over {share.processes} "
-                f"processes and {accumulate} parts (optimiser.accumulate): choose a multiple of their product"
-            )
+        each = self.config.data.batch_size // (share.processes * accumulate)  # without a rest, see trainer_options
         order = epoch_order(self.training.source)
         return TrainingBatches(order, each, self.config.seed, share, self._batches_seen)
 

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.config import MachineSettings, TrainingConfig
+from twodpass_core.wording import counted
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -31,20 +32,21 @@ def trainer_options(config: TrainingConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer, under torchrun, SLURM or on its own.
 
     Raises:
-        ConfigError: the settings ask for GPUs that are not there.
+        ConfigError: the settings ask for GPUs that are not there, or for a batch that cannot be shared out evenly.
     """
     machine = config.machine
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and machine.accelerator != "cpu" else 0
     processes = _launched() or Processes(machine.nodes, machine.devices)
     _check_gpus(machine, processes, gpus)
     half_on_cpu = machine.precision == "fp16" and not gpus
-    alone = processes.nodes * (gpus or 1 if processes.per_node == "auto" else processes.per_node) == 1
+    number = processes.nodes * (gpus or 1 if processes.per_node == "auto" else processes.per_node)
+    _check_batch(config, number)
     return {
         "accelerator": "cuda" if gpus else "cpu",
         "devices": processes.per_node,
         "num_nodes": processes.nodes,
         # A batch may have no image: the teachers' parameters then go without gradient.
-        "strategy": "auto" if alone else DDPStrategy(find_unused_parameters=config.distillation.kind != "none"),
+        "strategy": "auto" if number == 1 else DDPStrategy(find_unused_parameters=config.distillation.kind != "none"),
         "sync_batchnorm": machine.sync_batch_norm,
         "precision": None if half_on_cpu else PRECISIONS[machine.precision],
         "plugins": list(_plugins(half_on_cpu)),
@@ -68,6 +70,16 @@ def _check_gpus(machine: MachineSettings, processes: Processes, gpus: int) -> No
         raise ConfigError("machine.sync_batch_norm is for GPUs, and this training runs on the CPU: set it to false")
     if gpus and processes.per_node != "auto" and processes.per_node > gpus:
         raise ConfigError(f"{processes.per_node} devices are asked for, but torch sees {gpus} here: ask for less")
+
+
+def _check_batch(config: TrainingConfig, processes: int) -> None:
+    size, parts = config.data.batch_size, config.optimiser.accumulate
+    if size % (processes * parts):
+        among = counted(processes, "process")
+        raise ConfigError(
+            f"data.batch_size {size} cannot be divided evenly over {among} with {counted(parts, 'part')} each "
+            f"(optimiser.accumulate): choose a multiple of {processes * parts}"
+        )
 
 
 def _in_torchrun() -> bool:
