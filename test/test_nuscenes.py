@@ -4,118 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from nuscenes_data import (
+    CAMERA_DELAY_US,
+    made_up_tables,
+    measurement,
+    mounting,
+    write_nuscenes,
+    write_tables,
+)
 
 from twodpass_core.data import nuscenes_tables
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.nuscenes import CAMERAS, VALIDATION, NuScenes, _scene_names
-from twodpass_core.data.nuscenes_tables import Row, read_table
+from twodpass_core.data.nuscenes_tables import read_table
 from twodpass_core.data.sample import pair
-from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
-
-SECOND_US = 1_000_000
-SPEED = 10.0  # metres per second, along the world's x
-CAMERA_DELAY_US = 200_000
-# The camera looks along the vehicle's x: x right, y down, z forward.
-VEHICLE_FROM_CAMERA = RigidTransform(np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.float64), np.array([1.5, 0, 1.5]))
-# The LiDAR's y looks ahead, as in nuScenes.
-VEHICLE_FROM_LIDAR = RigidTransform.from_xyz_rpy([1.0, 0, 1.8, 0, 0, -np.pi / 2])
-INTRINSIC = [[100.0, 0, 80], [0, 100, 45], [0, 0, 1]]
-Tables = dict[str, list[Row]]
-
-
-def mounting(token: str, sensor: str, vehicle_from_sensor: RigidTransform, intrinsic: Sequence[Any]) -> Row:
-    return {
-        "token": token,
-        "sensor_token": sensor,
-        "translation": vehicle_from_sensor.translation.tolist(),
-        "rotation": vehicle_from_sensor.quaternion().tolist(),
-        "camera_intrinsic": intrinsic,
-    }
-
-
-def measurement(sample: str, channel: str, time_us: int, key_frame: bool, filename: str) -> Row:
-    image = channel != "LIDAR_TOP"
-    token = f"{sample}-{channel}-{time_us}"
-    return {
-        "token": token, "sample_token": sample, "ego_pose_token": f"pose-{token}",
-        "calibrated_sensor_token": f"mounted-{channel}", "timestamp": time_us,
-        "fileformat": "jpg" if image else "pcd", "is_key_frame": key_frame,
-        "height": 90 if image else 0, "width": 160 if image else 0, "filename": filename, "prev": "", "next": "",
-    }  # fmt: skip
-
-
-def made_up_tables() -> Tables:
-    """Scenes 0003 (validation) and 0001 (training) of two samples each, with sweeps between them."""
-    tables: Tables = {
-        "category": [{"token": "c17", "name": "vehicle.car", "description": "", "index": 17}],
-        "sensor": [
-            {"token": name.lower(), "channel": name, "modality": "lidar" if name == "LIDAR_TOP" else "camera"}
-            for name in ("LIDAR_TOP", "CAM_FRONT", "RADAR_FRONT")
-        ],
-        "calibrated_sensor": [
-            mounting("mounted-LIDAR_TOP", "lidar_top", VEHICLE_FROM_LIDAR, []),
-            mounting("mounted-CAM_FRONT", "cam_front", VEHICLE_FROM_CAMERA, INTRINSIC),
-            mounting("mounted-RADAR_FRONT", "radar_front", RigidTransform.identity(), []),
-        ],
-        "scene": [], "sample": [], "sample_data": [], "ego_pose": [], "lidarseg": [],
-    }  # fmt: skip
-    for number, scene in enumerate(("scene-0003", "scene-0001")):
-        tables["scene"].append({"token": f"token-{scene}", "name": scene, "log_token": "", "description": "a, b] c"})
-        for sample_index in (1, 0):  # not in the order of time
-            time_us = (100 * number + sample_index) * SECOND_US
-            sample = f"{scene}-{sample_index}"
-            listed: Row = {
-                "token": sample,
-                "scene_token": f"token-{scene}",
-                "timestamp": time_us,
-                "prev": "",
-                "next": "",
-            }
-            tables["sample"].append(listed)
-            for channel, delay in (("LIDAR_TOP", 0), ("CAM_FRONT", CAMERA_DELAY_US), ("RADAR_FRONT", 0)):
-                for key_frame in (True, False):
-                    at = time_us + delay + (0 if key_frame else 50_000)
-                    folder = "samples" if key_frame else "sweeps"
-                    suffix = {"LIDAR_TOP": "pcd.bin", "CAM_FRONT": "png"}.get(channel, "pcd")
-                    filename = f"{folder}/{channel}/{sample}.{suffix}"
-                    tables["sample_data"].append(measurement(sample, channel, at, key_frame, filename))
-    for row in tables["sample_data"]:
-        x = SPEED * row["timestamp"] / SECOND_US
-        pose: Row = {"token": row["ego_pose_token"], "timestamp": row["timestamp"], "rotation": [1, 0, 0, 0]}
-        tables["ego_pose"].append({**pose, "translation": [x, 0, 0]})
-        if row["is_key_frame"] and "LIDAR" in row["filename"]:
-            tables["lidarseg"].append(
-                {"token": row["token"], "sample_data_token": row["token"], "filename": f"lidarseg/{row['token']}.bin"}
-            )
-    return tables
-
-
-def write_tables(root: Path, tables: Tables, version: str = "v1.0-trainval") -> None:
-    (root / version).mkdir(exist_ok=True)
-    for name, rows in tables.items():
-        (root / version / f"{name}.json").write_text(json.dumps(rows, indent=0))
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    tables = made_up_tables()
-    write_tables(tmp_path, tables)
-    for name in ("samples/LIDAR_TOP", "samples/CAM_FRONT", "lidarseg"):
-        (tmp_path / name).mkdir(parents=True)
-    points = np.array([[0, 20, 0, 200, 3], [1, 20, 0, 10, 4], [0, -20, 0, 0, 5]], "<f4")
-    for sample in tables["sample"]:
-        points.tofile(tmp_path / f"samples/LIDAR_TOP/{sample['token']}.pcd.bin")
-        Image.new("RGB", (160, 90)).save(tmp_path / f"samples/CAM_FRONT/{sample['token']}.png")
-    for row in tables["lidarseg"]:
-        np.array([17, 24, 0], np.uint8).tofile(tmp_path / row["filename"])
+    write_nuscenes(tmp_path)
     return tmp_path
 
 
@@ -183,88 +97,6 @@ def test_without_its_image_a_frame_is_lidar_only(root: Path) -> None:
     (root / "samples/CAM_FRONT/scene-0003-1.png").unlink()
     assert [len(NuScenes(root, "val")[index].views) for index in range(2)] == [1, 0]
     assert NuScenes(root, "val", cameras=[])[0].views == ()
-
-
-@pytest.mark.parametrize(
-    "table", ["scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg"]
-)
-def test_a_missing_or_damaged_table_is_named(root: Path, table: str) -> None:
-    path = root / f"v1.0-trainval/{table}.json"
-    content = path.read_text()
-    for damaged, message in ((content[:-20], "no table"), ('{"a": 1}', "no table"), ('[{"a": 1}]', "a row has no")):
-        path.write_text(damaged)
-        with pytest.raises(ScanError, match=rf"{table}\.json: .*{message}"):
-            NuScenes(root, "val")
-    path.unlink()
-    with pytest.raises(ScanError, match=rf"{table}\.json: cannot be read"):
-        NuScenes(root, "val")
-
-
-@pytest.mark.parametrize(
-    ("table", "field", "value"),
-    [
-        ("scene", "name", ["scene-0003"]),
-        ("sample", "timestamp", "123"),
-        ("sample_data", "timestamp", None),
-        ("sample_data", "timestamp", 1.5),
-        ("sample_data", "filename", 7),
-        ("sample_data", "width", "1600"),
-        ("ego_pose", "rotation", None),
-        ("ego_pose", "translation", [1, 2]),
-        ("calibrated_sensor", "translation", "here"),
-        ("calibrated_sensor", "camera_intrinsic", [[1, 0, 0], [0, 1]]),
-        ("sensor", "token", ["a"]),
-        ("lidarseg", "filename", None),
-    ],
-)
-def test_what_no_table_of_nuscenes_has_is_named(root: Path, table: str, field: str, value: object) -> None:
-    tables = made_up_tables()
-    for row in tables[table]:
-        row[field] = value
-    write_tables(root, tables)
-    with pytest.raises(ScanError, match=rf"{table}\.json: a row has {field} "):
-        NuScenes(root, "val")
-
-
-def test_samples_that_are_there_twice_are_refused(root: Path) -> None:
-    tables = made_up_tables()
-    tables["sample"] *= 2
-    write_tables(root, tables)
-    with pytest.raises(ScanError, match=r"sample\.json: has samples twice"):
-        NuScenes(root, "val")
-
-
-@pytest.mark.parametrize(
-    ("table", "keep", "message"),
-    [
-        ("lidarseg", lambda row: "0003-1" not in row["token"], r"lidarseg\.json: has no labels for scene-0003-1"),
-        ("ego_pose", lambda row: "0003-1" not in row["token"], r"ego_pose\.json: has no pose"),
-        ("sample_data", lambda row: "0003-1-LIDAR" not in row["token"], "no key frame of LIDAR_TOP"),
-    ],
-)
-def test_a_missing_row_is_named(root: Path, table: str, keep, message: str) -> None:  # type: ignore[no-untyped-def]
-    tables = made_up_tables()
-    tables[table] = [row for row in tables[table] if keep(row)]
-    write_tables(root, tables)
-    with pytest.raises(ScanError, match=message):
-        NuScenes(root, "val")
-
-
-def test_short_labels_and_scans_are_named(root: Path) -> None:
-    source = NuScenes(root, "val")
-    labels = root / f"lidarseg/{source.ids[0]}.bin"
-    labels.write_bytes(b"\1\1")
-    with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: has 2 labels, its scan 3 points"):
-        source[0]
-    labels.write_bytes(b"\1\1\x63")
-    with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: .* 99"):
-        source[0]
-    labels.unlink()
-    with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: cannot be read"):
-        source[0]
-    (root / "samples/LIDAR_TOP/scene-0003-1.pcd.bin").write_bytes(b"\0" * 30)
-    with pytest.raises(ScanError, match=r"scene-0003-1\.pcd\.bin: 30 bytes"):
-        source[1]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
