@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twodpass_core.camera_topics import camera_names, info_topic, is_compressed, is_rectified, namespace
+from twodpass_core.camera_topics import camera_names, info_topic, info_topics, is_compressed, is_rectified, namespace
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def test_camera_info_is_beside_the_image() -> None:
     assert info_topic("/a/b/image_raw") == "/a/b/camera_info"
     assert info_topic("/a/b/image_raw/compressed") == "/a/b/camera_info"
     assert info_topic("/image") == "/camera_info"
+    assert info_topics("/front/compressed") == ["/front/camera_info", "/camera_info"]
 
 
 @pytest.mark.parametrize("topic", ["/front/image_raw", "/front/image_raw/compressed", "/front/image_rect"])

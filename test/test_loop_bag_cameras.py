@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from bag_data import rows
+from bag_data import BagData, rows
 from drive_bag import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -28,6 +30,7 @@ from twodpass_core.camera import CameraModel
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.errors import BagError, ConfigError
+from twodpass_core.geometry import RigidTransform
 
 
 def test_choice_of_cameras(tmp_path: Path) -> None:
@@ -75,8 +78,57 @@ def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
     assert view.camera.distortion_model == "pinhole"
     (view,) = BagFrames([bag], BagConfig(rectified=()), cameras=["/left/image_rect_color"])[0].views
     assert view.camera.coefficients == lens.coefficients
-    with pytest.raises(ConfigError, match="/right/image_rect_color and /left/image_rect_color are both in 'camera'"):
-        BagFrames([bag])
+    refused = "/right/image_rect_color is in frame 'camera', as is the camera of /left/camera_info, but by its"
+    for chosen in (None, ["/right/image_rect_color"]):
+        with pytest.raises(ConfigError, match=refused):
+            BagFrames([bag], cameras=chosen)
+
+
+def two_cameras(data: BagData, topics: Sequence[str], infos: Sequence[str], frames: Sequence[str]) -> BagData:
+    """In place of the one that is there; the second stands 0.5 m to the right and has twice the focal length."""
+    data = without(data, "image_raw", "camera_info")
+    second = CameraModel(CAMERA.matrix * [[2], [2], [1]], 64, 48)
+    beside = BASE_FROM_CAMERA @ RigidTransform.from_xyz_rpy([0.5, 0, 0, 0, 0, 0])
+    for number, (topic, info, frame) in enumerate(zip(topics, infos, frames, strict=True)):
+        data.transform("base", frame, (BASE_FROM_CAMERA, beside)[number], START_NS - 1, static=True)
+        data.image(image_ns(0), picture(number), topic=topic, frame=frame, form="png" * ("compressed" in topic))
+        data.info(image_ns(0), (CAMERA, second)[number], topic=info, frame=frame)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("topics", "infos"),
+    [
+        (["/cameras/l", "/cameras/r"], ["/info/l", "/info/r"]),
+        (["/image_l/compressed", "/image_r/compressed"], ["/image_l/camera_info", "/image_r/camera_info"]),
+        (["/front/compressed", "/rear/compressed"], ["/front/camera_info", "/rear/camera_info"]),
+        (["/camera/image_l", "/camera/image_r"], ["/other/camera_info", "/camera/camera_info"]),
+    ],
+)
+def test_cameras_in_one_namespace_are_told_by_their_frames(
+    tmp_path: Path, topics: Sequence[str], infos: Sequence[str]
+) -> None:
+    bag = two_cameras(drive(1), topics, infos, ["one", "two"]).write(tmp_path / "drive")
+    views = BagFrames([bag])[0].views
+    assert [view.name for view in views] == list(topics)
+    assert [view.camera.matrix[0, 0] for view in views] == [40, 80]
+    apart = views[1].camera_from_lidar.translation - views[0].camera_from_lidar.translation
+    np.testing.assert_allclose(apart, [-0.5, 0, 0], atol=1e-9)
+
+
+def test_pictures_made_of_a_cameras_images_are_not_another_camera(tmp_path: Path) -> None:
+    data = drive(2)
+    data.image(image_ns(0), picture(1), topic="/camera/image_annotated")
+    data.image(image_ns(0), picture(1), topic="/detector/image")
+    data.image(image_ns(0), picture(1)[:24], topic="/thumbnail/image_raw")
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/camera/image_raw"]
+
+
+def test_a_calibration_that_may_be_of_another_camera_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(2)
+    data.change("/camera/camera_info", 0, lambda info: replace(info, header=replace(info.header, frame_id="lens")))
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/camera/image_raw"]
+    assert "are in frame 'camera', their CameraInfo on /camera/camera_info in 'lens': is it theirs?" in caplog.text
 
 
 def calibration(path: Path, **changes: Any) -> Path:

@@ -137,6 +137,48 @@ def test_a_mounting_that_is_on_tf_does_not_hide_the_odometry(tmp_path: Path, mou
         assert_same(source[index].world_from_lidar, odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR)
 
 
+def test_a_vehicle_that_sways_on_tf_does_not_hide_the_odometry(tmp_path: Path) -> None:
+    data = drive(6, "none")
+    for tick in range(-2, 16):
+        stamp, sway = START_NS + tick * SECOND_NS // 20, RigidTransform.from_xyz_rpy([0, 0, 0, 0, 0.001 * tick, 0])
+        data.transform("footprint", "base", sway, stamp)
+        data.odometry("odom", "footprint", odom_from_base(stamp) @ sway.inverse(), stamp)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    for index in range(6):
+        assert_same(source[index].views[0].camera_from_lidar, expected_transform(index), 1e-5)
+        assert_same(source[index].world_from_lidar, odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR, 1e-5)
+
+
+def test_odometry_of_a_frame_that_nothing_connects_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(3, "none")
+    data.odometry("odom", "body", odom_from_base(START_NS), START_NS)
+    assert BagFrames([data.write(tmp_path / "drive")])[0].world_from_lidar is None
+    assert "no motion is known: no transform connects 'lidar' with what odometry tells of, 'body' (/odometry)" in (
+        caplog.text
+    )
+
+
+def test_the_motion_goes_on_for_a_tenth_of_a_second(tmp_path: Path) -> None:
+    data = drive(5)
+    data.messages = [entry for entry in data.messages if entry[0] != "/tf" or entry[2] <= scan_ns(4) - SECOND_NS // 20]
+    frame = BagFrames([data.write(tmp_path / "drive")])[4]
+    assert_same(frame.views[0].camera_from_lidar, expected_transform(4), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["odom", "robot/odom"])
+def test_a_map_that_is_told_seldom_does_not_matter(tmp_path: Path, name: str) -> None:
+    data = drive(5, "none")
+    for tick in range(-2, 14):
+        stamp = START_NS + tick * SECOND_NS // 20
+        data.transform(name, "base", odom_from_base(stamp), stamp)
+    for seconds in (-5, 5):
+        data.transform(
+            "map", name, RigidTransform.from_xyz_rpy([seconds, 0, 0, 0, 0, 0]), START_NS + seconds * SECOND_NS
+        )
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2))
+
+
 def test_threads_may_read_one_bag(tmp_path: Path) -> None:
     source = BagFrames([drive(8).write(tmp_path / "drive")])
     with ThreadPoolExecutor(4) as pool:

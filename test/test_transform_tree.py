@@ -93,8 +93,8 @@ def test_outside_the_known_times() -> None:
     with pytest.raises(TransformTimeError, match=r"'base' in 'odom': known from \d+ to \d+ ns, not at \d+ ns, 0.100 s"):
         vehicle().lookup("odom", "lidar", START_NS - SECOND_NS // 10)
     tolerant = vehicle(tolerance_ns=SECOND_NS // 10)
-    assert_same(tolerant.lookup("odom", "base", START_NS - SECOND_NS // 10), odom_from_base(0))
-    assert_same(tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10), odom_from_base(2))
+    assert_same(tolerant.lookup("odom", "base", START_NS - SECOND_NS // 10), odom_from_base(-0.1))
+    assert_same(tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10), odom_from_base(2.1))
     with pytest.raises(TransformError):
         tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10 + 1)
 
@@ -104,8 +104,8 @@ def test_nothing_is_known_in_a_gap_unless_both_ends_are_equal() -> None:
     for second in (0, 2, 7, 30):
         tree.add("odom", "base", odom_from_base(min(second, 7)), START_NS + second * SECOND_NS)
     assert_same(tree.lookup("odom", "base", START_NS + SECOND_NS), odom_from_base(1))
-    assert_same(tree.lookup("odom", "base", START_NS + 2 * SECOND_NS + tenth), odom_from_base(2))
-    assert_same(tree.lookup("odom", "base", START_NS + 7 * SECOND_NS - tenth), odom_from_base(7))
+    assert_same(tree.lookup("odom", "base", START_NS + 2 * SECOND_NS + tenth), odom_from_base(2.1))
+    assert_same(tree.lookup("odom", "base", START_NS + 7 * SECOND_NS - tenth), odom_from_base(7))  # known alone
     with pytest.raises(TransformTimeError, match=r"known from \d+ to \d+ ns, not at \d+ ns, 2\.000 s from the nearest"):
         tree.lookup("odom", "base", START_NS + 4 * SECOND_NS)
     assert_same(tree.lookup("odom", "base", START_NS + 20 * SECOND_NS), odom_from_base(7))  # it stands

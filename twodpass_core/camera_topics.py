@@ -19,6 +19,12 @@ def info_topic(topic: str) -> str:
     return f"{namespace(topic)}/{INFO}"
 
 
+def info_topics(topic: str) -> list[str]:
+    """Where it may be: for /front/compressed, whose driver sends nothing else, below /front as well."""
+    below = [f"{topic.removesuffix(COMPRESSED)}/{INFO}"] if is_compressed(topic) else []
+    return [*below, info_topic(topic)]
+
+
 def is_compressed(topic: str) -> bool:
     """Whether a topic has the compressed images of another one."""
     return topic.endswith(COMPRESSED)

@@ -19,7 +19,7 @@ def camera_from_lidar_across_times(
 
 
 def interpolate(start: RigidTransform, end: RigidTransform, share: float) -> RigidTransform:
-    """`start` at share 0, `end` at 1; between them translation is linear, rotation of constant speed (slerp)."""
+    """`start` at share 0, `end` at 1; between and beyond translation is linear, rotation of constant speed (slerp)."""
     translation = (1 - share) * start.translation + share * end.translation
     q0, q1 = start.quaternion(), end.quaternion()
     cosine = float(q0 @ q1)

@@ -23,8 +23,8 @@ class TransformTree:
     """Frames, each hung in a parent by a transform that is static or has been measured at some times.
 
     Between two measurements a moving transform is interpolated, where they are not more than `MAX_GAP_NS` apart; up to
-    `tolerance_ns` from any measurement that one holds. Of a moving transform the last `history_ns` are kept, everything
-    if None (for bags). One thread at a time may use a tree.
+    `tolerance_ns` beyond them it goes on moving as it did. Of a moving transform the last `history_ns` are kept,
+    everything if None (for bags). One thread at a time may use a tree.
     """
 
     def __init__(self, history_ns: int | None = None, tolerance_ns: int = 0) -> None:
@@ -185,7 +185,20 @@ class _Poses:
                 f"known from {self.stamps_ns[0]} to {self.stamps_ns[-1]} ns, not at {stamp_ns} ns, "
                 f"{away_ns * 1e-9:.3f} s from {where}"
             )
-        return self._pose(nearest)
+        return self._beyond(nearest, stamp_ns, tolerance_ns)
+
+    def _beyond(self, end: int, stamp_ns: int, tolerance_ns: int) -> RigidTransform:
+        """As it moved within the tolerance of an end of what is known, or between the last two poses there."""
+        if stamp_ns > self.stamps_ns[end]:
+            other = min(bisect_left(self.stamps_ns, self.stamps_ns[end] - tolerance_ns), end - 1)
+        else:
+            other = max(bisect_right(self.stamps_ns, self.stamps_ns[end] + tolerance_ns) - 1, end + 1)
+        if not 0 <= other < len(self.stamps_ns):
+            return self._pose(end)
+        span_ns = self.stamps_ns[end] - self.stamps_ns[other]
+        if abs(span_ns) > MAX_GAP_NS:
+            return self._pose(end)
+        return interpolate(self._pose(other), self._pose(end), (stamp_ns - self.stamps_ns[other]) / span_ns)
 
     def _numbers(self, position: int) -> array[float]:
         return self.numbers[_POSE * position : _POSE * (position + 1)]

@@ -33,6 +33,10 @@ def prepare(
     max_offset: Annotated[
         float | None, typer.Option(help="Seconds between a scan and its images (0.05 unless given).")
     ] = None,
+    fixed_frame: Annotated[
+        str | None,
+        typer.Option(help="Frame in which the world stands still (odom, else the outermost that the LiDAR moves in)."),
+    ] = None,
     class_map: ClassMapOption = "semantickitti",
     proposals: Annotated[bool, typer.Option("--proposals", help="Where labels are missing, write proposals.")] = False,
     intensity_field: IntensityField = None,
@@ -59,6 +63,7 @@ def prepare(
         topic=topic,
         calibration=calibration,
         max_offset=max_offset,
+        fixed_frame=fixed_frame,
         class_map=class_map,
         proposals=proposals,
         intensity_field=intensity_field,

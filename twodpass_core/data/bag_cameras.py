@@ -10,7 +10,7 @@ import numpy as np
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
-from twodpass_core.camera_topics import info_topic, is_compressed, is_rectified, namespace
+from twodpass_core.camera_topics import info_topics, is_compressed, is_rectified
 from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import (
     CAMERA_INFO,
@@ -87,6 +87,7 @@ class BagCamera:
 
     images: TopicIndex
     frame: str
+    info: str | None  # topic of the CameraInfo
     is_rectified: bool
     recorded: RecordedCalibration | None
     given: FileCamera | None
@@ -158,8 +159,9 @@ def find_cameras(
 ) -> list[BagCamera]:
     """The image topics named, or all that have a calibration.
 
-    Of one camera's topics (raw, rectified, compressed) the first in this order is taken: as sent by the camera, not
-    rectified, not compressed.
+    Topics in one frame with one CameraInfo are of one camera (raw, rectified, compressed), but for those that the
+    settings name. The first in this order is taken: not compressed, not rectified, beside the CameraInfo, with `raw` in
+    its name.
 
     Raises:
         BagError: a topic that is not there or not calibrated; images, none of which are calibrated.
@@ -183,10 +185,19 @@ def find_cameras(
         raise BagError(_uncalibrated(index, [camera.name for camera in cameras]))
     if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
         logger.warning("%s: images without calibration are left out: %s", index.path, ", ".join(bare))
-    chosen: dict[str, BagCamera] = {}
-    for camera in sorted(calibrated, key=lambda camera: (is_compressed(camera.name), camera.is_rectified, camera.name)):
-        chosen.setdefault(camera.name if camera.given else namespace(camera.name), camera)
+    chosen: dict[tuple[str | None, str], BagCamera] = {}
+    for camera in sorted(calibrated, key=_preference):
+        is_named = camera.given is not None or camera.name in config.camera_info
+        same = chosen.setdefault((camera.name if is_named else camera.info, camera.frame), camera)
+        if same is not camera:
+            logger.info("%s: %s is taken for the camera of %s, and left out", index.path, camera.name, same.name)
     return sorted(chosen.values(), key=lambda camera: camera.name)
+
+
+def _preference(camera: BagCamera) -> tuple[bool, bool, bool, bool, str]:
+    """Of several topics of a camera the least is taken."""
+    apart = camera.info is not None and not camera.name.startswith(camera.info.rpartition("/")[0] + "/")
+    return is_compressed(camera.name), camera.is_rectified, apart, "raw" not in camera.name, camera.name
 
 
 def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mapping[str, FileCamera]) -> BagCamera:
@@ -196,17 +207,32 @@ def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mappi
         known = ", ".join(sorted(index.calibrations)) or "none"
         raise BagError(f"{index.path}: has no CameraInfo on {info}; its CameraInfo topics are {known}")
     if info is None:
-        info = info_topic(topic)
-    if info not in index.calibrations:  # not by name: by the frame, where only one is of that frame
-        of_frame = [name for name, entry in index.calibrations.items() if entry.frame_id == images.frame_id]
-        info = of_frame[0] if len(of_frame) == 1 and images.frame_id else info
+        info = _find_info(index, images)
     return BagCamera(
         images=images,
         frame=config.frames.get(topic, images.frame_id),
+        info=info,
         is_rectified=topic in config.rectified if config.rectified is not None else is_rectified(topic),
-        recorded=index.calibrations.get(info),
+        recorded=None if info is None else index.calibrations[info],
         given=given.get(topic),
     )
+
+
+def _find_info(index: BagIndex, images: TopicIndex) -> str | None:
+    """The CameraInfo that has its name from the images; where that is of another frame, the only one of theirs."""
+    frame = images.frame_id
+    of_frame = [name for name, entry in index.calibrations.items() if frame and entry.frame_id == frame]
+    named = [name for name in info_topics(images.topic) if name in index.calibrations]
+    if not named or named[0] in of_frame or not frame:
+        return named[0] if named else of_frame[0] if len(of_frame) == 1 else None
+    if len(of_frame) == 1:
+        return of_frame[0]
+    logger.warning(
+        "%s: the images on %s are in frame '%s', their CameraInfo on %s in '%s': is it theirs? Name the right one by "
+        "camera_info",
+        index.path, images.topic, frame, named[0], index.calibrations[named[0]].frame_id,
+    )  # fmt: skip
+    return named[0]
 
 
 def _is_calibrated(camera: BagCamera) -> bool:
@@ -227,12 +253,18 @@ def nearest_offset_s(stamps_ns: Integers, others_ns: Integers) -> float:
     return float(np.abs(others_ns[nearest] - stamps_ns).min() * 1e-9)
 
 
-def check_stereo(cameras: Sequence[BagCamera], reader: BagReader) -> None:
-    """Raise ConfigError where the cameras of a stereo pair share a frame: TF then does not tell where the second is."""
+def check_stereo(cameras: Sequence[BagCamera], index: BagIndex, reader: BagReader) -> None:
+    """Refuse the second camera of a stereo pair in the frame of the first: TF then does not tell where it is.
+
+    Raises:
+        ConfigError: a rectified camera stands apart from its frame, by its CameraInfo, and another one is in that.
+    """
     for camera in cameras:
-        sharing = [other.name for other in cameras if other.frame == camera.frame and other is not camera]
+        sharing = [
+            name for name, entry in index.calibrations.items() if entry.frame_id == camera.frame and name != camera.info
+        ]
         if sharing and camera.stands_apart(reader):
             raise ConfigError(
-                f"{reader.path}: {camera.name} and {sharing[0]} are both in '{camera.frame}', but by their CameraInfo "
-                "they stand apart: give a calibration file, or use one of them"
+                f"{reader.path}: {camera.name} is in frame '{camera.frame}', as is the camera of {sharing[0]}, but by "
+                "its CameraInfo it stands apart: give a calibration file, or use the first camera of the pair alone"
             )

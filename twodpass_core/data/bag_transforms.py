@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,14 +21,14 @@ CONSTANT: Final = 1e-6
 def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) -> TransformTree:
     """The static transforms, and those moving ones that some of `frames` hang in: the others only take memory.
 
-    `frames` move with the vehicle, that of the LiDAR is first. Odometry topics count where /tf does not tell how that
-    moves. Beside them, a transform below the vehicle's frame that never changes is a mounting, though it is on /tf.
+    `frames` move with the vehicle, that of the LiDAR is first. An odometry topic counts where /tf does not tell how its
+    child moves. Beside it, a transform below the vehicle's frame that never changes is a mounting, though it is on /tf.
     """
     tree = TransformTree(tolerance_ns=TOLERANCE_NS)
-    from_tf = [entry for entry in recorded if entry.topic.endswith(("/tf", "/tf_static")) and len(entry.stamps_ns)]
+    from_tf = [entry for entry in recorded if not is_odometry(entry) and len(entry.stamps_ns)]
     parents = {_name(entry.child): _name(entry.parent) for entry in from_tf}
     needed = {ancestor for frame in frames for ancestor in _ancestors(_name(frame), parents)}
-    odometry = [entry for entry in recorded if entry not in from_tf and len(entry.stamps_ns)]
+    odometry = [entry for entry in recorded if is_odometry(entry) and len(entry.stamps_ns)]
     vehicles = {ancestor for entry in odometry for ancestor in _ancestors(_name(entry.child), parents)}
     # Where a frame has several parents, the one that is named most often is added last and counts.
     for entry in sorted(from_tf, key=lambda entry: (not entry.is_static, len(entry.stamps_ns))):
@@ -39,13 +39,20 @@ def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) ->
         elif _name(entry.child) in needed:
             tree.add_recorded(entry.parent, entry.child, entry.stamps_ns, entry.poses)
     for entry in odometry:
-        if not _moves(tree, frames[:1]):
+        if not _moves(tree, entry.child):
             _add_odometry(tree, entry, [_name(frame) for frame in frames])
     return tree
 
 
+def is_odometry(entry: RecordedTransforms) -> bool:
+    """Whether it is from an odometry topic, and not from /tf or /tf_static."""
+    return not entry.topic.endswith(("/tf", "/tf_static"))
+
+
 def find_fixed_frame(tree: TransformTree, frame: str, wanted: str | None = None) -> str | None:
-    """A frame in which the world stands still while `frame` moves: odom, else the outermost. None: nothing moves.
+    """A frame in which the world stands still while `frame` moves: odom or NAME/odom, else the outermost.
+
+    None: nothing moves.
 
     Raises:
         TransformError: the one that is wanted is not there, or not connected to the frame.
@@ -54,10 +61,10 @@ def find_fixed_frame(tree: TransformTree, frame: str, wanted: str | None = None)
         if tree.ancestry(wanted)[-1] != tree.ancestry(frame)[-1]:
             raise TransformError(f"fixed_frame '{wanted}' is not connected to '{frame}'")
         return wanted
-    if not _moves(tree, [frame]):
+    if not _moves(tree, frame):
         return None
     moving = [ancestor for ancestor in tree.ancestry(frame) if tree.moves(frame, ancestor)]
-    return ODOMETRY_FRAME if ODOMETRY_FRAME in moving else moving[-1]
+    return next((ancestor for ancestor in moving if ancestor.split("/")[-1] == ODOMETRY_FRAME), moving[-1])
 
 
 def _add_odometry(tree: TransformTree, entry: RecordedTransforms, frames: Sequence[str]) -> None:
@@ -80,9 +87,8 @@ def _is_constant(entry: RecordedTransforms) -> bool:
     return bool(np.ptp(entry.poses, axis=0).max() <= CONSTANT)
 
 
-def _moves(tree: TransformTree, frames: Iterable[str]) -> bool:
-    known = tree.frames
-    return any(tree.moves(frame, tree.ancestry(frame)[-1]) for frame in map(_name, frames) if frame in known)
+def _moves(tree: TransformTree, frame: str) -> bool:
+    return _name(frame) in tree.frames and tree.moves(frame, tree.ancestry(frame)[-1])
 
 
 def _ancestors(frame: str, parents: dict[str, str]) -> list[str]:

@@ -17,8 +17,8 @@ from twodpass_core.data.bag_config import BagConfig, FileCamera
 from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
 from twodpass_core.data.bag_labels import LABEL_FIELDS
 from twodpass_core.data.bag_reader import BagReader
-from twodpass_core.data.bag_transforms import build_tree, find_fixed_frame
-from twodpass_core.data.bags import choose_cloud_topic
+from twodpass_core.data.bag_transforms import build_tree, find_fixed_frame, is_odometry
+from twodpass_core.data.bags import choose_cloud_topic, shorten
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
@@ -144,6 +144,7 @@ def open_recorded(
         store=LabelStore.beside(path, proposals=config.proposals, topic=clouds.topic),
         topics=index.everything,
     )
+    check_stereo(bag.cameras, index, bag.reader)
     if len(bag):
         _check_cameras(bag, config.max_offset)
     return bag
@@ -173,18 +174,24 @@ def _transforms(
     try:
         tree = build_tree(index.transforms, [lidar, *(camera.frame for camera in cameras)])
         is_unknown = wanted is None and lidar not in tree.frames
-        return tree, None if is_unknown else find_fixed_frame(tree, lidar, wanted)
+        fixed = None if is_unknown else find_fixed_frame(tree, lidar, wanted)
     except TransformError as error:
         if cameras or wanted is not None:
             raise TransformError(f"{index.path}: {error}") from None
         logger.warning("%s: its transforms are of no use, so no motion is known: %s", index.path, error)
         return TransformTree(), None
+    if fixed is None and (odometry := [entry for entry in index.transforms if is_odometry(entry)]):
+        logger.warning(
+            "%s: no motion is known: no transform connects '%s' with what odometry tells of, %s. Name the frame of the "
+            "clouds that is connected, in settings by bag.frames",
+            index.path, lidar, shorten(sorted(f"'{entry.child}' ({entry.topic})" for entry in odometry)),
+        )  # fmt: skip
+    return tree, fixed
 
 
 def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
     """Say at once what would go wrong with every frame: transforms, sizes, times."""
     path = bag.reader.path
-    check_stereo(bag.cameras, bag.reader)
     for camera, pairs in zip(bag.cameras, bag.pairs, strict=True):
         if not (pairs >= 0).any():
             raise BagError(
