@@ -152,3 +152,15 @@ def test_a_disk_that_is_really_full(tiny_disk: Path, free: int, reason: str) -> 
     for path in files_of(bag):
         check_mcap(path)
         data.read_mcap(path)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_file_that_is_deleted_while_it_is_written_ends_the_recording(tmp_path: Path, more: bool) -> None:
+    writer = BagWriter(tmp_path / "drive", settings(chunk_bytes=1))
+    writer.write_set(data.make_set(0))
+    wait_for(lambda: writer.sets == 1)
+    (tmp_path / "drive/drive_0.mcap").unlink()
+    if more:
+        writer.write_set(data.make_set(1))
+    with pytest.raises(RecordingError, match="drive: cannot be written: was deleted while it was written"):
+        writer.close()

@@ -271,3 +271,30 @@ def test_readers_point_to_the_command(tmp_path: Path) -> None:
     cut(bag / "drive_0.mcap", 5000)
     with pytest.raises(BagError, match="`twodpass recover` saves what is whole"):
         open_clouds(bag)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2])
+def test_without_an_index_a_damaged_chunk_costs_itself_alone(tmp_path: Path, chunk: int) -> None:
+    bag = record(tmp_path / "drive")
+    path = bag / "drive_0.mcap"
+    chunks = chunks_of(path)
+    start, length = chunks[chunk]
+    cut(path, chunks[-1][0] + chunks[-1][1])
+    content = bytearray(path.read_bytes())
+    content[start + length // 2] ^= 16
+    path.write_bytes(content)
+    report = recover(bag)
+    assert report.sets == (10 if chunk == 0 else 9)  # chunk 0 is the static transform
+
+
+@pytest.mark.parametrize("what", [b"/points", b"sensor_msgs/msg/PointCloud2"])
+def test_what_a_damaged_index_says_of_topics_does_not_count(tmp_path: Path, what: bytes) -> None:
+    bag = record(tmp_path / "drive")
+    path = bag / "drive_0.mcap"
+    messages = data.read_mcap(path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(what) + 1] ^= 2
+    path.write_bytes(content)
+    recover(bag)
+    assert data.read_mcap(path) == messages
+    assert len(list(open_clouds(bag))) == 10

@@ -8,7 +8,7 @@ import pytest
 import recording_data as data
 import yaml
 from mcap.reader import make_reader
-from mcap.writer import CompressionType
+from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record, write_foreign
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
 from rosbags.rosbag2 import Writer as BagsWriter
@@ -92,3 +92,28 @@ def test_messages_outlive_the_end_of_their_chunk(tmp_path: Path) -> None:
     report = recover(path)
     assert data.read_mcap(path) == expected[: report.messages]
     assert report.messages > 0
+
+
+def test_messages_of_topics_that_are_described_are_kept(tmp_path: Path) -> None:
+    """A writer that describes each topic once: the second one is lost with the first chunk that has it."""
+    path = tmp_path / "drive_0.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=100, compression=CompressionType.NONE)
+        writer.start(profile="ros2", library="another")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data\n")
+        known = writer.register_channel("/known", "cdr", schema)
+        writer.add_message(known, 0, b"a" * 100, 0)
+        lost = writer.register_channel("/lost", "cdr", schema)
+        writer.add_message(lost, 1, b"x" * 100, 1)
+        for index in range(2, 6):
+            writer.add_message(lost, index, b"b", index)
+            writer.add_message(known, index, b"c" * 100, index)
+        writer.finish()
+    content, chunks = bytearray(path.read_bytes()), chunks_of(path)
+    start, length = chunks[1]
+    content[start + length - 20] ^= 1
+    path.write_bytes(content[: chunks[-1][0] + chunks[-1][1]])
+    report = recover(path)
+    assert report.messages == 5
+    assert "4 messages" not in str(report.files[0].damage[0])
+    assert {topic for topic, _, _ in data.read_mcap(path)} == {"/known"}

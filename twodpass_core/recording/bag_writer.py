@@ -24,7 +24,7 @@ from twodpass_core.recording.topics import RecordedMessage, RecordedSet, Recorde
 
 RESERVE: Final = ".reserve"  # room for the index of a file where the disk is full to the last byte
 SETS_NOTE: Final = "twodpass.sets"  # metadata record before one or more chunks: the sets in these
-_RESERVE_BYTES: Final = 4 * 2**20
+RESERVE_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class BagWriter:
         try:
             self._recorder = SplitRecorder(folder, self._settings)
             self._journal = Journal(folder)
-            write_durably(folder / RESERVE, bytes(_RESERVE_BYTES))
+            write_durably(folder / RESERVE, bytes(RESERVE_BYTES))
             self._manifest().write(folder)
         except (OSError, RecordingError) as error:
             shutil.rmtree(folder, ignore_errors=True)  # nothing is in it yet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -78,6 +78,20 @@ def index_chunk(chunk: Chunk, unpacked: bytes) -> PackedChunk:
             contents.add_definition(Channel.read(ReadDataStream(BytesIO(unpacked[start:end]))))
         offset = end
     return contents.packed(chunk)
+
+
+def records_in(unpacked: bytes) -> Iterator[Schema | Channel | Message]:
+    """The records of a chunk that `index_chunk` has found sound."""
+    readers = {Opcode.SCHEMA: Schema.read, Opcode.CHANNEL: Channel.read}
+    offset = 0
+    while offset < len(unpacked):
+        opcode, length = struct.unpack_from("<BQ", unpacked, offset)
+        stream = ReadDataStream(BytesIO(unpacked[offset + 9 : offset + 9 + length]))
+        if opcode == Opcode.MESSAGE:
+            yield Message.read(stream, length)
+        elif opcode in readers:
+            yield readers[opcode](stream)
+        offset += 9 + length
 
 
 class _Contents:

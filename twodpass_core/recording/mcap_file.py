@@ -6,6 +6,7 @@ and its compression, fixed at Zstandard's level 3, takes four times as long as l
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections import Counter
@@ -61,6 +62,11 @@ class McapFile:
         Header(profile, library).write(header)
         self._commit(header.end())
         sync_folder(path.parent)
+
+    def check_there(self) -> None:
+        """Raise FileNotFoundError where somebody has deleted the file, which takes bytes all the same."""
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "was deleted while it was written", str(self.path))
 
     def append(self, chunks: Sequence[PackedChunk], notes: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """Write chunks, all or none. Notes (name -> keys and values) come before them: they are about these chunks."""

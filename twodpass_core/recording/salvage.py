@@ -20,8 +20,9 @@ from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message
 
 from twodpass_core.data.mcap_check import MAGIC, MAX_RECORD_BYTES
 from twodpass_core.errors import BagError
-from twodpass_core.recording.mcap_chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack
+from twodpass_core.recording.mcap_chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
 from twodpass_core.recording.mcap_walk import HEAD_BYTES, find_records, walk
+from twodpass_core.wording import counted
 
 _LOOSE_BYTES: Final = 4 * 2**20  # messages without a chunk are gathered up to this
 _FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
@@ -78,7 +79,7 @@ class Salvage:
             for offset, opcode, body in self._records(file, size):
                 try:
                     record = _parse(opcode, body)
-                    piece = self._unpack(record) if isinstance(record, Chunk) else record
+                    piece = self._unpack(offset, record) if isinstance(record, Chunk) else record
                 except _DAMAGE as error:
                     self._lose(offset, HEAD_BYTES + len(body), f"{_name(opcode)} is damaged: {error}")
                     continue
@@ -98,9 +99,11 @@ class Salvage:
     def _records(self, file: BinaryIO, size: int) -> Iterator[tuple[int, int, bytes]]:
         """Offset, opcode and content of every record that is to be kept."""
         end: int | None = len(MAGIC)
+        in_summary = False  # where topics are described again, without a checksum for each
         while end is not None and not self.is_ended:
             for offset, opcode, length in walk(file, end, size):
                 end = offset + HEAD_BYTES + length
+                in_summary |= opcode == Opcode.DATA_END
                 if opcode == Opcode.FOOTER:
                     self.is_ended = file.read(size)[length:] == MAGIC
                     break
@@ -108,7 +111,7 @@ class Salvage:
                     self._lose(
                         offset, end - offset, f"a record of {length} bytes is larger than any that can be read here"
                     )
-                elif opcode not in _DERIVED:
+                elif opcode not in _DERIVED and not in_summary:
                     yield offset, opcode, file.read(length)
             if not self.is_ended:
                 end = self._skip(file, end, size)
@@ -123,20 +126,25 @@ class Salvage:
             self._lose(offset, found - offset, "nothing here can be read")
         return found
 
-    def _unpack(self, chunk: Chunk) -> PackedChunk:
+    def _unpack(self, offset: int, chunk: Chunk) -> PackedChunk:
         unpacked = _unpacked(chunk)
         if chunk.uncompressed_crc and zlib.crc32(unpacked) != chunk.uncompressed_crc:
             raise ValueError("its content does not match its checksum")
         packed = index_chunk(chunk, unpacked)
         for record in (*packed.schemas.values(), *packed.channels.values()):
             self._learn(record)
-        if any(index.channel_id not in self.channels for index in packed.indexes):
-            raise ValueError("the description of a topic in it is lost")
+        if unknown := sum(len(index.records) for index in packed.indexes if index.channel_id not in self.channels):
+            self._lose(offset, 0, f"{counted(unknown, 'message')} of topics whose description is lost")
+            packed = pack([record for record in records_in(unpacked) if self._is_described(record)], level=1)
+            chunk = packed.record
         times = [log_time for index in packed.indexes for log_time, _ in index.records]
         if times and (min(times), max(times)) != (chunk.message_start_time, chunk.message_end_time):
             self.is_true = False
             chunk.message_start_time, chunk.message_end_time = min(times), max(times)
         return packed
+
+    def _is_described(self, record: Schema | Channel | Message) -> bool:
+        return not isinstance(record, Message) or record.channel_id in self.channels
 
     def _learn(self, record: McapRecord | None) -> None:
         if isinstance(record, Schema):
@@ -152,8 +160,9 @@ class Salvage:
             return
         start, _, checksum = struct.unpack_from("<QQI", footer, 9)
         start = start or size
-        if checksum and start < size:
-            self.is_true &= _checksum(file, start, size - len(MAGIC) - 4) == checksum
+        if checksum and start < size and _checksum(file, start, size - len(MAGIC) - 4) != checksum:
+            self.is_true = False
+            return
         for _, opcode, length in walk(file, start, size):
             if opcode in (Opcode.SCHEMA, Opcode.CHANNEL) and length <= MAX_RECORD_BYTES:
                 with suppress(*_DAMAGE):

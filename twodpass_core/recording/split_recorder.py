@@ -96,6 +96,7 @@ class SplitRecorder:
         check_space(self._folder, self._settings, sum(len(message.data) for message in messages))
         if self._file is None:
             self._file = self._begin()
+        self._file.check_there()
         repeated = () if self._file.counts else self._repetition(messages)
         parts = _parts([*repeated, *messages])
         chunks = [pack(self._records(part), self._settings.compression_level) for part in parts]
@@ -108,6 +109,7 @@ class SplitRecorder:
         """End the current file, if any."""
         if self._file is None:
             return
+        self._file.check_there()
         self._finished.append(end_file(self._file, self._file.path.name))
         self._file = None
         write_metadata(self._folder, self._finished)
@@ -117,17 +119,17 @@ class SplitRecorder:
         return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", software())
 
     def _records(self, messages: Sequence[RecordedMessage]) -> Iterator[Schema | Channel | Message]:
-        """Messages; before a topic's first one in the file, what describes it."""
+        """Of one chunk: messages, with what describes them, so that they can be read though all others are damaged."""
+        described: set[str] = set()
         for message in messages:
             topic, time = message.topic, message.log_time_ns
-            if topic.type not in self._schemas:
-                self._schemas[topic.type] = len(self._schemas) + 1
-                yield Schema(self._schemas[topic.type], topic.definition.encode(), "ros2msg", topic.type)
-            if topic.name not in self._channels:
-                self._channels[topic.name] = len(self._channels) + 1
-                qos = {"offered_qos_profiles": topic.qos}
-                yield Channel(self._channels[topic.name], topic.name, "cdr", qos, self._schemas[topic.type])
-            yield Message(self._channels[topic.name], time, message.data, time, 0)
+            schema = self._schemas.setdefault(topic.type, len(self._schemas) + 1)
+            channel = self._channels.setdefault(topic.name, len(self._channels) + 1)
+            if topic.name not in described:
+                described.add(topic.name)
+                yield Schema(schema, topic.definition.encode(), "ros2msg", topic.type)
+                yield Channel(channel, topic.name, "cdr", {"offered_qos_profiles": topic.qos}, schema)
+            yield Message(channel, time, message.data, time, 0)
 
     def _remember(self, message: RecordedMessage) -> None:
         key = message.repetition_key()
