@@ -234,3 +234,10 @@ def test_without_torchvision_the_way_out_is_named(monkeypatch: pytest.MonkeyPatc
 def test_memory_is_laid_out_channels_last(network: ImageNetwork) -> None:
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in convolutions)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (1, 1)])
+def test_images_of_a_single_value_in_the_last_layer_can_be_trained_on(size: tuple[int, int]) -> None:
+    encoder = ResNet34Encoder(2).train()
+    for features in encoder(torch.rand(1, 3, *size)):
+        assert features.isfinite().all()

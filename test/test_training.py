@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from training_data import Blobs, tiny_config
 from training_runs import assert_same, load
 
@@ -37,6 +38,8 @@ DISTILLED = {"kind": "msfskd"}
 class Damaged(Blobs):
     """Some frames have an intensity of which no gradient comes."""
 
+    intensity_max = 1e38  # nothing is beyond it, so that nothing is cut off
+
     def __init__(self, frames: int, damaged: Sequence[int]) -> None:
         super().__init__(frames)
         self.damaged = damaged
@@ -49,6 +52,24 @@ class Damaged(Blobs):
 
 
 # --- A run --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_step_of_an_epoch_has_the_gradient_of_all_its_parts(tmp_path: Path) -> None:
+    """Five frames in batches of two: the third step has one part, whether batches are computed in parts or not."""
+    norms: dict[int, list[float]] = {}
+
+    class Norms(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+            gradients = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+            norms.setdefault(trainer.accumulate_grad_batches, []).append(float(torch.cat(gradients).norm()))
+
+    for accumulate in (1, 2):
+        optimiser = {"accumulate": accumulate, "learning_rate": 1e-30, "weight_decay": 0, "clip_norm": None}
+        config = tiny_config(
+            tmp_path / str(accumulate), epochs=1, optimiser=optimiser, augmentation={"preset": "none", "crop": None}
+        )
+        train(config, training=Blobs(5), callbacks=[Norms()])
+    assert norms[2][2] == pytest.approx(norms[1][2], rel=1e-3)
 
 
 def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:

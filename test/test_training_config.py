@@ -65,6 +65,16 @@ def test_class_weights_are_the_authors(golden: Path) -> None:
 # --- Overrides and refusals ---------------------------------------------------------------------------------------
 
 
+def test_an_alias_is_changed_where_it_is_named_alone(tmp_path: Path) -> None:
+    path = tmp_path / "shared.yaml"
+    source = "{kind: simulation, simulation: &streets {streets: 200}}"
+    path.write_text(f"data: {{train: {source}, validation: {{kind: simulation, simulation: *streets}}}}")
+    config = load_config(path, ["data.train.simulation.streets=5"])
+    assert isinstance(config.data.train, SourceConfig)
+    assert config.data.validation is not None
+    assert (config.data.train.simulation.streets, config.data.validation.simulation.streets) == (5, 200)
+
+
 def test_overrides() -> None:
     overrides = [
         "optimiser.learning_rate=0.1",

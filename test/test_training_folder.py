@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training_data import Blobs, tiny_config
@@ -58,3 +59,38 @@ def test_a_finished_run_whose_log_is_gone_can_be_validated_again(tmp_path: Path)
     (entry,) = read_log(config.run / "log.jsonl")
     assert {name: entry[name] for name in ("epoch", "step")} == {"epoch": 1, "step": before["step"]}
     assert entry["val/mean_iou"] == pytest.approx(before["val/mean_iou"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"kind": "simulation", "split": "val"}},
+        {"train": {"kind": "simulation", "simulation": {"streets": 5}}},
+        {"validation": {"kind": "simulation", "split": "val"}},
+    ],
+)
+def test_a_run_goes_on_with_the_data_it_was_begun_with(tmp_path: Path, change: dict[str, Any]) -> None:
+    data = {"train": {"kind": "simulation", "simulation": {"cache": tmp_path}}}
+    train(tiny_config(tmp_path / "run", epochs=1, data=data), training=Blobs(2))
+    elsewhere = {"train": {"kind": "simulation", "simulation": {"cache": tmp_path / "moved"}}, "workers": 1}
+    train(tiny_config(tmp_path / "run", epochs=1, data=elsewhere), training=Blobs(2), resume=True)
+    with pytest.raises(ConfigError, match=rf"begun with other settings of data\.{next(iter(change))}: "):
+        train(tiny_config(tmp_path / "run", epochs=1, data=data | change), training=Blobs(2), resume=True)
+
+
+def test_an_epoch_has_one_line_in_the_log(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=3, validate_every=2)
+    for resume in (False, True, True):
+        train(config, training=Blobs(2), validation=Blobs(1), resume=resume)
+        lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [1, 2, 3]
+        assert ["val/mean_iou" in line for line in lines] == [False, True, True]
+
+
+def test_a_home_folder_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert train(tiny_config(Path("~/run"), epochs=1), training=Blobs(2)) == tmp_path / "run/weights.safetensors"
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(ValueError, match="no such user"):
+        tiny_config(Path("~nobody-of-that-name/run"))

@@ -39,7 +39,7 @@ def test_curves_are_marked_at_whole_epochs(epochs: int, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("scores", "told"),
-    [(None, ""), ('{"mean_iou": null}', ""), ('{"mean_iou": 0.456}', ", mean IoU 45.60 on data.validation")],
+    [(None, ""), ('{"mean_iou": null}', ""), ('{"mean_iou": 0.456}', ", mean IoU 45.60 % on data.validation")],
 )
 def test_at_the_end_the_files_and_the_score_are_told(
     scores: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Writing files and folders whole or not at all; paths as people write them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,30 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from twodpass_core.errors import ConfigError
+
+
+def expanded(path: str) -> Path:
+    """With `~` and `~user` in place of their folders. Raises ConfigError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{path}: there is no such user, or it has no home folder") from None
+
+
+def _expanded_or_refused(path: Path) -> Path:
+    try:
+        return expanded(str(path))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # which pydantic tells with the name of the setting
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded_or_refused)]
+"""In settings: a path in which `~` is the user's folder."""
 
 
 @contextmanager

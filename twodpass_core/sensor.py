@@ -46,6 +46,15 @@ class SensorMounting:
         return out
 
 
+def bound_intensity(points: npt.NDArray[np.float32], intensity_max: float) -> None:
+    """Take intensities of points (N, 4) that are beyond `TOO_BRIGHT` times full scale for that, in place.
+
+    As `Segmenter` does: a single damaged one would reach the features of all that is near.
+    """
+    limit = TOO_BRIGHT * intensity_max
+    np.clip(points[:, 3], -limit, limit, out=points[:, 3])
+
+
 def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
     """Why intensities (N,), NaN without a return, seem not to be in the weights' unit, 0..intensity_max; "" if they do.
 

@@ -108,7 +108,7 @@ def train(
 def _score(run: RunFolder) -> str:
     """Of the weights, where they were validated."""
     mean_iou = json.loads(run.scores.read_text(encoding="utf-8"))["mean_iou"] if run.scores.exists() else None
-    return "" if mean_iou is None else f", mean IoU {100 * mean_iou:.2f} on data.validation"
+    return "" if mean_iou is None else f", mean IoU {100 * mean_iou:.2f} % on data.validation"
 
 
 def quiet_lightning() -> None:
@@ -156,9 +156,9 @@ def evaluate(
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
     semantic-kitti-api: the same, but classes that do not occur count as 0. authors: such points are left out.
     """
-    from twodpass_core.training import require_packages
+    from twodpass_core.training import EVALUATION, require_packages
 
-    require_packages("evaluation")
+    require_packages("evaluation", EVALUATION)
 
     from twodpass_core.cli.edge import name_list, numbers
     from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
@@ -198,9 +198,9 @@ def submit(
     backend: Backend = "auto",
 ) -> None:
     """Label the test set of SemanticKITTI or nuScenes-lidarseg in the form that its benchmark takes."""
-    from twodpass_core.training import require_packages
+    from twodpass_core.training import EVALUATION, require_packages
 
-    require_packages("evaluation")
+    require_packages("evaluation", EVALUATION)
 
     from twodpass_core.cli.evaluating import run_submission, submission_settings
     from twodpass_core.segmenter import Segmenter

@@ -31,14 +31,16 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 class AugmentationConfig(BaseModel):
     """What is changed at random in training samples. The preset gives the defaults of the other settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Literal["paper", "authors", "none"] = Field("paper", description="supplement A, its authors' code, nothing")
     rotate: bool = Field(True, description="the points about z, by any angle")
     flip: bool = Field(False, description="the points along x, y, both or neither, equally likely")
     scale: tuple[float, float] = Field((0.95, 1.05), description="limits of the factor by which points are scaled")
     scale_axes: Literal["xyz", "xy"] = Field("xyz", description="axes that are scaled")
-    shift: float = Field(0.0, ge=0, description="standard deviation of a shift of all points along each axis, metres")
+    shift: float = Field(
+        0.0, ge=0, le=100, description="standard deviation of a shift of all points along each axis, metres"
+    )
     dropout: Strength = Field(0.0, description="largest share of points that copies of the first one take the place of")
     resize: Size | None = Field(None, description="width, height that images are resized to first; null: as they are")
     crop: Size | None = Field((480, 320), description="width, height of the part of the image that is used; null: all")
@@ -65,8 +67,8 @@ class AugmentationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentationConfig:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be two factors, the smaller first, not {self.scale}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 10:
+            raise ValueError(f"scale must be two factors up to 10, the smaller first, not {self.scale}")
         return self
 
 

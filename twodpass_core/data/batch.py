@@ -15,6 +15,7 @@ from twodpass_core.data.augment import AugmentationConfig, augment, augment_poin
 from twodpass_core.data.cutmix import add_points, instances_of
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.sample import TrainingSample, make_sample
+from twodpass_core.sensor import bound_intensity
 
 
 class SampleKey(NamedTuple):
@@ -42,14 +43,21 @@ class TrainingSet(Dataset[TrainingSample]):
 
     def __getitem__(self, key: SampleKey) -> TrainingSample:
         """Raises ScanError where the frame, its image or the frame it is mixed with cannot be read or has no labels."""
-        rng = np.random.default_rng([self.seed, key.epoch, key.frame])
+        augmenting, choosing, mixing = (self._rng(key, part) for part in range(3))
         frame = self.source[key.frame]
-        view = frame.views[rng.integers(len(frame.views))] if self.images and frame.views else None
-        sample = augment(make_sample(frame, self.source.grid, view), self.augmentation, rng)
+        view = frame.views[choosing.integers(len(frame.views))] if self.images and frame.views else None
+        sample = make_sample(frame, self.source.grid, view)
+        bound_intensity(sample.points, self.source.intensity_max)
+        sample = augment(sample, self.augmentation, augmenting)
         if self.augmentation.cutmix:
-            other = instances_of(self.source[int(rng.integers(len(self.source)))], self.source.grid)
-            sample = add_points(sample, augment_points(other, self.augmentation, rng))
+            other = instances_of(self.source[int(mixing.integers(len(self.source)))], self.source.grid)
+            bound_intensity(other.points, self.source.intensity_max)
+            sample = add_points(sample, augment_points(other, self.augmentation, mixing))
         return sample
+
+    def _rng(self, key: SampleKey, part: int) -> np.random.Generator:
+        """One for each part: the points of a sample are the same whether or not it has an image."""
+        return np.random.default_rng([self.seed, key.epoch, key.frame, part])
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.semantickitti import GRID
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.files import replacing
+from twodpass_core.files import UserPath, replacing
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation import HDL_64E, Drive, kitti_camera
 
@@ -32,7 +32,7 @@ Positive = Annotated[int, Field(gt=0)]
 class SimulationConfig(BaseModel):
     """Which streets, and how they are seen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     streets: int = Field(200, gt=0, le=100_000, description="number of different streets")
     frames: Positive = Field(4, description="frames of each street")
@@ -40,7 +40,7 @@ class SimulationConfig(BaseModel):
     beams: Literal[16, 32, 64] = Field(64, description="of the LiDAR: all 64 of KITTI's, every other, every fourth")
     columns: int = Field(1024, ge=8, description="measurements of each beam per turn")
     image_width: int = Field(621, ge=32, description="pixels; the view is that of KITTI's 1242 x 375")
-    cache: Path | None = Field(None, description="folder to keep frames in once made; null: made anew each time")
+    cache: UserPath | None = Field(None, description="folder to keep frames in once made; null: made anew each time")
 
 
 class SimulatedStreets:

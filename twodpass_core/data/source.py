@@ -14,17 +14,18 @@ from twodpass_core.data.labelled import Unlabelled
 from twodpass_core.data.nuscenes import NuScenes
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
+from twodpass_core.files import UserPath
 
 
 class SourceConfig(BaseModel):
     """Where frames come from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["semantickitti", "nuscenes", "kitti_raw", "bag", "simulation"] = Field(
         "semantickitti", description="form of the data"
     )
-    root: Path = Field(
+    root: UserPath = Field(
         Path("data/semantickitti"),
         description="semantickitti: the folder with sequences/, or one sequence; nuscenes: that with v1.0-*; "
         "kitti_raw: a drive; bag: a ROS 2 bag, or a folder of them; simulation: none",

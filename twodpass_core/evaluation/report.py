@@ -55,7 +55,7 @@ def class_table(evaluation: Evaluation) -> Table:
     """The same for a terminal, with what is over all classes."""
     scores = evaluation.scores
     title = f"{counted(evaluation.frames, 'frame')}, {evaluation.definition}"
-    table = Table("id", "class", "points", "IoU", title=title)
+    table = Table("id", "class", "points", "IoU, %", title=title)
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for entry, points, iou in zip(evaluation.class_map.classes[1:], scores.points, scores.iou, strict=True):

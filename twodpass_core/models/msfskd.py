@@ -25,7 +25,7 @@ AUTHORS_HIDDEN = 128  # hidden channels of the authors' classifiers
 class DistillationConfig(BaseModel):
     """What is distilled, and how. The defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["msfskd", "none"] = Field("msfskd", description="none: the student is trained alone")
     variant: Literal["paper", "authors"] = Field("paper", description="equations of the paper, or of its authors' code")

@@ -18,6 +18,16 @@ WIDTHS = (64, 128, 256, 512)
 DEPTHS = (3, 4, 6, 3)
 
 
+class ImageNorm(nn.BatchNorm2d):
+    """Batch normalisation over pixels; in training, fewer than two have no variance: then as in inference."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.shape[0] * features.shape[2:].numel() < 2:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
+        return super().forward(features)
+
+
 class ResNet34Encoder(nn.Module):
     """Images in, the feature maps of the four layers out.
 
@@ -28,7 +38,7 @@ class ResNet34Encoder(nn.Module):
     def __init__(self, stem_stride: int) -> None:
         super().__init__()
         self.conv1 = Convolution(3, 64, 7, stem_stride, padding=3)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = ImageNorm(64)
         self.layer1 = _layer(64, WIDTHS[0], DEPTHS[0], stride=1)
         self.layer2 = _layer(WIDTHS[0], WIDTHS[1], DEPTHS[1], stride=2)
         self.layer3 = _layer(WIDTHS[1], WIDTHS[2], DEPTHS[2], stride=2)
@@ -69,12 +79,12 @@ class BasicBlock(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = Convolution(channels_in, channels, 3, stride, padding=1)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = ImageNorm(channels)
         self.conv2 = Convolution(channels, channels, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = ImageNorm(channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or channels_in != channels:
-            self.downsample = nn.Sequential(Convolution(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(Convolution(channels_in, channels, 1, stride), ImageNorm(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = F.relu(self.bn1(self.conv1(features)), inplace=True)

@@ -30,7 +30,7 @@ VOXEL_DESCRIPTION = 6  # per point: offset from the mean of its voxel's points, 
 class StudentShape(BaseModel):
     """What of the student's shape may be chosen. The defaults are the published SemanticKITTI network."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scales: tuple[PositiveInt, ...] = Field(
         (2, 4, 8, 16), min_length=1, max_length=16, description="output scale of each block"

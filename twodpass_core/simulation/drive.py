@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Drive:
         world_from_camera = pose @ camera.camera_from_lidar.inverse().matrix()
         return camera.render(world_from_camera, bodies, self._street.plan.light, self._generator(stamp_ns, 1))
 
-    @property
+    @cached_property
     def _street(self) -> Street:
         return Street(self.seed)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from twodpass_core.errors import MissingDependencyError
 
-PACKAGES = ("lightning", "torchmetrics", "tensorboard")
+TRAINING = ("lightning", "torchmetrics", "tensorboard")
+EVALUATION = ("torchmetrics",)
 
 
-def require_packages(purpose: str) -> None:
-    """Raise MissingDependencyError unless what training and evaluation stand on is installed."""
-    for package in PACKAGES:
+def require_packages(purpose: str, packages: Sequence[str] = TRAINING) -> None:
+    """Raise MissingDependencyError unless they are installed: what training, or evaluation alone, stands on."""
+    for package in packages:
         if find_spec(package) is None:
             raise MissingDependencyError(package, purpose, 'pip install "twodpass[train]"')

@@ -25,13 +25,13 @@ class BestWeights(Callback):
         if evaluation is None or not evaluation.scores.mean_iou > self.best:
             return
         self.best = evaluation.scores.mean_iou
-        if trainer.is_global_zero:
-            write_report(evaluation, self.folder.path)
         self.write(trainer, pl_module)
 
     def write(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Write the weights as they are now."""
+        """Write the weights as they are now, and what the last validation was like, if there was one."""
         if trainer.is_global_zero:
+            if module.evaluation is not None:
+                write_report(module.evaluation, self.folder.path)
             save_weights(self.folder.weights, module.deployed_student().state_dict(), module.card)
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import MixedSource, SourceConfig
+from twodpass_core.files import UserPath
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
 from twodpass_core.sparse.backend import BackendName
@@ -67,7 +68,7 @@ class DataSettings(Section):
 class ImageSettings(Section):
     """The image network, of which only training knows."""
 
-    imagenet: Path | Literal["download"] | None = Field(
+    imagenet: Literal["download"] | UserPath | None = Field(
         None, description="ImageNet weights of ResNet-34: a file, `download` (needs torchvision), or null: random"
     )
 
@@ -89,7 +90,7 @@ class OptimiserSettings(Section):
     learning_rate: float = Field(0.24, gt=0, description="base rate for the whole batch")
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=1)
     schedule: Literal["cosine", "authors_annealing"] = Field(
         "cosine", description="cosine: by step, to 0; authors_annealing: by epoch, as the authors for nuScenes"
     )
@@ -101,6 +102,12 @@ class OptimiserSettings(Section):
     def _warm_up_is_the_cosines(self) -> OptimiserSettings:
         if self.warmup_steps and self.schedule == "authors_annealing":
             raise ValueError("warmup_steps are the cosine's: set them to 0 for authors_annealing")
+        return self
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimiserSettings:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0: set nesterov to false")
         return self
 
 
@@ -121,13 +128,13 @@ class MachineSettings(Section):
 class TrainingConfig(Section):
     """A whole training. The defaults are the paper's for SemanticKITTI."""
 
-    run: Path = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")
+    run: UserPath = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order of frames and augmentation")
     epochs: PositiveInt = Field(64, description="times that the frames are gone through")
     max_steps: PositiveInt | None = Field(None, description="optimiser steps to end after, if before the last epoch")
     validate_every: PositiveInt = Field(1, description="epochs between validations")
     checkpoint_steps: PositiveInt = Field(500, description="optimiser steps between checkpoints to resume from")
-    start_from: Path | None = Field(
+    start_from: UserPath | None = Field(
         None, description="weights file (the student) or checkpoint of a run (all networks) to go on from"
     )
     licence: str = Field("unstated", description="of the weights, for their card: mind the data's licence")

@@ -77,7 +77,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path}: must hold keys and values, as `twodpass train --print-config` shows")
-    return content or {}
+    tree: dict[str, Any] = _without_aliases(content or {})
+    return tree
+
+
+def _without_aliases(content: Any) -> Any:
+    """Groups that the YAML shares by an alias as groups of their own: one may be changed without the other."""
+    if isinstance(content, dict):
+        return {name: _without_aliases(value) for name, value in content.items()}
+    return [_without_aliases(value) for value in content] if isinstance(content, list) else content
 
 
 def _put(settings: dict[str, Any], key: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import replacing
@@ -15,8 +16,10 @@ from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 
-FREE_TO_CHANGE = {"run", "machine", "data", "validate_every", "checkpoint_steps"}
+FREE_TO_CHANGE = {"run", "machine", "validate_every", "checkpoint_steps"}
 """Settings that a resumed training may have otherwise: they say where and how, not what is computed."""
+PLACES = {"root", "bags", "calibration", "cache", "workers"}
+"""So may these of the data: where it lies now, and how many load it."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,9 @@ class RunFolder:
 
     def _check_same(self, before: TrainingConfig, now: TrainingConfig) -> None:
         old, new = before.model_dump(), now.model_dump()
+        old |= {f"data.{name}": value for name, value in _without_places(old.pop("data")).items()}
+        new |= {f"data.{name}": value for name, value in _without_places(new.pop("data")).items()}
         changed = [name for name in old if name not in FREE_TO_CHANGE and old[name] != new[name]]
-        changed += ["data.batch_size"] * (before.data.batch_size != now.data.batch_size)
-        changed += ["data.train"] * (_mixing(before) != _mixing(now))
         if changed:
             raise ConfigError(
                 f"{self.path} was begun with other settings of {', '.join(changed)}: "
@@ -120,9 +123,7 @@ class RunFolder:
             )
 
 
-def _mixing(config: TrainingConfig) -> list[tuple[float | None, str]]:
-    """What of the training data's settings decides which frames make up a batch, wherever they lie."""
-    train = config.data.train
-    if isinstance(train, tuple):
-        return [(source.share, source.unlabelled) for source in train]
-    return [(None, train.unlabelled)]
+def _without_places(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {name: _without_places(value) for name, value in settings.items() if name not in PLACES}
+    return [_without_places(value) for value in settings] if isinstance(settings, list | tuple) else settings

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.frame import Frame
-from twodpass_core.errors import TrainingError
+from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.evaluation.evaluate import Evaluation, count_frame
 from twodpass_core.evaluation.metrics import SegmentationCounts
 from twodpass_core.models.folded import FoldedStudent
@@ -26,6 +26,7 @@ from twodpass_core.training.config import OptimiserSettings, TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.schedules import Factor, authors_annealing, cosine
 from twodpass_core.weights import Card
+from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,14 @@ class TrainingModule(LightningModule):
         scans = len(batch.frame_ids)
         for name, value in terms.named().items():
             self.log(f"train/{name}", value.detach(), on_step=True, on_epoch=True, batch_size=scans)
-        total: Tensor = terms.total
+        # Lightning divides by `accumulate`, also where the last step of an epoch has fewer parts.
+        total: Tensor = terms.total * (self.config.optimiser.accumulate / self.parts_of_step(batch_idx))
         return total
+
+    def parts_of_step(self, batch_idx: int) -> int:
+        """Of how many parts the step consists that this part of an epoch belongs to."""
+        accumulate = self.config.optimiser.accumulate
+        return min(accumulate, int(self.trainer.num_training_batches) - batch_idx // accumulate * accumulate)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -158,8 +165,16 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["torch_generator"] = torch.get_rng_state()
         checkpoint["card"] = self.card.model_dump_json()
+        checkpoint["processes"] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ConfigError for one of another number of processes, which share the frames out otherwise."""
+        before = checkpoint.get("processes", self.trainer.world_size)
+        if before != self.trainer.world_size:
+            raise ConfigError(
+                f"this run was begun by {counted(before, 'process')}, not {self.trainer.world_size}: resume it with as "
+                "many (--devices), or begin another run with start_from=FOLDER/checkpoints/last.ckpt"
+            )
         self._generator_state = checkpoint["torch_generator"]
 
 

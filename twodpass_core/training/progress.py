@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from twodpass_core.training.module import TrainingModule
+
 
 class TrainingProgress(RichProgressBar):
     """Epochs, counted from 1, and the loss of every n-th batch: to read one, the host waits for the device."""
@@ -20,7 +22,8 @@ class TrainingProgress(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not self.is_disabled and batch_idx % self._every == 0:
-            self._shown["loss"] = float(outputs["loss"]) * trainer.accumulate_grad_batches  # a part's share of it
+            assert isinstance(pl_module, TrainingModule)
+            self._shown["loss"] = float(outputs["loss"]) * pl_module.parts_of_step(batch_idx)  # a part's share of it
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(

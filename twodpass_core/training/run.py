@@ -78,7 +78,7 @@ def _train(
         training = open_training(config.data.train, learns_from_images=config.distillation.kind != "none")
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
-    _refuse_other_classes(training, validation)
+    _refuse_other_data(training, validation)
 
     seed_everything(config.seed, verbose=False)
     network = TrainingNetwork(config, training.class_map, training.grid)
@@ -121,7 +121,13 @@ def _validate_the_end(
             shutil.copyfile(folder.last_checkpoint, path)
 
 
-def _refuse_other_classes(training: FrameSource, validation: FrameSource | None) -> None:
+def _refuse_other_data(training: FrameSource, validation: FrameSource | None) -> None:
+    """Validation data that the student would not understand."""
+    if validation is not None and validation.intensity_max != training.intensity_max:
+        raise ConfigError(
+            f"the intensity of data.train goes up to {training.intensity_max:g}, that of data.validation to "
+            f"{validation.intensity_max:g}: bring both to one scale, as by bag.intensity_scale and bag.intensity_max"
+        )
     if validation is not None and validation.class_map.names != training.class_map.names:
         raise ConfigError(
             f"data.train has the classes of {training.class_map.name}, data.validation those of "

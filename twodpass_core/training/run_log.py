@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,7 +15,7 @@ from twodpass_core.training.curves import draw_curves, read_log
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.module import TrainingModule
 
-VALIDATION = "val"  # how the names of scores begin
+TRAINING, VALIDATION = "train/", "val"  # how the names of losses and of scores begin
 
 
 class RunLog(Callback):
@@ -28,9 +30,9 @@ class RunLog(Callback):
             return
         validated = pl_module.evaluated_step == trainer.global_step  # if not, these are the scores of an epoch before
         values = {
-            name.removesuffix("_epoch"): finite_or_none(float(value))
+            _own_name(name): finite_or_none(float(value))
             for name, value in trainer.callback_metrics.items()
-            if not name.endswith("_step") and f"{name}_epoch" not in trainer.callback_metrics
+            if not _is_of_a_step(name, trainer.callback_metrics)
             if validated or not name.startswith(VALIDATION)
         }
         (rate,) = (group["lr"] for group in trainer.optimizers[0].param_groups)
@@ -48,15 +50,33 @@ class RunLog(Callback):
             if name.startswith(VALIDATION)
         }
         entries = read_log(self.folder.log) if self.folder.log.exists() else []
-        last = entries[-1] if entries else {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        is_logged = bool(entries) and entries[-1]["step"] == trainer.global_step
+        last = entries[-1] if is_logged else {"epoch": trainer.current_epoch, "step": trainer.global_step}
         self._add(last | scores)
         draw_curves(self.folder.log, self.folder.curves)
 
     def _add(self, entry: dict[str, Any]) -> None:
-        before = self.folder.log.read_text(encoding="utf-8") if self.folder.log.exists() else ""
+        lines = self.folder.log.read_text(encoding="utf-8").splitlines() if self.folder.log.exists() else []
+        if lines and _epoch_of(lines[-1]) == entry["epoch"]:
+            lines.pop()  # of the same epoch, before it was validated
         with replacing(self.folder.log) as path:
-            path.write_text(f"{before}{json.dumps(entry, allow_nan=False)}\n", encoding="utf-8")
+            path.write_text("\n".join([*lines, json.dumps(entry, allow_nan=False), ""]), encoding="utf-8")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             draw_curves(self.folder.log, self.folder.curves)
+
+
+def _is_of_a_step(name: str, metrics: Mapping[str, Any]) -> bool:
+    """Lightning has losses by step, by epoch with a suffix, and once more."""
+    return name.startswith(TRAINING) and (name.endswith("_step") or f"{name}_epoch" in metrics)
+
+
+def _own_name(name: str) -> str:
+    return name.removesuffix("_epoch") if name.startswith(TRAINING) else name
+
+
+def _epoch_of(line: str) -> int | None:
+    with suppress(ValueError, KeyError, TypeError):  # a damaged one
+        return int(json.loads(line)["epoch"])
+    return None

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 STUDENT = "network.student."
 LAST_LAYER = "classifier.2."
+CLASSIFIER = "classifier"  # in the names of the teachers' layers that give scores
 
 
 def initialise(network: TrainingNetwork, config: TrainingConfig, class_map: ClassMap) -> None:
@@ -61,7 +62,7 @@ def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> Non
         student |= {name: fresh[name] for name in fresh if name.startswith(LAST_LAYER)}
     _load_student(path, network, student)
     if state:
-        _load_teachers(path, network, state)
+        _load_teachers(path, network, state, same_classes=card.class_map.names == class_map.names)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -113,14 +114,18 @@ def _load_student(path: Path, network: TrainingNetwork, state: Mapping[str, Tens
     network.student.load_state_dict(dict(state))
 
 
-def _load_teachers(path: Path, network: TrainingNetwork, state: Mapping[str, Tensor]) -> None:
+def _load_teachers(path: Path, network: TrainingNetwork, state: Mapping[str, Tensor], *, same_classes: bool) -> None:
+    """What is there in the same shape, but for classifiers of other classes; the rest starts anew, and is told."""
     for name in ("image_network", "distillation"):
         teacher = getattr(network, name)
         if teacher is None:
             continue
         prefix = f"network.{name}."
-        loaded = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        try:
-            teacher.load_state_dict(loaded)
-        except RuntimeError:
-            logger.warning("%s: has no %s of this shape, which starts anew", path, name.replace("_", " "))
+        own = teacher.state_dict()
+        fitting = {key: state[prefix + key] for key in own if prefix + key in state}
+        fitting = {key: value for key, value in fitting.items() if value.shape == own[key].shape}
+        if not same_classes:
+            fitting = {key: value for key, value in fitting.items() if CLASSIFIER not in key}
+        teacher.load_state_dict(fitting, strict=False)
+        if fresh := sorted({key.rpartition(".")[0] for key in own.keys() - fitting.keys()}):
+            logger.warning("%s: of the %s start anew: %s", path, name.replace("_", " "), ", ".join(fresh))
