@@ -33,6 +33,7 @@ def generate_launch_description():
         ("log_level", "info", "debug, info, warn, error or fatal."),
         ("weights", "", "Weights file (.safetensors). Empty: as in params_file."),
         ("device", "", "auto, cpu, cuda or cuda:N. Empty: as in params_file."),
+        ("precision", "", "fp32, bf16 or fp16. Empty: as in params_file."),
         ("points", "~/input/points", "Topic of the point clouds to label."),
         ("bag", "", "Bag to play, with its /clock, as soon as the node is active. Empty: none."),
         ("rviz", "false", "Show the labelled clouds in RViz."),
@@ -51,6 +52,7 @@ def generate_launch_description():
             SetParameter("autostart", value["autostart"], condition=is_given("autostart")),
             SetParameter("weights", ParameterValue(value["weights"], value_type=str), condition=is_given("weights")),
             SetParameter("device", value["device"], condition=is_given("device")),
+            SetParameter("precision", value["precision"], condition=is_given("precision")),
             Node(
                 package="twodpass_ros",
                 executable="segment",
@@ -82,7 +84,9 @@ def generate_launch_description():
         name="wait_until_active",
         condition=is_given("bag"),
     )
-    play_when_active = RegisterEventHandler(OnProcessExit(target_action=wait, on_exit=[play]))
+    play_when_active = RegisterEventHandler(
+        OnProcessExit(target_action=wait, on_exit=lambda event, context: [] if event.returncode else [play])
+    )
 
     # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
     older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")

@@ -19,7 +19,13 @@ from rich.console import Console
 
 from twodpass_core.errors import MissingDependencyError
 from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.command_line import asks_for_help, importing_the_node, node_help, reading_ros_arguments
+from twodpass_ros.command_line import (
+    asks_for_help,
+    ending_signals,
+    importing_the_node,
+    node_help,
+    reading_ros_arguments,
+)
 from twodpass_ros.errors import NodeError
 
 if TYPE_CHECKING:
@@ -30,12 +36,13 @@ WAKE_UP = 0.5  # seconds within which a signal is heard
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit code.
+    """Runs the node until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
     0, also after a disk has run full; 1 where it cannot start: an argument is refused, or a package is missing.
     """
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ending = ending_signals()
+    for number in ending:
         signal.signal(number, lambda *_: ended.set())  # no message is left half done, and ROS stays until the bag is
     arguments = sys.argv[1:] if args is None else args
     node: CollectNode | None = None
@@ -63,6 +70,8 @@ def main(args: list[str] | None = None) -> int:
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        for number in ending:
+            signal.signal(number, signal.SIG_IGN)  # Python ends with handlers of its own
     return 0
 
 

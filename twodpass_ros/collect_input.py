@@ -72,7 +72,7 @@ class Input:
         latched_if: Callable[[Iterable[bool]], bool] = all,
     ) -> None:
         self.name: str = node.resolve_topic_name(topic)
-        self._topic = topic
+        self._topic = topic  # as it was given, for rclpy, which applies the remappings to whatever name it is told
         self.received = 0
         self.lost = 0
         """By the middleware, or by an exception while it was looked at."""
@@ -95,7 +95,7 @@ class Input:
 
     def connect(self) -> None:
         """Subscribes when there are publishers, and anew when others change what all of them offer."""
-        publishers = self._node.get_publishers_info_by_topic(self.name)
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
         fitting = [info for info in publishers if info.topic_type in self._types]
         if not fitting:
             return
@@ -121,7 +121,7 @@ class Input:
         self._subscriber = _Subscriber(
             self._node,
             self.type,
-            self.name,
+            self._topic,
             qos_profile=qos,
             raw=True,
             event_callbacks=SubscriptionEventCallbacks(message_lost=lambda event: self._lose(event, gaps)),
@@ -137,7 +137,7 @@ class Input:
 
     def describe_absence(self) -> str:
         """Why nothing comes."""
-        others = {info.topic_type for info in self._node.get_publishers_info_by_topic(self.name)} - self._types.keys()
+        others = {info.topic_type for info in self._node.get_publishers_info_by_topic(self._topic)} - self._types.keys()
         if others and self._qos is None:
             return f"{self.name} is {', '.join(sorted(others))}, not {' or '.join(self._types)}"
         if self._qos is None:
@@ -146,7 +146,7 @@ class Input:
 
     def describe_change(self) -> str:
         """What comes instead, where a topic has become of another type; else nothing."""
-        types = {str(info.topic_type) for info in self._node.get_publishers_info_by_topic(self.name)}
+        types = {str(info.topic_type) for info in self._node.get_publishers_info_by_topic(self._topic)}
         if self._recorded is None or not types or self._recorded.type in types:
             return ""
         return f": it is {', '.join(sorted(types))} now, and was {self._recorded.type}; restart collect to record it"

@@ -11,7 +11,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -19,6 +18,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from twodpass_core.errors import ConfigError, MissingDependencyError, RecordingError
+from twodpass_core.files import expanded
 from twodpass_core.wording import counted
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_parameters import CollectParameters
@@ -26,7 +26,7 @@ from twodpass_ros.collect_recording import Recording, free_bytes, obstacles_to_w
 from twodpass_ros.collect_report import Health, RecordingState, status_message
 from twodpass_ros.collect_sensors import Sensors
 from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
-from twodpass_ros.diagnostics import OK, Reporter, Streak
+from twodpass_ros.diagnostics import ERROR, OK, Reporter, Streak
 from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.msg import CollectionStatus
 from twodpass_ros.parameter_table import declare_table, read_table
@@ -65,7 +65,7 @@ class CollectNode(Node):
         self.create_service(Trigger, "~/stop", self._on_stop)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS time stands still or jumps back when a bag is played
         self.create_timer(LOOK_PERIOD, partial(self._attempt, self._look), clock=steady)
-        self.create_timer(REPORT_PERIOD, partial(self._attempt, self._report), clock=steady)
+        self.create_timer(REPORT_PERIOD, self._attempt_report, clock=steady)
 
     def close(self) -> None:
         """Ends the recording, if there is one, and the thread."""
@@ -142,15 +142,15 @@ class CollectNode(Node):
     def _start(self) -> str:
         """Begins a bag; returns what stands against it, if anything does."""
         parameters = read_table(self, CollectParameters)
-        folder, writer = Path(parameters.folder).expanduser(), parameters.writer()
-        obstacles = [*obstacles_to_write(folder, writer), *self._sensors.obstacles()]
+        writer = parameters.writer()
+        obstacles = [*obstacles_to_write(parameters.folder, writer), *self._sensors.obstacles()]
         problems = self._sensors.problems(parameters.max_clock_difference)
         if obstacles:
             return "; ".join([*obstacles, *problems])
         if problems and parameters.on_problem == "refuse":
             return "; ".join(problems) + " (on_problem:=warn records all the same)"
         try:
-            recording = Recording(folder, writer, parameters.gate())
+            recording = Recording(expanded(parameters.folder), writer, parameters.gate())
         except (RecordingError, ConfigError) as error:
             self._state = RecordingState(bag=self._state.bag, failure=str(error))
             self.get_logger().error(f"Cannot record: {error}")
@@ -207,6 +207,15 @@ class CollectNode(Node):
         except Exception as error:
             self._fail(f"{type(error).__name__}: {error}")
 
+    def _attempt_report(self) -> None:
+        """Whatever goes wrong with the report, /diagnostics does not go quiet."""
+        try:
+            self._report()
+        except Exception as error:
+            self._fail(what := f"{type(error).__name__}: {error}")
+            self._reporter.publish(ERROR, what, {})
+            self._reporter.log_change(ERROR, what)
+
     def _fail(self, what: str) -> None:
         self._failures.bad(what)
         self.get_logger().debug(traceback.format_exc())
@@ -225,8 +234,7 @@ class CollectNode(Node):
         parameters = read_table(self, CollectParameters)
         self._sensors.fixed_frame = parameters.fixed_frame
         state, recording, dropped = self._state, self._recording, self._dropped()
-        folder = Path(parameters.folder).expanduser()
-        state.free_bytes = free_bytes(folder)
+        state.free_bytes = free_bytes(parameters.folder)
         if recording is not None:
             state.sets, state.sets_per_second = recording.sets, recording.sets_per_second()
         status = status_message(state, self._sensors, self._watch, dropped)
@@ -235,7 +243,7 @@ class CollectNode(Node):
 
         problems = self._sensors.obstacles() + self._sensors.problems(parameters.max_clock_difference)
         if not state.recording:
-            problems = obstacles_to_write(folder, parameters.writer()) + problems
+            problems = obstacles_to_write(parameters.folder, parameters.writer()) + problems
         troubles = self._health.troubles(
             state, problems, self._sensors, self._watch, self._failures, dropped, parameters
         )

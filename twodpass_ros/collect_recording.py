@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from twodpass_core.errors import DiskFullError, RecordingError
+from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
+from twodpass_core.files import expanded
 from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings, check_space
+from twodpass_core.recording.bag_writer import RESERVE_BYTES
 from twodpass_ros.collect_input import Message
 from twodpass_ros.collect_sets import FormedSet
 
@@ -85,23 +87,27 @@ class Recording:
             self._writer.close()
 
 
-def free_bytes(folder: Path) -> int:
-    """Of the disk that the folder is on, or will be."""
-    return shutil.disk_usage(_existing(folder)).free
+def free_bytes(folder: str) -> int:
+    """Of the disk that the folder is on, or will be; 0 where it cannot be looked at."""
+    with suppress(OSError, ConfigError):
+        return shutil.disk_usage(_existing(expanded(folder))).free
+    return 0
 
 
-def obstacles_to_write(folder: Path, settings: WriterSettings) -> list[str]:
+def obstacles_to_write(folder: str, settings: WriterSettings) -> list[str]:
     """Why no bag can be made in a folder, as far as that is known without trying."""
-    there = _existing(folder)
-    if not there.is_dir():
-        return [f"folder {folder}: {there} is a file"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"folder {folder}: {there} may not be written to"]
-    if (free := free_bytes(there)) < settings.chunk_bytes:
-        return [f"folder {folder}: the disk is full, {free / 1e6:.1f} MB are left: make room"]
     try:
+        there = _existing(expanded(folder))
+        if not there.is_dir():
+            return [f"folder {folder}: {there} is a file"]
+        if not os.access(there, os.W_OK | os.X_OK):
+            return [f"folder {folder}: {there} may not be written to"]
+        if (free := free_bytes(folder)) < RESERVE_BYTES + 2 * settings.chunk_bytes:
+            return [f"folder {folder}: the disk is full, {free / 1e6:.1f} MB are left: make room"]
         check_space(there, settings)
-    except DiskFullError as error:
+    except OSError as error:
+        return [f"folder {folder}: cannot be looked at: {error.strerror or error}"]
+    except (ConfigError, DiskFullError) as error:
         return [str(error)]
     return []
 

@@ -89,7 +89,8 @@ class Sensors:
         )
 
     def _make_cameras(self, node: Node, parameters: CollectParameters) -> dict[str, Camera]:
-        images = [node.resolve_topic_name(topic) for topic in parameters.images if topic]
+        given = [topic for topic in parameters.images if topic]
+        images = [node.resolve_topic_name(topic) for topic in given]
         if len(set(images)) != len(images):
             raise InvalidParameterValueException("images", images, "some are one and the same topic")
         infos = [topic for topic in parameters.camera_infos if topic] or [info_topic(topic) for topic in images]
@@ -98,7 +99,7 @@ class Sensors:
                 "camera_infos", infos, f"there must be as many as topics in images ({len(images)}), or none"
             )
         cameras = {}
-        for name, image, info in zip(camera_names(images), images, infos, strict=True):
+        for name, image, info in zip(camera_names(images), given, infos, strict=True):
             cameras[name] = Camera(
                 name,
                 Input(node, image, [Image, CompressedImage], partial(self._on_image, name), SENSOR_DEPTH),

@@ -19,7 +19,13 @@ from rich.console import Console
 
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.process import tune_process
-from twodpass_ros.command_line import asks_for_help, importing_the_node, node_help, reading_ros_arguments
+from twodpass_ros.command_line import (
+    asks_for_help,
+    ending_signals,
+    importing_the_node,
+    node_help,
+    reading_ros_arguments,
+)
 from twodpass_ros.core_log import forward_core_log
 from twodpass_ros.errors import NodeError
 from twodpass_ros.work_thread import WorkThread
@@ -31,7 +37,7 @@ PURPOSE = "Labels every point of the clouds on ~/input/points; with their labels
 
 
 def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit code.
+    """Runs the node until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
     0, or 1 where it cannot start: an argument is refused, or a package is missing.
 
@@ -39,7 +45,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
 
     `load_segmenter` is `Segmenter.from_weights` unless given.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, _interrupt)
     tune_process()
     arguments = sys.argv[1:] if args is None else args
@@ -81,7 +87,7 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Leaves whatever the main thread does, loading weights included. A second signal must not disturb the clean-up."""
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in ending_signals():
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -46,8 +46,12 @@ class Health:
             self._newest_scan = time.monotonic()
 
     def scan_unread(self) -> None:
+        """Nobody reads: what was wrong with scans before is over, as far as anybody can tell."""
         with self._lock:
             self._counts.unread += 1
+            self._failures.good()
+            self._lateness.good()
+            self._doubt = ""
 
     def scan_replaced(self) -> None:
         """A newer one came before its turn."""
@@ -84,8 +88,9 @@ class Health:
         """
         with self._lock:
             silence = time.monotonic() - self._newest_scan
+            if silence > input_timeout:  # that is all there is to say: the rest is of scans long gone
+                return [(ERROR, f"no scan for {silence:.1f} s: {source}")]
             found = [
-                (ERROR if silence > input_timeout else OK, f"no scan for {silence:.1f} s: {source}"),
                 (self._failures.look(), f"scan dropped: {self._failures.reason}"),
                 (self._lateness.look(), self._lateness.reason),
                 (WARN if self._doubt else OK, self._doubt),

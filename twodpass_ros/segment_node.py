@@ -21,6 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.errors import CloudError, TwodpassError
+from twodpass_core.files import expanded
 from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
@@ -145,7 +146,7 @@ class SegmentNode(LifecycleNode):
 
     def _begin_to_load(self) -> Future[Segmenter]:
         settings = self._settings
-        path = self._weights = Path(settings.weights).expanduser() if settings.weights else default_weights()
+        path = self._weights = expanded(settings.weights) if settings.weights else default_weights()
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
@@ -208,10 +209,10 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
-        settings = self._settings
         try:
+            settings = self._settings
             labelled = label_scan(scan, segmenter, settings)
-            if self._worker is None:  # stopped meanwhile
+            if self._worker is None or self._health is not health:  # stopped meanwhile, perhaps started again
                 return
             self._labelled.publish(labelled.cloud)
             health.scan_published(time.monotonic() - received, settings.late_after, labelled.doubt)

@@ -96,7 +96,7 @@ def create_subscription(
 def describe_publishers(node: Node, topic: str, wanted: Collection[str]) -> str:
     """Who publishes a topic of this node; where nobody does, what to do, and where the wanted types are to be had."""
     resolved = node.resolve_topic_name(topic)
-    publishers = node.get_publishers_info_by_topic(resolved)
+    publishers = node.get_publishers_info_by_topic(topic)  # which applies the remappings itself
     if publishers:
         types = ", ".join(sorted({info.topic_type for info in publishers}))
         return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}"
@@ -113,6 +113,10 @@ def _published(node: Node, types: Collection[str]) -> list[str]:
 
     named = [name for name, has_types in node.get_topic_names_and_types() if not set(types).isdisjoint(has_types)]
     return sorted(name for name in named if any(map(is_of_another, node.get_publishers_info_by_topic(name))))
+
+
+UNNUMBERED = 2**64 - 1
+"""What a middleware says that does not number messages (rmw/types.h)."""
 
 
 class SequenceGaps:
@@ -133,7 +137,7 @@ class SequenceGaps:
         """How many messages are missing between the publisher's previous one and this."""
         number: int | None = info.get("publication_sequence_number")
         publisher: Mapping[str, bytes] | None = info.get("publisher_gid")
-        if number is None or publisher is None:
+        if number is None or number == UNNUMBERED or publisher is None:
             return 0
         newest = self._newest.get(publisher["data"], number - 1)
         self._newest[publisher["data"]] = number

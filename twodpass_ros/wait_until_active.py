@@ -5,6 +5,7 @@ python3 -m twodpass_ros.wait_until_active NODE
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 
@@ -24,6 +25,7 @@ PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 def main(args: list[str] | None = None) -> int:
     """Returns 0 when the node named by the one argument is active, and when SIGINT ends the waiting."""
     (name,) = args or sys.argv[1:]
+    name = re.sub("/+", "/", name)  # a namespace may end in a slash
     exit_on_sigterm()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("wait_until_active")

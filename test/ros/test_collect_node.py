@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from mcap.reader import make_reader
@@ -124,6 +125,20 @@ def test_the_gate_and_the_counts(start: Start, vehicle: Vehicle, tmp_path: Path)
     assert "/odometry" in {topic.name for topic in manifest.topics}
     status = vehicle.next_status()
     assert dict(zip(status.topics, status.dropped, strict=True))["/collect/input/points"] >= 1
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-that-name/drives", "/tmp/" + 300 * "x"])
+def test_a_folder_that_cannot_be_looked_at_is_told(start: Start, vehicle: Vehicle, folder: str) -> None:
+    start(folder=f"'{folder}'")
+    vehicle.wait_for_connection()
+    vehicle.mount()
+    vehicle.drive(range(0, 500, 100))
+    words = "there is no such user" if folder.startswith("~") else "cannot be looked at: File name too long"
+    assert vehicle.wait_for_words(words) == ERROR
+    assert not vehicle.next_status().recording
+    succeeded, answer = vehicle.call_trigger("start")
+    assert not succeeded
+    assert words in answer
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_node(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
     left: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twodpass_ros.collect_recording.free_bytes", lambda _: left)
-    assert told in "".join(obstacles := obstacles_to_write(tmp_path / "bags", WriterSettings(min_free_bytes=0)))
+    assert told in "".join(obstacles := obstacles_to_write(str(tmp_path / "bags"), WriterSettings(min_free_bytes=0)))
     assert bool(obstacles) == bool(told)
 
 

@@ -203,6 +203,19 @@ def test_the_network_is_freed_once_a_scan_ends_that_outlasts_a_stop(peer: Peer) 
         node.wait_for_log("closed")
 
 
+def test_a_scan_that_outlasts_a_stop_is_not_published_by_the_next_start(peer: Peer) -> None:
+    with NodeProcess.fake() as node:
+        peer.wait_for_active_node()
+        peer.scans.publish(scan(first_intensity=Fault.OUTLASTS, stamp=(77, 0)))
+        peer.spin(0.3)
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        node.wait_for_log("closed")
+        peer.scans.publish(scan(stamp=(78, 0)))
+        peer.spin(1.0)
+        assert [cloud.header.stamp.sec for cloud in peer.labelled] == [78]
+
+
 @pytest.mark.slow
 def test_overload_keeps_results_fresh_counts_the_lost_and_needs_no_more_memory(peer: Peer) -> None:
     """Input at three times the sustainable rate for a minute."""
