@@ -41,5 +41,9 @@ def test_compressed_and_rectified_images_are_told_by_their_topics() -> None:
         ("/front/image_rect_color", False, True),
         ("/front/image_rect/compressed", True, True),
         ("/front/compressed", True, False),
+        ("/front/image_rectified", False, True),
+        ("/front/image_unrectified", False, False),
+        ("/front/image_corrected", False, False),
+        ("/front/direct", False, False),
     ):
         assert (is_compressed(topic), is_rectified(topic)) == (compressed, rectified)

@@ -164,3 +164,12 @@ def test_without_opencv_the_install_command_is_named(monkeypatch: pytest.MonkeyP
         MissingDependencyError, match=r'decoding bayer_rggb8 images needs .*: pip install "twodpass\[bags\]"'
     ):
         decode_image(message("bayer_rggb8", picture()[..., 0]))
+
+
+@pytest.mark.parametrize("encoding", ["uyvy", "yuv422_yuy2"])
+def test_pairs_of_pixels_of_an_odd_width_are_refused(encoding: str) -> None:
+    image = SimpleNamespace(
+        encoding=encoding, width=63, height=2, step=126, is_bigendian=0, data=np.zeros(252, np.uint8)
+    )
+    with pytest.raises(ImageError, match="pairs of pixels, and 63 are an odd number"):
+        decode_image(image)

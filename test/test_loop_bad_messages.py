@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bag_data import TYPES, BagData
-from drive_bag import CAMERA, drive, image_ns, picture, points, scan_ns
+from bag_data import TYPES, BagData, make_header
+from drive_bag import BASE_FROM_CAMERA, CAMERA, drive, image_ns, picture, points, scan_ns, without
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from twodpass_core.camera import CameraModel
 from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.data.prepare import prepare
@@ -212,3 +213,38 @@ def test_whole_bags_raise_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert image_ns(3) - scan_ns(3) == 20_000_000
         source[3].views[0].load_image()
     assert not caplog.records
+
+
+# --- What is told of a whole bag ------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = BagData()
+    for number, index in enumerate((0, 10, 20, 30, 15, 25)):
+        data.cloud(scan_ns(index), points(index), log_ns=scan_ns(0) + number)
+    assert len(BagFrames([data.write(tmp_path / "drive")])) == 6
+    assert "the time stamps of /points go back by 1.5 s on the way" in caplog.text
+
+
+def test_static_transforms_that_change_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive(2)
+    moved = RigidTransform.from_xyz_rpy([0, 0, 0.4, 0, 0, 0]) @ BASE_FROM_CAMERA
+    for pose, seconds in ((BASE_FROM_CAMERA, 1), (moved, 2)):
+        data.transform("base", "camera", pose, scan_ns(0) + seconds, static=True)
+    BagFrames([data.write(tmp_path / "drive")])
+    assert "/tf_static: where 'camera' is in 'base' changes, 1 time; the last counts for the whole bag" in caplog.text
+
+
+def test_settings_of_topics_that_no_bag_has_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    BagFrames([drive(2).write(tmp_path / "drive")], BagConfig(frames={"/camera/image": "lens"}))
+    assert "no bag has the topics ['/camera/image'] that calibration, camera_info, rectified or frames" in caplog.text
+
+
+def test_calibrations_without_a_stamp_count_from_when_they_were_recorded(tmp_path: Path) -> None:
+    data = without(drive(4), "camera_info")
+    for index in range(4):
+        scaled = CameraModel(CAMERA.matrix * [[1 + (index > 1)], [1], [1]], CAMERA.width, CAMERA.height)
+        data.info(image_ns(index) - 1, scaled)
+        data.change("/camera/camera_info", index, lambda info: replace(info, header=make_header(0, "camera")))
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert [source[index].views[0].camera.matrix[0, 0] for index in range(4)] == [40, 40, 80, 80]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ class Sure:
     """Stands in for a Segmenter: road everywhere, sure of every other point."""
 
     class_map = ClassMap.load("semantickitti")
+    card = SimpleNamespace(intensity_max=1.0)
 
     def __init__(self) -> None:
         self.votes: list[int] = []

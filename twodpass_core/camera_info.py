@@ -53,7 +53,7 @@ def _matrix(message: Any, name: str, shape: tuple[int, int]) -> Floats:
 def _distortion(message: Any) -> tuple[DistortionModel, tuple[float, ...]]:
     coefficients = [float(value) for value in message.d]
     name = ALIASES.get(message.distortion_model, message.distortion_model)
-    if not name and not any(coefficients):
+    if not any(coefficients) and name != "equidistant":  # whatever it is called, it does not distort
         return "pinhole", ()
     # Some drivers fill up with zeros.
     while coefficients and coefficients[-1] == 0 and len(coefficients) > max(COEFFICIENTS.get(name, (0,))):

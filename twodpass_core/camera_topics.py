@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,7 +33,7 @@ def is_compressed(topic: str) -> bool:
 
 def is_rectified(topic: str) -> bool:
     """Whether its images are without distortion: image_rect, image_rect_color."""
-    return "rect" in topic.removesuffix(COMPRESSED).rpartition("/")[2]
+    return re.search(r"(^|_)rect(ified)?(_|$)", topic.removesuffix(COMPRESSED).rpartition("/")[2]) is not None
 
 
 def camera_names(topics: Sequence[str]) -> list[str]:

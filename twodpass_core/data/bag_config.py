@@ -13,6 +13,7 @@ from typing_extensions import Self
 from twodpass_core.camera import CameraModel, DistortionModel
 from twodpass_core.data.semantickitti import GRID
 from twodpass_core.errors import ConfigError
+from twodpass_core.files import UserPath
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sensor import SensorMounting
 from twodpass_core.sparse.grid import VoxelGrid
@@ -23,17 +24,17 @@ Row = Annotated[tuple[float, ...], Field(min_length=3, max_length=4)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BagConfig(_Model):
     """How bags are read. Topics and frames are found by type and in the messages where they are not named."""
 
-    bags: tuple[Path, ...] = Field((), description="these bags, or folders of bags, instead of root")
+    bags: tuple[UserPath, ...] = Field((), description="these bags, or folders of bags, instead of root")
     topic: str | None = Field(None, description="PointCloud2 topic of bags that have several")
     intensity_field: str | None = Field(None, description="of the clouds; null: found by its name")
     max_offset: float = Field(0.05, gt=0, le=10, description="seconds between a scan and the images that go with it")
-    calibration: Path | None = Field(None, description="YAML file with cameras that the bags do not calibrate")
+    calibration: UserPath | None = Field(None, description="YAML file with cameras that the bags do not calibrate")
     camera_info: dict[str, str] = Field({}, description="image topic: its CameraInfo topic, where not found by name")
     rectified: tuple[str, ...] | None = Field(
         None, description="image topics without distortion; null: those with `rect` in the last part of their name"

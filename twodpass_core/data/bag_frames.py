@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bag_config import BagConfig, read_calibration_file
+from twodpass_core.data.bag_config import BagConfig, FileCamera, read_calibration_file
 from twodpass_core.data.bag_labels import read_labels, read_raw_labels
 from twodpass_core.data.bags import bags_in, open_each
 from twodpass_core.data.frame import Frame
@@ -18,6 +19,8 @@ from twodpass_core.data.opened_bag import OpenedBag, open_recorded
 from twodpass_core.data.scans import unique_names
 from twodpass_core.errors import BagError, CloudError, ScanError
 from twodpass_core.labels.store import LabelStore
+
+logger = logging.getLogger(__name__)
 
 
 class BagFrames:
@@ -57,7 +60,17 @@ class BagFrames:
         self._bags = open_each(
             named, paths, lambda path, name: open_recorded(path, name, self.config, given, split, cameras)
         )
+        self._warn_of_unknown_topics(given)
         self._starts = np.cumsum([0, *(len(bag) for bag in self._bags)])
+
+    def _warn_of_unknown_topics(self, given: Mapping[str, FileCamera]) -> None:
+        """A calibration that no topic has is one that is not used."""
+        config = self.config
+        named = {*given, *config.camera_info, *config.camera_info.values(), *(config.rectified or ()), *config.frames}
+        known = {topic.partition(" (")[0] for topic in self.topics}
+        if unknown := sorted(named - known):
+            what = "calibration, camera_info, rectified or frames"
+            logger.warning("no bag has the topics %s that %s tell of; there are %s", unknown, what, sorted(known))
 
     @property
     def bags(self) -> Sequence[Path]:

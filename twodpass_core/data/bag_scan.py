@@ -39,6 +39,7 @@ FOUND_AGAIN: Final = (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE)
 READ: Final = (*FOUND_AGAIN, CAMERA_INFO, TF_MESSAGE, ODOMETRY)
 MAX_UNCHUNKED_BYTES: Final = 2**28
 TF_STATIC: Final = "tf_static"
+SAME_POSE: Final = 1e-6  # metres, and of a quaternion's numbers
 HEADER_BYTES: Final = 17  # of a serialised message up to the end of its header, without its frame
 
 
@@ -119,7 +120,7 @@ class _Scan:
             known.add(message, log_ns, file)
         elif message is not None and kind == CAMERA_INFO:
             header = message.header
-            self.calibrations.setdefault(topic, _Calibrations(_frame(header))).add(header, raw)
+            self.calibrations.setdefault(topic, _Calibrations(_frame(header))).add(header, log_ns, raw)
         elif message is not None:
             self._add_transforms(topic, kind, message)
 
@@ -216,11 +217,11 @@ class _Calibrations:
     messages: list[bytes] = field(default_factory=list)
     last: bytes = b""  # without its header
 
-    def add(self, header: Any, raw: bytes) -> None:
+    def add(self, header: Any, log_ns: int, raw: bytes) -> None:
         content = raw[HEADER_BYTES + len(header.frame_id.encode()) :]
         if content != self.last:
             self.last = content
-            self.stamps_ns.append(_stamp_ns(header))
+            self.stamps_ns.append(_stamp_ns(header) or log_ns)  # some drivers leave the stamp out
             self.messages.append(bytes(raw))
 
     def finish(self) -> RecordedCalibration:
@@ -237,15 +238,23 @@ class _Poses:
     is_static: bool
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
+    changes: int = 0  # of a static one
 
     def add(self, stamp_ns: int, pose: tuple[float, ...]) -> None:
         if self.is_static:  # latched: repeated for each file of a bag
+            if self.numbers and not np.allclose(self.numbers, pose, rtol=0, atol=SAME_POSE):
+                self.changes += 1
             del self.stamps_ns[:], self.numbers[:]
         self.stamps_ns.append(stamp_ns)
         self.numbers.extend(pose)
 
     def finish(self) -> RecordedTransforms:
         """By time, each once; what is no pose is left out."""
+        if self.changes:
+            logger.warning(
+                "%s: where '%s' is in '%s' changes, %s; the last counts for the whole bag",
+                self.topic, self.child, self.parent, counted(self.changes, "time"),
+            )  # fmt: skip
         stamps_ns, poses = np.array(self.stamps_ns, np.int64), np.array(self.numbers).reshape(-1, 7)
         sound = np.isfinite(poses).all(axis=1) & poses[:, :4].any(axis=1)
         if not sound.all():

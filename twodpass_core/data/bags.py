@@ -74,9 +74,13 @@ class CloudTopic:
 
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a ROS 2 bag: a folder that a recorder wrote, or one of its files."""
-    if path.is_dir():
-        return any(entry.name == "metadata.yaml" or entry.suffix in BAG_SUFFIXES for entry in path.iterdir())
-    return path.suffix in BAG_SUFFIXES
+    if not path.is_dir():
+        return path.suffix in BAG_SUFFIXES
+    entries = list(path.iterdir())
+    if any(entry.name == "metadata.yaml" for entry in entries):
+        return True
+    has_files = any(entry.suffix in BAG_SUFFIXES for entry in entries)
+    return has_files and not any(entry.is_dir() and _is_readable_bag(entry) for entry in entries)  # a folder of bags
 
 
 def bags_in(path: Path) -> list[Path]:
@@ -163,6 +167,8 @@ def open_bag(path: Path) -> Iterator[Reader]:
             if reader.compression_mode == "file":  # only now there is something to check
                 for storage in storages(reader):
                     _check_file(Path(storage.path))
+            else:
+                _refuse_unlisted(path, {Path(storage.path).name for storage in storages(reader)})
             yield reader
     except BagError:
         raise
@@ -223,6 +229,16 @@ def _checked(path: Path) -> Path:
     return source
 
 
+def _refuse_unlisted(path: Path, listed: Collection[str]) -> None:
+    """A recorder that was killed names its last file nowhere."""
+    unlisted = [file.name for file in storage_files(path) if file.name not in listed] if path.is_dir() else []
+    if unlisted:
+        raise BagError(
+            f"{path}: metadata.yaml does not name {', '.join(unlisted)}: `twodpass recover` or `ros2 bag reindex` puts "
+            "that right, or move away what does not belong there"
+        )
+
+
 def _check_file(file: Path) -> None:
     if file.stat().st_size == 0:
         raise BagError(f"{file}: is empty, nothing was recorded")
@@ -242,6 +258,12 @@ def _check_sqlite(path: Path) -> None:
     changes, pages = struct.unpack_from(">II", header, 24)
     (valid_for,) = struct.unpack_from(">I", header, 92)
     expected = (65536 if page_bytes == 1 else page_bytes) * pages
+    for log in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-journal")):
+        if log.exists() and log.stat().st_size:
+            raise BagError(
+                f"{path}: was not closed, and {log.name} beside it holds what is still to be put in: "
+                f"`sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'` does it"
+            )
     if changes == valid_for and path.stat().st_size < expected:
         raise BagError(f"{path}: ends at byte {path.stat().st_size} of {expected}: the file is cut off")
 

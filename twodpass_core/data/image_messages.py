@@ -122,6 +122,8 @@ def _convert(message: Any, rows: npt.NDArray[Any]) -> Picture:
         raise MissingDependencyError(
             "rosbags-image with OpenCV", f"decoding {message.encoding} images", 'pip install "twodpass[bags]"'
         ) from error
+    if CONVERTED[message.encoding][1] == 2 and message.width % 2:
+        raise ImageError(f"{message.encoding} is of pairs of pixels, and {message.width} are an odd number")
     packed = SimpleNamespace(
         height=message.height,
         width=message.width,

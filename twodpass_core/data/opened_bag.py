@@ -28,6 +28,7 @@ from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
+CLOCK_SET_BACK_S: Final = 1.0
 LOOKED_AT: Final = 5
 """Of a camera's images, before anything begins: one of them may be damaged."""
 
@@ -119,6 +120,12 @@ def open_recorded(
     for topic, entry in index.malformed.items():
         logger.warning("%s: malformed messages are left out, %d of %s: %s", path, entry.count, topic, entry.reason)
     clouds = _choose_clouds(index, config.topic)
+    if (back_s := -np.diff(clouds.stamps_ns).min(initial=0) * 1e-9) > CLOCK_SET_BACK_S:
+        logger.warning(
+            "%s: the time stamps of %s go back by %.1f s on the way, as of a clock that was set: scans may get images, "
+            "poses and labels of another moment. Split the bag there",
+            path, clouds.topic, back_s,
+        )  # fmt: skip
     stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
     if len(stamps_ns) == 1 < len(clouds):
         raise BagError(f"{path}: all {len(clouds)} clouds of {clouds.topic} have one time stamp, {stamps_ns[0]} ns")

@@ -187,9 +187,10 @@ def _find(path: Path, columns: int | None) -> list[Path]:
         if found:
             _check_columns(folder, found, columns)
             return found
-    raise ScanError(
-        f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {' or '.join(SCAN_FOLDERS)}"
-    )
+    sequences = sorted((path / "sequences").glob("*/velodyne")) if (path / "sequences").is_dir() else []
+    instead = f": give one of its sequences, as {sequences[0].parent}" if sequences else ""
+    folders = " or ".join(SCAN_FOLDERS)
+    raise ScanError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {folders}{instead}")
 
 
 def _suffix(path: Path) -> str:
@@ -253,7 +254,8 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     parts = []
     for path in paths:
         *folders, last = path.resolve().parts[1:]
-        parts.append([*folders, last.removesuffix(_suffix(path) or path.suffix)])
+        suffix = "" if path.is_dir() else _suffix(path) or path.suffix
+        parts.append([*folders, last.removesuffix(suffix)])
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["_".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):

@@ -146,7 +146,9 @@ class _Sequence:
 def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -> list[Path]:
     """Those wanted. Where some are not there, the error lists those that are."""
     if not root.exists():
-        raise ScanError(f"{root}: does not exist")
+        raise ScanError(
+            f"{root}: does not exist: name the data set's folder, in settings as root (--set data.train.root)"
+        )
     if (root / "velodyne").is_dir():
         if sequences:
             raise ConfigError(f"{root} is a single sequence: leave out sequences, or give the folder above")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,6 +15,9 @@ from twodpass_core.classes import check_classes
 from twodpass_core.data.bag_frames import BagFrames
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.segmenter import Segmenter
+from twodpass_core.sensor import doubt_of_unit
+
+logger = logging.getLogger(__name__)
 
 LOG = "proposals.jsonl"
 """Beside the proposals: a line for each run that made some, with what they were made by."""
@@ -60,8 +64,11 @@ def _propose(
     frames: BagFrames, indices: Iterable[int], segmenter: Segmenter, votes: int, min_probability: float
 ) -> Iterator[Proposal]:
     ignored = frames.class_map.classes[frames.class_map.ignore_id].raw_id
+    doubt = ""
     for index in indices:
         frame = frames[index]
+        if not doubt and (doubt := doubt_of_unit(frame.points[:, 3], segmenter.card.intensity_max)):
+            logger.warning("%s: %s", frame.id, doubt)
         result = segmenter.segment(frame.points, votes=votes)
         raw = frames.class_map.raw_labels(result.class_id)
         raw[result.probability < min_probability] = ignored
