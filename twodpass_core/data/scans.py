@@ -189,8 +189,8 @@ def _find(path: Path, columns: int | None) -> list[Path]:
             return found
     sequences = sorted((path / "sequences").glob("*/velodyne")) if (path / "sequences").is_dir() else []
     instead = f": give one of its sequences, as {sequences[0].parent}" if sequences else ""
-    folders = " or ".join(SCAN_FOLDERS)
-    raise ScanError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {folders}{instead}")
+    below = " or ".join(SCAN_FOLDERS)
+    raise ScanError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {below}{instead}")
 
 
 def _suffix(path: Path) -> str:
