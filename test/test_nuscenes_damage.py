@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from nuscenes_data import made_up_tables, write_nuscenes, write_tables
 
 from twodpass_core.data.nuscenes import NuScenes
+from twodpass_core.data.nuscenes_tables import Row
 from twodpass_core.errors import ScanError
 
 
@@ -74,7 +76,7 @@ def test_samples_that_are_there_twice_are_refused(root: Path) -> None:
         ("sample_data", lambda row: "0003-1-LIDAR" not in row["token"], "no key frame of LIDAR_TOP"),
     ],
 )
-def test_a_missing_row_is_named(root: Path, table: str, keep, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_row_is_named(root: Path, table: str, keep: Callable[[Row], bool], message: str) -> None:
     tables = made_up_tables()
     tables[table] = [row for row in tables[table] if keep(row)]
     write_tables(root, tables)

@@ -11,7 +11,7 @@ from training_data import CLASS_MAP, Blobs, tiny_config
 from training_runs import load
 
 from twodpass_core.classes import ClassMap, SemanticClass
-from twodpass_core.errors import WeightsError
+from twodpass_core.errors import ConfigError, WeightsError
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.training.start import start_from
@@ -93,3 +93,30 @@ def test_what_is_no_checkpoint_of_a_run_is_named(content: Any, message: str, tmp
         torch.save(content, path)
     with pytest.raises(WeightsError, match=message):
         train(tiny_config(tmp_path / "run", start_from=path), training=Blobs(2))
+
+
+def test_teachers_of_other_classes_keep_all_but_their_classifiers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED)
+    train(config, training=Blobs(2))
+    saved = load(tmp_path / "run")["state_dict"]
+    renamed = CLASS_MAP.model_copy(
+        update={"classes": tuple(entry.model_copy(update={"name": f"{entry.name} one"}) for entry in CLASS_MAP.classes)}
+    )
+    network = TrainingNetwork(config, renamed, Blobs.grid)
+    start_from(tmp_path / "run/checkpoints/last.ckpt", network, renamed)
+    weights = {f"network.{name}": value for name, value in network.named_parameters() if not name.startswith("student")}
+    same = {name: torch.equal(value, saved[name]) for name, value in weights.items()}
+    assert all(is_same for name, is_same in same.items() if "classifier" not in name)
+    assert not any(is_same for name, is_same in same.items() if "classifier" in name and name.endswith("weight"))
+    assert "of the image network start anew: classifier" in caplog.text
+
+
+def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1)
+    train(config, training=Blobs(2))
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    torch.save(torch.load(checkpoint, weights_only=True) | {"processes": 2}, checkpoint)
+    with pytest.raises(ConfigError, match="begun by 2 processes, not 1: resume it with as many"):
+        train(config, training=Blobs(2), resume=True)

@@ -223,10 +223,12 @@ def _find_info(index: BagIndex, images: TopicIndex) -> str | None:
     frame = images.frame_id
     of_frame = [name for name, entry in index.calibrations.items() if frame and entry.frame_id == frame]
     named = [name for name in info_topics(images.topic) if name in index.calibrations]
-    if not named or named[0] in of_frame or not frame:
-        return named[0] if named else of_frame[0] if len(of_frame) == 1 else None
+    if named and (not frame or named[0] in of_frame):
+        return named[0]
     if len(of_frame) == 1:
         return of_frame[0]
+    if not named:
+        return None
     logger.warning(
         "%s: the images on %s are in frame '%s', their CameraInfo on %s in '%s': is it theirs? Name the right one by "
         "camera_info",

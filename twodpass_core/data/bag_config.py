@@ -37,7 +37,8 @@ class BagConfig(_Model):
     calibration: UserPath | None = Field(None, description="YAML file with cameras that the bags do not calibrate")
     camera_info: dict[str, str] = Field({}, description="image topic: its CameraInfo topic, where not found by name")
     rectified: tuple[str, ...] | None = Field(
-        None, description="image topics without distortion; null: those with `rect` in the last part of their name"
+        None,
+        description="image topics without distortion; null: those with `rect` as a word in their name",
     )
     frames: dict[str, str] = Field({}, description="topic: its frame, where messages name another than /tf does")
     fixed_frame: str | None = Field(

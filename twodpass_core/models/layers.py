@@ -72,13 +72,18 @@ class PointwiseConvolution(nn.Module):
         return features @ self.weight
 
 
+def norm_as_in_inference(norm: nn.BatchNorm1d | nn.BatchNorm2d, features: Tensor) -> Tensor:
+    """Batch normalisation by the running statistics, which it leaves as they are."""
+    statistics = norm.running_mean, norm.running_var
+    return F.batch_norm(features, *statistics, norm.weight, norm.bias, training=False, eps=norm.eps)
+
+
 class VoxelNorm(nn.BatchNorm1d):
     """Batch normalisation over voxels; in training, fewer than two have no variance: then as in inference."""
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training and features.shape[0] < 2:
-            statistics = self.running_mean, self.running_var
-            return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
+            return norm_as_in_inference(self, features)
         return super().forward(features)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:

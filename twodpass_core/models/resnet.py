@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.errors import MissingDependencyError, WeightsError
 from twodpass_core.models.convolution import Convolution
+from twodpass_core.models.layers import norm_as_in_inference
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = (3, 4, 6, 3)
@@ -23,8 +24,7 @@ class ImageNorm(nn.BatchNorm2d):
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training and features.shape[0] * features.shape[2:].numel() < 2:
-            statistics = self.running_mean, self.running_var
-            return F.batch_norm(features, *statistics, self.weight, self.bias, training=False, eps=self.eps)
+            return norm_as_in_inference(self, features)
         return super().forward(features)
 
 
