@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from twodpass_core.cli import app
 from twodpass_core.cloud import make_cloud
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.labels.label_files import write_stamps
 
 POINTS = 50

@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
 
-from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import BagWriter, WriterSettings
 
 Messages = list[tuple[str, int, bytes]]

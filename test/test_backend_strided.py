@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from waits import Waits
 
-from twodpass_core.data.semantickitti import GRID as KITTI_GRID
 from twodpass_core.sparse.backend import make_backend
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel, build_pyramid
-from twodpass_core.sparse.rows import Pooling
+from twodpass_core.sparse.rows import Pooling, group_runs
 from twodpass_core.sparse.strided import build_strided_tables
 
 BACKEND = make_backend("torch")
@@ -77,7 +77,7 @@ def test_halved_voxels_are_those_of_halved_cells(count: int) -> None:
     assert halving.coarse.scale == 2
     assert torch.equal(halving.coarse.coordinates, expected)
     assert torch.equal(halving.parents.group, parents.int())
-    assert torch.equal(halving.parents.group, halving.fine.group_by_two().group)
+    assert torch.equal(halving.parents.group, group_runs(halving.fine.runs_by_two())[0].group)
 
 
 def test_cells_halve_towards_minus_infinity_and_samples_stay_apart() -> None:

@@ -20,9 +20,10 @@ from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.kitti_files import read_labels
 from twodpass_core.data.sample import TrainingSample, given_points, make_sample, pair
 from twodpass_core.data.scans import read_scan
-from twodpass_core.data.semantickitti import GRID, SemanticKitti
+from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.errors import ScanError
 from twodpass_core.geometry import RigidTransform
+from twodpass_core.sparse.grid import KITTI_GRID
 
 UNCHANGED = AugmentationConfig.model_validate({"preset": "none"})
 CAMERA_FROM_LIDAR = RigidTransform(np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], np.float64), np.zeros(3))
@@ -44,7 +45,7 @@ class Recorded:
     """A FrameSource of frames given."""
 
     class_map = ClassMap.load("semantickitti")
-    grid = GRID
+    grid = KITTI_GRID
     intensity_max = 1e6  # intensities are numbers of points here
 
     def __init__(self, frames: Sequence[Frame]) -> None:
@@ -84,7 +85,7 @@ def assert_equal(first: Batch | TrainingSample, second: Batch | TrainingSample) 
 
 
 def test_samples_have_the_points_in_the_volume_with_their_labels() -> None:
-    sample = make_sample(FRAMES[0], GRID, FRAMES[0].views[0])
+    sample = make_sample(FRAMES[0], KITTI_GRID, FRAMES[0].views[0])
     inside = (np.abs(FRAMES[0].points[:, :2]) < 50).all(axis=1)
     np.testing.assert_array_equal(sample.points, FRAMES[0].points[inside])
     np.testing.assert_array_equal(sample.labels, sample.points[:, 3] % 20)
@@ -99,13 +100,13 @@ def test_samples_have_the_points_in_the_volume_with_their_labels() -> None:
 @pytest.mark.parametrize("bad", [(np.nan, 1, 1, 0), (1, 1, np.inf, 0), (1, 1, 1, np.nan), (0, 0, 0, 1), (50, 0, 0, 0)])
 def test_points_that_are_not_given_to_the_network(bad: tuple[float, ...]) -> None:
     points = np.array([bad, (1, 2, 1, 0)], np.float32)
-    assert given_points(points, GRID).tolist() == [False, True]
+    assert given_points(points, KITTI_GRID).tolist() == [False, True]
 
 
 def test_points_in_the_volume_are_the_authors(golden: Path, kitti_scan: Path) -> None:
     expected = np.load(golden / "official_student_semantickitti_scan_00_000000.npz")
     points = read_scan(kitti_scan)
-    np.testing.assert_array_equal(given_points(points, GRID), np.unpackbits(expected["in_volume"])[: len(points)])
+    np.testing.assert_array_equal(given_points(points, KITTI_GRID), np.unpackbits(expected["in_volume"])[: len(points)])
 
 
 def test_the_same_key_gives_the_same_sample() -> None:
@@ -200,7 +201,7 @@ def test_cutmix_adds_the_instances_of_another_frame() -> None:
     donors = []
     for donor in FRAMES.frames:
         assert donor.instances is not None
-        wanted = donor.points[(donor.instances != 0) & given_points(donor.points, GRID)]
+        wanted = donor.points[(donor.instances != 0) & given_points(donor.points, KITTI_GRID)]
         donors.append(np.array_equal(wanted, added))
     assert sum(donors) == 1
 
@@ -209,7 +210,7 @@ def test_what_cutmix_adds_is_turned_on_its_own() -> None:
     config = AugmentationConfig.model_validate({"preset": "paper", "cutmix": True, "crop": None, "scale": (1, 1)})
     source = Recorded([frame(0)])  # it is its own donor
     sample = TrainingSet(source, config)[SampleKey(0, 0)]
-    number = int(given_points(source[0].points, GRID).sum())
+    number = int(given_points(source[0].points, KITTI_GRID).sum())
     original, scene = ({point[3]: point for point in points} for points in (source[0].points, sample.points[:number]))
     for point in sample.points[number:]:
         assert np.hypot(*point[:2]) == pytest.approx(np.hypot(*original[point[3]][:2]), rel=1e-4)
@@ -228,9 +229,16 @@ def samples_of_all_kinds() -> list[TrainingSample]:
     """With an image, without, empty, with an image that no point is in, with a smaller image."""
     with_image, small = frame(0), frame(4, 50, (view("small", 40, 30),))
     behind = Frame("00/000003", np.array([[-5, 0, 0, 1]], np.float32), np.array([3], np.uint8))
-    made = [make_sample(with_image, GRID, with_image.views[0]), make_sample(frame(1, 70), GRID, None)]
-    made.append(make_sample(frame(2, 0), GRID, None))
-    return [*made, make_sample(behind, GRID, view()), make_sample(small, GRID, small.views[0])]
+    made = [
+        make_sample(with_image, KITTI_GRID, with_image.views[0]),
+        make_sample(frame(1, 70), KITTI_GRID, None),
+    ]
+    made.append(make_sample(frame(2, 0), KITTI_GRID, None))
+    return [
+        *made,
+        make_sample(behind, KITTI_GRID, view()),
+        make_sample(small, KITTI_GRID, small.views[0]),
+    ]
 
 
 def test_batches_join_samples() -> None:
@@ -265,7 +273,10 @@ def test_pixels_of_a_batch_are_those_of_its_samples() -> None:
 
 
 def test_batches_without_images() -> None:
-    for samples in ([make_sample(frame(1, 70), GRID, None)], [make_sample(frame(2, 0), GRID, None)]):
+    for samples in (
+        [make_sample(frame(1, 70), KITTI_GRID, None)],
+        [make_sample(frame(2, 0), KITTI_GRID, None)],
+    ):
         batch = collate(samples)
         assert batch.images is None
         assert batch.image_points.shape == (0,)

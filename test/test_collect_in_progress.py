@@ -12,9 +12,9 @@ from recorded_bags import cut, write_foreign
 
 from twodpass_core.data.bags import open_clouds
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.salvage import Salvage
 from twodpass_core.recording import BagWriter, recovery
 from twodpass_core.recording.recovery import recover
-from twodpass_core.recording.salvage import Salvage
 
 
 @pytest.mark.parametrize("what", ["bag", "file"])

@@ -19,8 +19,8 @@ from rosbags.rosbag2 import Reader
 
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds
-from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import RecordingError
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import (
     BagWriter,
     Calibration,

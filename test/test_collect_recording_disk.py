@@ -17,8 +17,8 @@ import recording_data as data
 from recording_data import files_of, settings, wait_for
 
 from twodpass_core.data.bags import open_clouds
-from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import DiskFullError, RecordingError
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import BagWriter, WriterSettings
 
 
@@ -33,7 +33,7 @@ class SlowDisk:
             assert self.free.wait(30)
             fsync(handle)
 
-        monkeypatch.setattr("twodpass_core.recording.mcap_file.os.fsync", waiting)
+        monkeypatch.setattr("twodpass_core.mcap_files.file.os.fsync", waiting)
 
 
 def test_a_disk_that_is_too_slow_costs_whole_sets_that_are_counted(
@@ -65,7 +65,7 @@ def failing_fsync(monkeypatch: pytest.MonkeyPatch, number: int, after: int, *, o
             raise OSError(number, os.strerror(number))
         fsync(handle)
 
-    monkeypatch.setattr("twodpass_core.recording.mcap_file.os.fsync", failing)
+    monkeypatch.setattr("twodpass_core.mcap_files.file.os.fsync", failing)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from twodpass_core.cli import app
 from twodpass_core.data.bags import open_clouds
-from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import Manifest
 from twodpass_core.recording.recovery import recover
 

@@ -13,7 +13,7 @@ from recorded_bags import chunks_of, cut, record, write_foreign
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
 from rosbags.rosbag2 import Writer as BagsWriter
 
-from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording.recovery import recover
 
 

@@ -15,8 +15,8 @@ from drive_bag import BASE_FROM_CAMERA, CAMERA, drive, image_ns, picture, points
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from twodpass_core.camera import CameraModel
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import make_sample
 from twodpass_core.data.semantickitti import SemanticKitti

@@ -27,8 +27,8 @@ from drive_bag import (
 )
 
 from twodpass_core.camera import CameraModel
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import BagError, ConfigError
 from twodpass_core.geometry import RigidTransform
 

@@ -8,8 +8,8 @@ import pytest
 from drive_bag import drive
 from rosbags.rosbag2 import StoragePlugin
 
-from twodpass_core.data.bag_frames import BagFrames
-from twodpass_core.data.bag_scan import scan_bag
+from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.data.bags.scan import scan_bag
 from twodpass_core.errors import BagError
 from twodpass_core.recording.recovery import recover
 

@@ -31,8 +31,8 @@ from drive_bag import (
 )
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames, find_bags
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import BagError, TransformError

@@ -11,8 +11,8 @@ from bag_data import BagData
 from PIL import Image
 
 from twodpass_core.camera import CameraModel
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.sample import pair
 from twodpass_core.data.scans import read_scan

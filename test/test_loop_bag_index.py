@@ -17,12 +17,12 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.cloud import read_points
-from twodpass_core.data import bag_cache
-from twodpass_core.data.bag_cache import open_index
-from twodpass_core.data.bag_frames import BagFrames
-from twodpass_core.data.bag_index import CAMERA_INFO
-from twodpass_core.data.bag_reader import MAX_OPEN_FILES, BagReader
-from twodpass_core.data.bag_scan import scan_bag
+from twodpass_core.data.bags import cache as bag_cache
+from twodpass_core.data.bags.cache import open_index
+from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.data.bags.index import CAMERA_INFO
+from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
+from twodpass_core.data.bags.scan import scan_bag
 from twodpass_core.errors import BagError, TwodpassError
 from twodpass_core.geometry import RigidTransform
 
@@ -110,7 +110,6 @@ def test_messages_in_any_order(bag: Path) -> None:
     for position in (4, 0, 2, 2):
         message = reader.read(index.topics["/points"], position)
         np.testing.assert_array_equal(read_points(message), points(position))
-    reader.close()
 
 
 def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:
@@ -188,7 +187,7 @@ def test_large_files_without_chunks_are_refused(bag: Path, monkeypatch: pytest.M
     file = bag / "drive.mcap"
     scan_bag(bag)
     with monkeypatch.context() as patched:
-        patched.setattr("twodpass_core.data.bag_scan.MAX_UNCHUNKED_BYTES", 100)
+        patched.setattr("twodpass_core.data.bags.scan.MAX_UNCHUNKED_BYTES", 100)
         scan_bag(bag)
         patched.setattr("rosbags.rosbag2.storage_mcap.McapReader.read_index", _without_chunks)
         with pytest.raises(BagError, match=r"drive\.mcap: has no chunks to find messages by"):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bag_cache import open_index
 from twodpass_core.data.bags import is_bag, open_clouds
+from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
 
@@ -57,7 +57,7 @@ def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("shutil.copyfileobj", lambda *_: pytest.fail("is unpacked"))
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("twodpass_core.data.packed_bags.shutil.disk_usage", lambda _: usage._replace(free=2**28))
+        patched.setattr("twodpass_core.data.bags.packed.shutil.disk_usage", lambda _: usage._replace(free=2**28))
         with pytest.raises(
             BagError, match=r"drive: its files are .* may unpack to 0 MB, but .* has room for 0 MB: set"
         ):

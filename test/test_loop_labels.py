@@ -12,8 +12,8 @@ from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, wr
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.labels.exchange import export_labels, import_labels

@@ -18,8 +18,8 @@ from rosbags.rosbag2 import CompressionMode
 
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds
-from twodpass_core.data.mcap_check import check_mcap
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.check import check_mcap
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 
 from twodpass_core.camera import CameraModel, split_projection
 from twodpass_core.cli import app
-from twodpass_core.data.bag_config import BagConfig
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.config import BagConfig
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.kitti_files import read_labels
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.prepare import prepare

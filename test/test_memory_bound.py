@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_waits import TableBackend
-from tiny_weights import GRID, tiny_card
+from tiny_weights import tiny_card
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -17,6 +17,7 @@ from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse import pairs
 from twodpass_core.sparse.backend import SparseBackend
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.sparse.torch_backend import TorchBackend
 
 WIDTH = 16
@@ -54,8 +55,10 @@ def in_one_voxel(count: int) -> np.ndarray:
 
 def peak_bytes(points: np.ndarray, backend: SparseBackend) -> int:
     """How much the CPU's allocator has given out at once, for one scan after the network is there."""
-    card = tiny_card(GRID).model_copy(update={"architecture": StudentConfig(width=WIDTH)})
-    network = FoldedStudent(PointVoxelStudent(card.architecture, GRID, backend), torch.float32, torch.device("cpu"))
+    card = tiny_card(KITTI_GRID).model_copy(update={"architecture": StudentConfig(width=WIDTH)})
+    network = FoldedStudent(
+        PointVoxelStudent(card.architecture, KITTI_GRID, backend), torch.float32, torch.device("cpu")
+    )
     segmenter = Segmenter(card, network, torch.device("cpu"))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         segmenter.segment(points)

@@ -13,7 +13,7 @@ from twodpass_core.sparse import pairs, torch_backend
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, mean_rows, spread_rows
+from twodpass_core.sparse.rows import Membership, group_runs, mean_rows, spread_rows
 
 GRID = VoxelGrid(minimum=(-2, -2, -1), maximum=(2, 2, 1), cells=(11, 12, 7))
 SCALES = (2, 4, 8)
@@ -213,7 +213,7 @@ def test_grouping_by_two_floors_negative_cells_too() -> None:
     points = torch.tensor([[-2.9, 0.1, 0.1, 0], [-2.5, 0.1, 0.1, 0], [-1.9, 0.1, 0.1, 0]])
     level = build_pyramid(points, None, GRID, ()).levels[1]
     assert unpack_keys(level.keys)[:, 1].tolist() == [-2, -1, 0]
-    assert level.group_by_two().group.tolist() == [0, 0, 1]
+    assert group_runs(level.runs_by_two())[0].group.tolist() == [0, 0, 1]
 
 
 def test_unknown_backend_is_refused_by_name() -> None:

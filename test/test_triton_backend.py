@@ -12,9 +12,9 @@ from test_sparse import GRID, random_points
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from torch import Tensor
 
-from twodpass_core.data.semantickitti import GRID as KITTI_GRID
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import SparseBackend, make_backend
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid
 from twodpass_core.sparse.torch_backend import TorchBackend
 

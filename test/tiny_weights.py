@@ -8,14 +8,13 @@ import torch
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
 from twodpass_core.weights import Card, save_weights
 
-GRID = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
 SMALL_GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))
 
 
-def tiny_card(grid: VoxelGrid = GRID, *, width: int = 8, trained: bool = False) -> Card:
+def tiny_card(grid: VoxelGrid = KITTI_GRID, *, width: int = 8, trained: bool = False) -> Card:
     return Card(
         architecture=StudentConfig(scales=(2, 4), width=width, hidden=16),
         grid=grid,

@@ -19,7 +19,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
 from twodpass_core.models.student import VOXEL_DESCRIPTION, StudentConfig
 from twodpass_core.restricted_unpickler import InertObject
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import KITTI_GRID, NUSCENES_GRID, VoxelGrid
 from twodpass_core.torch_archive import TensorReference, read_checkpoint
 from twodpass_core.weights import Card, check_state_dict, describe_problems, expected_shapes
 
@@ -31,10 +31,7 @@ SCALES_OF_PUBLISHED = {4: (2, 4, 8, 16), 6: (2, 4, 8, 16, 16, 16)}
 CLASS_MAP_OF_NUM_CLASSES = {20: "semantickitti", 17: "nuscenes"}
 CLASS_MAP_OF_DATA_SET = {"SemanticKITTI": "semantickitti", "nuScenes": "nuscenes"}
 INTENSITY_MAX = {"semantickitti": 1.0, "nuscenes": 255.0}
-GRIDS = {
-    "semantickitti": VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60)),
-    "nuscenes": VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 3), cells=(1000, 1000, 70)),
-}
+GRIDS = {"semantickitti": KITTI_GRID, "nuscenes": NUSCENES_GRID}
 
 Vector = tuple[float, float, float]
 

@@ -10,15 +10,11 @@ import torch
 from twodpass_core.classes import ClassMap
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.simulation import HDL_64E, simulate_scans
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.weights import Card, save_weights
 
 STREET_SEED = 38
 """Of the simulated street of demo and benchmark. No training sees it (data/simulated.py)."""
-
-
-GRID = VoxelGrid(minimum=(-50.0, -50.0, -4.0), maximum=(50.0, 50.0, 2.0), cells=(1000, 1000, 60))
-"""SemanticKITTI's."""
 
 
 def write_untrained_weights(path: Path, architecture: StudentConfig | None = None) -> None:
@@ -29,7 +25,7 @@ def write_untrained_weights(path: Path, architecture: StudentConfig | None = Non
     architecture = architecture or StudentConfig()
     card = Card(
         architecture=architecture,
-        grid=GRID,
+        grid=KITTI_GRID,
         class_map=ClassMap.load("semantickitti"),
         intensity_max=1.0,
         trained=False,
@@ -38,7 +34,7 @@ def write_untrained_weights(path: Path, architecture: StudentConfig | None = Non
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        student = PointVoxelStudent(architecture, GRID)
+        student = PointVoxelStudent(architecture, KITTI_GRID)
     _standardise_logits(student)
     save_weights(path, student.state_dict(), card)
 

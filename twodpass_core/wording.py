@@ -14,3 +14,8 @@ def counted(number: int, noun: str) -> str:
 def without_numbers(text: str) -> str:
     """What a message is about, whatever its numbers are just now; those in names stay."""
     return re.sub(r"(?<![\w/])\d+(\.\d+)?", "", text)
+
+
+def shorten(items: list[str]) -> str:
+    """At most 20 of them, for an error message."""
+    return ", ".join(items[:20]) + (f" and {len(items) - 20} more" if len(items) > 20 else "")

@@ -22,10 +22,10 @@ from twodpass_core.device import choose_device, current_device
 from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import SparseBackend, make_backend
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
 from twodpass_core.sparse.neighbours import NUM_OFFSETS
 from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid
-from twodpass_core.untrained import GRID
 
 SECONDS = 0.1  # of every measurement, at least
 COPIED, MULTIPLIED = {"cuda": 1 << 28, "cpu": 1 << 24}, {"cuda": 8192, "cpu": 512}  # numbers; rows and columns
@@ -110,11 +110,11 @@ def measure_kernels(
         MissingDependencyError: the backend's package is not installed.
     """
     chosen = choose_device(device)
-    count_points(points, GRID)
+    count_points(points, KITTI_GRID)
     with current_device(chosen):
         sparse = make_backend(backend, chosen)
         on_device = torch.from_numpy(points).to(chosen)
-        levels = build_pyramid(on_device[GRID.contains(on_device)], None, GRID, network.scales).levels
+        levels = build_pyramid(on_device[KITTI_GRID.contains(on_device)], None, KITTI_GRID, network.scales).levels
         progress("measuring what the device can do")
         ceilings = _ceilings(chosen, precisions)
         passes: list[Pass] = []

@@ -23,11 +23,11 @@ from twodpass_core.benchmark.run import count_points
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
-from twodpass_core.data.semantickitti import GRID
 from twodpass_core.device import choose_device, current_device
 from twodpass_core.process import return_large_blocks
 from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import make_backend
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.wording import counted
@@ -64,7 +64,7 @@ class TrainingCase:
                 "machine": {"save_memory": self.save_memory},
             }
         )
-        network = TrainingNetwork(config, class_map, GRID).to(device)
+        network = TrainingNetwork(config, class_map, KITTI_GRID).to(device)
         network.student.backend = make_backend(self.backend, device)
         optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
         batch = self._batch(class_map.num_classes).to(device)
@@ -91,7 +91,7 @@ class TrainingCase:
 
     def _batch(self, num_classes: int) -> Batch:
         rng = np.random.default_rng(0)
-        scans = [scan[given_points(scan, GRID)] for scan in self.scans]
+        scans = [scan[given_points(scan, KITTI_GRID)] for scan in self.scans]
         points = np.concatenate(scans)
         sample = np.repeat(np.arange(len(scans)), [len(scan) for scan in scans])
         seen = np.flatnonzero(np.abs(np.arctan2(points[:, 1], points[:, 0])) < FIELD_OF_VIEW / 2)
@@ -155,7 +155,7 @@ def measure_training(cases: Sequence[TrainingCase], repeats: int) -> TrainingRep
         ScanError: no point of a scan is in the volume.
     """
     for scan in cases[0].scans:
-        count_points(scan, GRID)
+        count_points(scan, KITTI_GRID)
     device = choose_device(cases[0].device)
     peaks = [peak_bytes(case, device) for case in cases]
     steps = [case.prepare() for case in cases]

@@ -9,7 +9,7 @@ import typer
 from twodpass_core.cli.options import Topic as Topic
 
 if TYPE_CHECKING:
-    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.data.bags.config import BagConfig
 
 ClassMapOption = Annotated[
     str,
@@ -34,7 +34,7 @@ def bag_config(**settings: Any) -> BagConfig:
     """The settings as a BagConfig, those that are None left at their defaults. Raises ConfigError for misfits."""
     from pydantic import ValidationError
 
-    from twodpass_core.data.bag_config import BagConfig
+    from twodpass_core.data.bags.config import BagConfig
     from twodpass_core.errors import ConfigError
     from twodpass_core.weights import describe_problems
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from twodpass_core.classes import check_classes
 from twodpass_core.cli.progress import progress_bar
-from twodpass_core.data.bag_config import BagConfig
 from twodpass_core.data.bags import bags_in
+from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import LabelledOnly
 from twodpass_core.data.mixture import open_evaluation

@@ -20,7 +20,7 @@ from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOptio
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
-    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.data.bags.frames import BagFrames
 
 app = typer.Typer(no_args_is_help=True, help="Labels of ROS 2 bags, kept beside them in BAG_labels/.")
 
@@ -121,7 +121,7 @@ def propose(
     transform = numbers(sensor_transform, 6, "--sensor-transform")
 
     from twodpass_core.cli.label_tables import print_proposals
-    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.data.bags.frames import BagFrames
     from twodpass_core.labels.proposals import log_run, propose, unlabelled_scans
     from twodpass_core.segmenter import Segmenter
 
@@ -153,6 +153,6 @@ def propose(
 
 
 def _open(bags: list[Path], topic: str | None, class_map: str) -> BagFrames:
-    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.data.bags.frames import BagFrames
 
     return BagFrames(bags, bag_config(topic=topic, class_map=class_map), cameras=[])

@@ -53,7 +53,7 @@ def prepare(
     from rich.console import Console
     from rich.progress import track
 
-    from twodpass_core.data.bag_frames import BagFrames
+    from twodpass_core.data.bags.frames import BagFrames
     from twodpass_core.data.prepare import prepare as write
     from twodpass_core.errors import ConfigError
 

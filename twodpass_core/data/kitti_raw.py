@@ -15,9 +15,9 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
 from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_text
 from twodpass_core.data.scans import KITTI_COLUMNS, read_scan
-from twodpass_core.data.semantickitti import GRID
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
+from twodpass_core.sparse.grid import KITTI_GRID
 
 PROJECTIONS: Final = {"image_02": "P_rect_02", "image_03": "P_rect_03"}  # of the colour cameras, left and right
 CAMERA_FILE, LIDAR_FILE = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
@@ -26,7 +26,7 @@ CAMERA_FILE, LIDAR_FILE = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
 class KittiRaw:
     """A synchronised and rectified drive of KITTI raw as a FrameSource. Its frames have no labels."""
 
-    grid = GRID
+    grid = KITTI_GRID
     intensity_max = 1.0
 
     def __init__(self, root: Path, cameras: Sequence[str] = ("image_02",)) -> None:

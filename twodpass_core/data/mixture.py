@@ -8,13 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.data.bag_frames import BagFrames
-from twodpass_core.data.bags import shorten
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import LabelledOnly, UnlabelledIgnored, for_evaluation, for_training, labelled_frames
 from twodpass_core.data.source import MixedSource, SourceConfig, open_source
 from twodpass_core.errors import ConfigError
-from twodpass_core.wording import counted
+from twodpass_core.wording import counted, shorten
 
 
 class EpochOrder(Protocol):

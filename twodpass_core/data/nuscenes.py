@@ -17,7 +17,7 @@ from twodpass_core.data.nuscenes_tables import Row, read_table
 from twodpass_core.data.scans import NUSCENES_COLUMNS, read_scan
 from twodpass_core.errors import ClassMapError, ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import NUSCENES_GRID
 from twodpass_core.trajectory import camera_from_lidar_across_times
 
 LIDAR: Final = "LIDAR_TOP"
@@ -38,7 +38,6 @@ VALIDATION: Final = (
     "777-778 780-784 794-800 802 904-917 919-931 962-963 966-969 971-972 1059-1073"
 )
 MINI_VALIDATION: Final = "103 916"
-GRID: Final = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 3), cells=(1000, 1000, 70))
 RECORD_FIELDS: Final = (
     "token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "filename", "width", "height",
 )  # fmt: skip
@@ -47,7 +46,7 @@ RECORD_FIELDS: Final = (
 class NuScenes:
     """A split of nuScenes as a FrameSource. Frames are named by the token of their LiDAR's sample_data."""
 
-    grid = GRID
+    grid = NUSCENES_GRID
     intensity_max = 255.0
 
     def __init__(self, root: Path, split: str = "train", cameras: Sequence[str] = CAMERAS) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.pairing import nearest_within
 from twodpass_core.data.semantickitti import CALIBRATIONS

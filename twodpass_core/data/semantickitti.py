@@ -18,7 +18,7 @@ from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calib
 from twodpass_core.data.scans import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.wording import counted
 
 TRAIN: Final = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
@@ -31,13 +31,12 @@ SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
 # The colour cameras, left and right; data in SemanticKITTI's form may have more.
 PROJECTIONS: Final = {f"image_{number}": f"P{number}" for number in range(2, 10)}
 CALIBRATIONS: Final = "calib"  # folder of calibration files of single scans, where that of the sequence does not hold
-GRID: Final = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
 
 
 class SemanticKitti:
     """A split, or chosen sequences, of SemanticKITTI or of data in its form, as a FrameSource."""
 
-    grid = GRID
+    grid = KITTI_GRID
     intensity_max = 1.0
 
     def __init__(

@@ -17,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
-from twodpass_core.data.semantickitti import GRID
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.files import UserPath, replacing
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.simulation import HDL_64E, Drive, kitti_camera
+from twodpass_core.sparse.grid import KITTI_GRID
 
 FIRST_SEED: Final = {"train": 1_000, "val": 1_000_000, "test": 2_000_000}
 """Of the streets of each split: no street is in two of them. Those below 1000 are for looking at."""
@@ -46,7 +46,7 @@ class SimulationConfig(BaseModel):
 class SimulatedStreets:
     """Frames of streets that belong to a split, as a FrameSource with SemanticKITTI's classes, volume and intensity."""
 
-    grid = GRID
+    grid = KITTI_GRID
     intensity_max = 1.0
 
     def __init__(

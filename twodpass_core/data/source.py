@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from twodpass_core.data.bag_config import BagConfig
+from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.labelled import Unlabelled
@@ -80,7 +80,7 @@ def open_source(config: SourceConfig) -> FrameSource:
     if config.kind == "nuscenes":
         return NuScenes(config.root, config.split, **cameras)
     if config.kind == "bag":
-        from twodpass_core.data.bag_frames import BagFrames  # reads by rosbags, which other sources do without
+        from twodpass_core.data.bags.frames import BagFrames  # reads by rosbags, which other sources do without
 
         return BagFrames(config.bag.bags or (config.root,), config.bag, config.split, **cameras)
     if config.kind == "simulation":

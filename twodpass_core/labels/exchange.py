@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.files import replacing
 from twodpass_core.labels.label_files import find_label_files, label_places

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from twodpass_core.classes import check_classes
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import doubt_of_unit

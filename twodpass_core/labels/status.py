@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.data.bag_frames import BagFrames
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, LabelError
 
 

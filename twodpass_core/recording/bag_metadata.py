@@ -13,8 +13,8 @@ from typing import Any, Final
 import yaml
 from mcap.records import Channel, Schema
 
-from twodpass_core.recording.durable import write_durably
-from twodpass_core.recording.mcap_file import McapFile
+from twodpass_core.files import write_durably
+from twodpass_core.mcap_files.file import McapFile
 
 METADATA: Final = "metadata.yaml"
 NOTE: Final = "rosbag2"  # the metadata record in a file

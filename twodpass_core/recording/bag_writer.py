@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Final
 
 from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
-from twodpass_core.recording.durable import sync_folder, write_durably
+from twodpass_core.files import sync_folder, write_durably
+from twodpass_core.mcap_files.chunk import check_message_size
 from twodpass_core.recording.journal import Journal
 from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, describe_recording, software
-from twodpass_core.recording.mcap_chunk import check_message_size
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 

@@ -9,13 +9,11 @@ import fcntl
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Final
 
 from pydantic import ValidationError
 
+from twodpass_core.data.bags.in_progress import JOURNAL
 from twodpass_core.recording.manifest import SetEntry
-
-JOURNAL: Final = "sets.journal"
 
 
 class Journal:

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from twodpass_core.errors import BagError
+from twodpass_core.files import write_durably
 from twodpass_core.recording.bag_metadata import StoredFile
-from twodpass_core.recording.durable import write_durably
 
 MANIFEST: Final = "manifest.json"
 

@@ -13,18 +13,17 @@ from typing import Any, Final
 import yaml
 from mcap.records import Attachment, Metadata
 
-from twodpass_core.data.mcap_check import check_mcap
+from twodpass_core.data.bags.in_progress import JOURNAL, not_recording
 from twodpass_core.errors import BagError
-from twodpass_core.files import replacing
+from twodpass_core.files import replacing, sync_folder
+from twodpass_core.mcap_files.check import check_mcap
+from twodpass_core.mcap_files.chunk import PackedChunk
+from twodpass_core.mcap_files.file import McapFile
+from twodpass_core.mcap_files.salvage import Damage, Salvage
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
-from twodpass_core.recording.durable import sync_folder
-from twodpass_core.recording.in_progress import not_recording
-from twodpass_core.recording.journal import JOURNAL, read_journal
+from twodpass_core.recording.journal import read_journal
 from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
-from twodpass_core.recording.mcap_chunk import PackedChunk
-from twodpass_core.recording.mcap_file import McapFile
-from twodpass_core.recording.salvage import Damage, Salvage
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
 CUT_OFF: Final = "the recording was cut off, by a kill or a loss of power, and recovered"

@@ -11,10 +11,10 @@ from pathlib import Path
 from mcap.records import Channel, Message, Schema
 
 from twodpass_core.errors import ConfigError, DiskFullError
+from twodpass_core.mcap_files.chunk import MAX_CHUNK_BYTES, pack
+from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.recording.bag_metadata import StoredFile, end_file, stored_file, write_metadata
 from twodpass_core.recording.manifest import software
-from twodpass_core.recording.mcap_chunk import MAX_CHUNK_BYTES, pack
-from twodpass_core.recording.mcap_file import McapFile
 from twodpass_core.recording.topics import RecordedMessage
 
 

@@ -86,6 +86,11 @@ class VoxelGrid(BaseModel):
         return _column_on_device(values, like.dtype, like.device)
 
 
+KITTI_GRID = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 2), cells=(1000, 1000, 60))
+NUSCENES_GRID = VoxelGrid(minimum=(-50, -50, -4), maximum=(50, 50, 3), cells=(1000, 1000, 70))
+"""The published networks'."""
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _column_on_device(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:

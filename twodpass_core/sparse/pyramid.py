@@ -40,10 +40,6 @@ class VoxelLevel:
         """The voxels in groups by floor(cell / 2) on each axis."""
         return Runs.of(self.keys & ~CELL_LOW_BITS)
 
-    def group_by_two(self) -> Membership:
-        """These groups, counted."""
-        return group_runs(self.runs_by_two())[0]
-
     def halve(self) -> Halving:
         """The next coarser level of a U-Net: every cell is two of this level's on each axis, floor(cell / 2).
 

@@ -22,7 +22,3 @@ class Workspace:
                 buffer = torch.empty(size + size // 8, dtype=like.dtype, device=like.device)
             self._buffers[key] = buffer
         return buffer[:size].view(count, width)
-
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._buffers.clear()

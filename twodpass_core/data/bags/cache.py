@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from twodpass_core.data.bag_index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
-from twodpass_core.data.bag_scan import scan_bag
-from twodpass_core.data.bags import storage_files
+from twodpass_core.data.bags.checks import storage_files
+from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
+from twodpass_core.data.bags.scan import scan_bag
 from twodpass_core.errors import BagError
 from twodpass_core.files import replacing
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from twodpass_core.data.unpacked_size import CUT_OFF, DamageError, lz4_bound, zstd_bound
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.unpacked_size import CUT_OFF, DamageError, lz4_bound, zstd_bound
 
 MAGIC: Final = b"\x89MCAP0\r\n"
 FOOTER, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x06, 0x08, 0x09

@@ -11,20 +11,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.data.bag_cache import open_index
-from twodpass_core.data.bag_cameras import OTHER_CALIBRATION, BagCamera, check_stereo, find_cameras, nearest_offset_s
-from twodpass_core.data.bag_config import BagConfig, FileCamera
-from twodpass_core.data.bag_index import POINT_CLOUD, BagIndex, Integers, TopicIndex
-from twodpass_core.data.bag_labels import LABEL_FIELDS
-from twodpass_core.data.bag_reader import BagReader
-from twodpass_core.data.bag_transforms import build_tree, find_fixed_frame, is_odometry
-from twodpass_core.data.bags import choose_cloud_topic, shorten
+from twodpass_core.data.bags.cache import open_index
+from twodpass_core.data.bags.cameras import OTHER_CALIBRATION, BagCamera, check_stereo, find_cameras, nearest_offset_s
+from twodpass_core.data.bags.clouds import choose_cloud_topic
+from twodpass_core.data.bags.config import BagConfig, FileCamera
+from twodpass_core.data.bags.index import POINT_CLOUD, BagIndex, Integers, TopicIndex
+from twodpass_core.data.bags.labels import LABEL_FIELDS
+from twodpass_core.data.bags.reader import BagReader
+from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_odometry
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.transform_tree import TransformTree
-from twodpass_core.wording import counted
+from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from twodpass_core.data.bag_index import BagIndex, TopicIndex
-from twodpass_core.data.bags import unpack
+from twodpass_core.data.bags.index import BagIndex, TopicIndex
+from twodpass_core.data.bags.opening import unpack
 from twodpass_core.errors import BagError
 
 MAX_OPEN_FILES: Final = 4
@@ -53,10 +53,6 @@ class BagReader:
             return self._typestore.deserialize_cdr(raw, kind)
         except Exception as error:
             raise BagError(f"{self.path}: a {kind} cannot be read: {error or type(error).__name__}") from error
-
-    def close(self) -> None:
-        while self._open_files:
-            self._open_files.popitem()[1].close()
 
     def _open(self, file: int) -> Reader:
         if file not in self._open_files:

@@ -18,10 +18,10 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message, Metadata, Schema
 
-from twodpass_core.data.mcap_check import MAGIC, MAX_RECORD_BYTES
 from twodpass_core.errors import BagError
-from twodpass_core.recording.mcap_chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
-from twodpass_core.recording.mcap_walk import HEAD_BYTES, find_records, walk
+from twodpass_core.mcap_files.check import MAGIC, MAX_RECORD_BYTES
+from twodpass_core.mcap_files.chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
+from twodpass_core.mcap_files.walk import HEAD_BYTES, find_records, walk
 from twodpass_core.wording import counted
 
 _LOOSE_BYTES: Final = 4 * 2**20  # messages without a chunk are gathered up to this

@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from twodpass_core.camera import CameraModel, DistortionModel
-from twodpass_core.data.semantickitti import GRID
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import UserPath
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sensor import SensorMounting
-from twodpass_core.sparse.grid import VoxelGrid
+from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
 from twodpass_core.weights import describe_problems
 from twodpass_core.yaml_text import read_yaml
 
@@ -46,7 +45,7 @@ class BagConfig(_Model):
     )
     class_map: str = Field("semantickitti", description="what labels mean: semantickitti, nuscenes, or a YAML file")
     proposals: bool = Field(False, description="where labels are missing, use those that a network has proposed")
-    grid: VoxelGrid = Field(GRID, description="the volume, in the frame of the training data")
+    grid: VoxelGrid = Field(KITTI_GRID, description="the volume, in the frame of the training data")
     intensity_max: float = Field(1.0, gt=0, description="full scale of the intensity, after intensity_scale")
     intensity_scale: float = Field(1.0, gt=0, description="factor from the sensor's intensity to the training data's")
     training_from_sensor: tuple[float, float, float, float, float, float] = Field(

@@ -33,8 +33,8 @@ from mcap.records import (
     SummaryOffset,
 )
 
-from twodpass_core.recording.durable import sync_folder
-from twodpass_core.recording.mcap_chunk import PackedChunk
+from twodpass_core.files import sync_folder
+from twodpass_core.mcap_files.chunk import PackedChunk
 
 MAGIC: Final = b"\x89MCAP0\r\n"
 

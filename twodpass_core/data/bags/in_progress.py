@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from twodpass_core.errors import BagError
-from twodpass_core.recording.journal import JOURNAL
+
+JOURNAL: Final = "sets.journal"
+"""Of a recording by `collect`, beside the bag's files while it lasts."""
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Final
 
-from twodpass_core.data.unpacked_size import DamageError, zstd_bound
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.unpacked_size import DamageError, zstd_bound
 
 MAX_EXPANSION: Final = 1000  # beyond that it is no recording
 REST_BYTES: Final = 2**28  # of the disk that is left to others

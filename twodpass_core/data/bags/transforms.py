@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from twodpass_core.data.bag_index import RecordedTransforms
+from twodpass_core.data.bags.index import RecordedTransforms
 from twodpass_core.errors import TransformError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.transform_tree import TransformTree

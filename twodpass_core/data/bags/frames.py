@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bag_config import BagConfig, FileCamera, read_calibration_file
-from twodpass_core.data.bag_labels import read_labels, read_raw_labels
-from twodpass_core.data.bags import bags_in, open_each
+from twodpass_core.data.bags.config import BagConfig, FileCamera, read_calibration_file
+from twodpass_core.data.bags.finding import bags_in, open_each
+from twodpass_core.data.bags.labels import read_labels, read_raw_labels
+from twodpass_core.data.bags.opened import OpenedBag, open_recorded
 from twodpass_core.data.frame import Frame
-from twodpass_core.data.opened_bag import OpenedBag, open_recorded
 from twodpass_core.data.scans import unique_names
 from twodpass_core.errors import BagError, CloudError, ScanError
 from twodpass_core.labels.store import LabelStore

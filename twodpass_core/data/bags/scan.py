@@ -14,7 +14,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.cloud import view_cloud
-from twodpass_core.data.bag_index import (
+from twodpass_core.data.bags.index import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -27,9 +27,9 @@ from twodpass_core.data.bag_index import (
     RecordedTransforms,
     TopicIndex,
 )
-from twodpass_core.data.bags import open_bag, shorten, storages, unpack
+from twodpass_core.data.bags.opening import open_bag, storages, unpack
+from twodpass_core.data.bags.packed import packed_files
 from twodpass_core.data.image_messages import image_encoding, is_picture
-from twodpass_core.data.packed_bags import packed_files
 from twodpass_core.errors import BagError, TransformError
 from twodpass_core.wording import counted
 
@@ -79,11 +79,6 @@ def scan_bag(path: Path) -> BagIndex:
                 f"{topic} ({kind}, {counted(count, 'message')})" for (topic, kind), count in sorted(counts.items())
             ),
         )
-
-
-def describe(index: BagIndex) -> str:
-    """All topics of a bag, for an error message."""
-    return shorten(list(index.everything)) or "no topics"
 
 
 def _refuse_unchunked(storage: Any, path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The point clouds of a bag, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twodpass_core.data.bags.index import POINT_CLOUD
+from twodpass_core.data.bags.opening import open_bag, storages, unpack
+from twodpass_core.errors import BagError, NoCloudsError
+from twodpass_core.wording import counted, shorten
+
+if TYPE_CHECKING:
+    from rosbags.rosbag2 import Reader
+
+
+@dataclass(frozen=True)
+class StampedCloud:
+    """A PointCloud2 message with its header's time in nanoseconds."""
+
+    stamp_ns: int
+    message: Any
+
+
+@dataclass(frozen=True)
+class CloudTopic:
+    """One PointCloud2 topic of a bag."""
+
+    path: Path
+    topic: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[StampedCloud]:
+        """The topic's messages in the order of recording, read one at a time. Raises `BagError` for a damaged bag."""
+        from rosbags.typesys import Stores, get_typestore
+
+        typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
+        index = 0
+        with open_bag(self.path) as reader:
+            for raw in _serialised(reader, self.topic):
+                message: Any = typestore.deserialize_cdr(raw, POINT_CLOUD)
+                stamp = message.header.stamp
+                yield StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
+                index += 1
+        if index != self.count:
+            raise BagError(f"{self.path}: {self.topic} should have {self.count} clouds, but {index} could be read")
+
+
+def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
+    """The PointCloud2 topic of a bag: the one named, else the only one there is.
+
+    `path` is the bag's folder, or one .mcap or .db3 file. Raises `BagError`, which lists the topics there are.
+    """
+    with open_bag(path) as reader:
+        # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
+        counts: dict[str, int] = {}
+        for connection in reader.connections:
+            if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
+                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+        everything = sorted({f"{c.topic} ({c.msgtype}, {counted(c.msgcount, 'message')})" for c in reader.connections})
+    chosen = choose_cloud_topic(path, topic, counts, everything, "with --topic")
+    return CloudTopic(path, chosen, counts[chosen])
+
+
+def choose_cloud_topic(
+    path: Path, topic: str | None, clouds: Collection[str], everything: Sequence[str], how_to_name: str
+) -> str:
+    """The one named of a bag's PointCloud2 topics, else the only one.
+
+    Raises `BagError`, which lists what there is; `NoCloudsError`, which is one, where a bag has none.
+    """
+    if not clouds:
+        raise NoCloudsError(f"{path}: holds no PointCloud2; it has {shorten(list(everything)) or 'no topics'}")
+    names = ", ".join(sorted(clouds))
+    if topic is None and len(clouds) > 1:
+        raise BagError(f"{path}: has several PointCloud2 topics, name one of them {how_to_name}: {names}")
+    chosen = topic or next(iter(clouds))
+    if chosen not in clouds:
+        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {names}")
+    return chosen
+
+
+def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:
+    """The serialised clouds of a topic."""
+    for storage in storages(reader):
+        connections = [c for c in storage.connections if c.topic == topic and c.msgtype == POINT_CLOUD]
+        for _, _, raw in storage.messages(connections) if connections else ():
+            yield unpack(raw) if reader.compression_mode == "message" else raw

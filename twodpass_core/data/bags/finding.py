@@ -1,0 +1,65 @@
+"""Which paths are ROS 2 bags, and the bags in a folder of several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from twodpass_core.data.bags.checks import BAG_SUFFIXES
+from twodpass_core.errors import NoCloudsError
+
+logger = logging.getLogger(__name__)
+
+Opened = TypeVar("Opened")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a ROS 2 bag: a folder that a recorder wrote, or one of its files."""
+    if not path.is_dir():
+        return path.suffix in BAG_SUFFIXES
+    entries = list(path.iterdir())
+    if any(entry.name == "metadata.yaml" for entry in entries):
+        return True
+    has_files = any(entry.suffix in BAG_SUFFIXES for entry in entries)
+    return has_files and not any(entry.is_dir() and _is_readable_bag(entry) for entry in entries)  # a folder of bags
+
+
+def bags_in(path: Path) -> list[Path]:
+    """The bag that a path is, or the bags in the folder that it is; none for anything else."""
+    if is_bag(path) or not path.is_dir():
+        return [path] if is_bag(path) else []
+    return sorted(entry for entry in path.iterdir() if _is_readable_bag(entry))
+
+
+def _is_readable_bag(path: Path) -> bool:
+    """As `is_bag`, of what nobody has named: a folder that may not be looked into, as lost+found, is left out."""
+    try:
+        return is_bag(path)
+    except PermissionError:
+        logger.warning("%s: may not be looked into, and is left out", path)
+        return False
+
+
+def open_each(
+    paths: Iterable[tuple[Path, str]], given: Collection[Path], open_one: Callable[[Path, str], Opened]
+) -> list[Opened]:
+    """What `open_one` makes of each path and its name.
+
+    A bag without clouds, as of a recording that ended before the first, is left out with a warning, unless it was
+    `given` itself or all are so.
+    """
+    opened: list[Opened] = []
+    left_out: NoCloudsError | None = None
+    for path, name in paths:
+        try:
+            opened.append(open_one(path, name))
+        except NoCloudsError as error:
+            if path in given:
+                raise
+            logger.warning("left out: %s", error)
+            left_out = error
+    if left_out is not None and not opened:
+        raise left_out
+    return opened
