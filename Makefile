@@ -21,7 +21,7 @@ test-slow: setup ## the long tests: overload, endurance, kill -9
 	@$(IN_ROS) python -m pytest -q -rs -m slow $(PYTEST)
 
 lint: setup ## ruff and mypy
-	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test/*.py && mypy test/ros
+	@$(IN_ROS) ruff check && ruff format --check && mypy twodpass_core twodpass_ros test/*.py test/support && mypy test/ros
 
 bench: setup ## time by stage of one scan, then what the node adds to it; SCAN=, WEIGHTS= as above
 	@$(IN_ROS) twodpass benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")

@@ -60,6 +60,7 @@ setup(
     cmdclass={"build_py": BuildWithSettings},
     install_requires=[
         "torch>=2.4",
+        "backports.zstd; python_version < '3.14'",
         "numpy>=1.24",
         "lz4",
         "matplotlib>=3.6",
@@ -69,6 +70,7 @@ setup(
         "pyyaml",
         "rich>=13",
         "rosbags>=0.11.6,<0.12",
+        "ruamel.yaml",
         "safetensors",
         "typer>=0.16",
         "typing_extensions",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from convolutions import KINDS, STRIDED, Convolution
-from test_sparse import GRID, random_points
+from sparse_points import GRID, random_points
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from waits import Waits

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from convolutions import KINDS, Convolution
-from test_sparse import GRID, random_points
+from sparse_points import GRID, random_points
 from torch import Tensor
 
 from twodpass_core.sparse.pyramid import VoxelLevel, build_pyramid

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_segmenter import scan
-from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 
 from twodpass_core import device as devices
 from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow

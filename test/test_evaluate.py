@@ -157,6 +157,19 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     assert out.exists()
 
 
+def test_intensities_in_another_unit_are_told_of_once(sequence: Path, tmp_path: Path) -> None:
+    scan = sequence / "velodyne/000000.bin"
+    points = np.fromfile(scan, "<f4").reshape(-1, 4)
+    (points * np.float32([1, 1, 1, 255])).tofile(scan)
+    shutil.copy(scan, sequence / "velodyne/000001.bin")
+    shutil.copy(sequence / "labels/000000.label", sequence / "labels/000001.label")
+    weights = write_tiny_weights(tmp_path / "untrained.safetensors")
+    result = CliRunner().invoke(app, ["evaluate", str(weights), str(sequence), "--before", str(weights)])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("08/000000: intensity goes up to 255, in the weights' training data to 1:") == 1
+    assert result.output.count("intensity goes up") == 1
+
+
 def test_sequences_are_chosen_and_frames_without_labels_are_counted(sequence: Path, tmp_path: Path) -> None:
     data, weights = tmp_path / "out", write_tiny_weights(tmp_path / "untrained.safetensors")
     for name in ("00", "03"):

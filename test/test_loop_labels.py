@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_data import BagData
-from cloud_bag import cloud_message, write_bag
+from cloud_bag import cloud_message, storage_file, write_bag
 from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, write_sequence
 from rosbags.rosbag2 import StoragePlugin
 
@@ -204,6 +204,21 @@ def test_labels_inside_the_clouds_go_first_and_are_counted(tmp_path: Path) -> No
     files.write(STAMPS[0], raw_labels(0))
     with pytest.raises(LabelError, match="has labels inside"):
         import_labels(frames, files.folder)
+
+
+def test_labels_of_a_single_file_are_told_of_once_the_bag_is_a_folder(
+    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bag / "metadata.yaml").rename(tmp_path / "metadata.yaml")
+    LabelStore.beside(storage_file(bag), topic="/points").write(STAMPS[0], raw_labels(0))
+    assert frames_of(storage_file(bag)).labelled.tolist() == [True, False, False, False]
+    assert not caplog.records
+    (tmp_path / "metadata.yaml").rename(bag / "metadata.yaml")  # as `recover` and `ros2 bag reindex` make one
+    for path in (bag, storage_file(bag)):
+        assert not frames_of(path).labelled.any()
+        (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        assert told.startswith(f"{bag / 'drive_labels'}: its labels are of a single file and not read: move them to ")
+        caplog.clear()
 
 
 def test_labels_are_of_one_topic_though_another_has_the_same_stamps(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from test_waits import TableBackend
+from table_backend import TableBackend
 from tiny_weights import tiny_card
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_sparse import GRID, random_points
+from sparse_points import GRID, random_points
 from waits import Launches, Waits
 
 from twodpass_core.sparse.grid import coordinate_rows

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.errors import ConfigError, WeightsError
@@ -29,11 +29,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def segmenter(weights: Path) -> Segmenter:
     return Segmenter.from_weights(weights, device="cpu")
-
-
-def scan(count: int, seed: int = 0) -> np.ndarray:
-    low, high = (-9.9, -9.9, -1.9, 0.0), (9.9, 9.9, 1.9, 1.0)
-    return np.random.default_rng(seed).uniform(low, high, size=(count, 4)).astype(np.float32)
 
 
 def scores_of(segmenter: Segmenter, points: np.ndarray, votes: int = 1) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sparse_points import GRID, random_points
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -15,16 +16,7 @@ from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
 from twodpass_core.sparse.rows import Membership, group_runs, mean_rows, spread_rows
 
-GRID = VoxelGrid(minimum=(-2, -2, -1), maximum=(2, 2, 1), cells=(11, 12, 7))
 SCALES = (2, 4, 8)
-
-
-def random_points(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    unit = torch.rand(count, 4, generator=generator)
-    return unit * torch.tensor([4.0, 4.0, 2.0, 1.0]) - torch.tensor([2.0, 2.0, 1.0, 0.0]), torch.randint(
-        0, 2, (count,), generator=generator
-    )
 
 
 def cells_by_numpy(points: Tensor, scale: int) -> np.ndarray:

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 from standin_device import DEVICE, StandInDevice
-from test_segmenter import scan
-from test_waits import TableBackend
-from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from table_backend import TableBackend
+from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 
 from twodpass_core.benchmark import training
 from twodpass_core.benchmark.training import TrainingCase

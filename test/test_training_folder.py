@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training_data import Blobs, tiny_config
-from training_runs import load
+from training_runs import Interrupting, load
 
+from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
@@ -34,6 +37,28 @@ def test_the_end_is_the_best_where_nothing_else_was_validated(tmp_path: Path) ->
     (entry,) = read_log(config.run / "log.jsonl")
     assert "val/mean_iou" in entry
     assert load(config.run, "best")["global_step"] == load(config.run)["global_step"] == entry["step"]
+
+
+class OutOfSight(Blobs):
+    """All points are outside the volume, and so missed."""
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = super().__getitem__(index)
+        return replace(frame, points=frame.points + np.float32(100))
+
+
+def test_the_best_stays_the_best_where_a_run_goes_on_in_another_place(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=3)
+    with pytest.raises(SystemExit):
+        train(config, training=Interrupting(8, at=10), validation=Blobs(3, seed=1))
+    (before,) = read_log(config.run / "log.jsonl")
+    config.run.rename(tmp_path / "moved")
+    config = tiny_config(tmp_path / "moved", epochs=3)
+    train(config, training=Blobs(8), validation=OutOfSight(3, seed=1), resume=True)
+    assert [entry["val/mean_iou"] for entry in read_log(config.run / "log.jsonl")[1:]] == [0, 0]
+    assert load(config.run, "best")["global_step"] == before["step"]
+    scores = json.loads((config.run / "scores.json").read_text())
+    assert scores["mean_iou"] == pytest.approx(before["val/mean_iou"], abs=1e-6)
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:

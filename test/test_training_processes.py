@@ -22,7 +22,7 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.network import TrainingNetwork
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+SCRIPT = Path(__file__).parent / "support/two_processes.py"
 Ranks = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -30,7 +30,7 @@ Ranks = tuple[dict[str, Any], dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [*torchrun, str(SCRIPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr[-4000:]

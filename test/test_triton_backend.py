@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from convolutions import KINDS, Convolution
-from test_sparse import GRID, random_points
+from sparse_points import GRID, random_points
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from torch import Tensor
 

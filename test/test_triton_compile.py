@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: see CONTRIBUTING.md")
 from twodpass_core.sparse.triton_backend import exact_float32  # imports triton
 
-SCRIPT = Path(__file__).with_name("triton_compilation.py")
+SCRIPT = Path(__file__).parent / "support/triton_compilation.py"
 FAST_TENSOR_CORES = (80, 90, 100)  # where float32, too, is multiplied on them
 SMALLEST_SHARED_MEMORY = 99 * 1024  # bytes a block may have on cards since Ampere; data-centre ones have more
 

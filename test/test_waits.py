@@ -10,49 +10,22 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from test_segmenter import scan
-from test_sparse import GRID, random_points
-from tiny_weights import SMALL_GRID, tiny_card, write_tiny_weights
+from sparse_points import GRID, random_points
+from table_backend import TableBackend
+from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 from torch import Tensor
 from waits import Waits
 
 from twodpass_core.benchmark.training import TrainingCase
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
 from twodpass_core.sparse.neighbours import build_neighbour_map
-from twodpass_core.sparse.pyramid import Halving, VoxelLevel, build_pyramid
-from twodpass_core.sparse.strided import build_strided_tables
+from twodpass_core.sparse.pyramid import build_pyramid
 
 POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS = "nonzero", "tolist", "tolist"
 CELLS_AND_GROUPS = GROUPS = "tolist"
 SCAN = [POINTS_IN_VOLUME, VOXELS_AND_ATOMS, COARSER_VOXELS, CELLS_AND_GROUPS]
 MAP_OF_A_LEVEL = ["tolist", "nonzero", "tolist"]
-
-
-class TableBackend(KernelBackend[Tensor]):
-    """Reads the tables that kernels read, in plain torch."""
-
-    name = "table"
-
-    def neighbour_table(self, level: VoxelLevel) -> Tensor:
-        return build_neighbour_table(level)
-
-    def strided_tables(self, halving: Halving) -> tuple[Tensor, Tensor]:
-        return build_strided_tables(halving)
-
-    def forward(self, features: Tensor, weight: Tensor, table: Tensor, addend: Tensor) -> Tensor:
-        gathered = _gathered(features, table)
-        return addend + torch.stack([rows @ matrix for rows, matrix in zip(gathered, weight, strict=True)]).sum(0)
-
-    def weight_gradient(self, features: Tensor, grad: Tensor, table: Tensor) -> Tensor:
-        return torch.stack([rows.t() @ grad for rows in _gathered(features, table)])
-
-
-def _gathered(features: Tensor, table: Tensor) -> list[Tensor]:
-    padded = torch.cat([features, torch.zeros_like(features[:1])])
-    absent = table < 0
-    return [padded.index_select(0, sources) for sources in torch.where(absent, features.shape[0], table)]
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,9 @@ def _is_there(module: str) -> bool:
 
 
 # What `collect` needs and PyPI does not have. On PYTHONPATH for the process that node processes are forked from.
-DOUBLES = REPOSITORY / "test/doubles"
-FOLDERS = [str(Path(__file__).parent)]
+SUPPORT = Path(__file__).with_name("support")
+DOUBLES = SUPPORT / "doubles"
+FOLDERS = [str(SUPPORT)]
 if not (_is_there("message_filters") and _is_there("cv_bridge")):
     FOLDERS.append(str(DOUBLES))
     sys.path.append(str(DOUBLES))

@@ -24,7 +24,7 @@ SCAN = Scan("one", np.random.default_rng(0).normal(size=(500, 4)).astype(np.floa
 @contextmanager
 def player_of(fault: str) -> Iterator[Player]:
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(Path(__file__).with_name("faulty_node.py")), fault]
+    command = [sys.executable, str(Path(__file__).parent / "support/faulty_node.py"), fault]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
     try:
         with Player(process) as player:

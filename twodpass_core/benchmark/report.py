@@ -76,7 +76,7 @@ class BenchmarkReport:
         table.add_row("total", *(_number(m.median_ms) for m in self.measurements))
         table.add_row("fastest", *(_number(m.min_ms) for m in self.measurements))
         table.add_row(
-            f"share of {reference.name}", *(f"1/{reference.median_ms / m.median_ms:.1f}" for m in self.measurements)
+            f"speed, {reference.name} = 1", *(f"{reference.median_ms / m.median_ms:.2g}" for m in self.measurements)
         )
         table.add_row("peak memory, MB", *(_number(m.peak_memory_mb) for m in self.measurements))
         return table

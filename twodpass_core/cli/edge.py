@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -43,6 +45,13 @@ def print_error(message: str, console: Console | None = None) -> None:
 def print_note(message: str, console: Console | None = None) -> None:
     """One yellow line on stderr; `console` is the one that shows a progress bar, if any."""
     (console or Console(stderr=True)).print(Text(message, style="yellow"), soft_wrap=True)
+
+
+def print_whole(renderable: Group | Table) -> None:
+    """On stdout, with no number broken: in a terminal that is too narrow whole lines wrap."""
+    console = Console()
+    needed = Measurement.get(console, console.options.update(width=1000), renderable).maximum
+    Console(width=max(console.width, needed)).print(renderable)
 
 
 def print_version(wanted: bool) -> None:

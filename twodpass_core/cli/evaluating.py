@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from twodpass_core.classes import check_classes
+from twodpass_core.cli.edge import print_note, print_whole
 from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.bags.config import BagConfig
@@ -29,8 +30,10 @@ from twodpass_core.evaluation.submissions import (
     write_submission,
 )
 from twodpass_core.segmenter import Segmenter
+from twodpass_core.sensor import doubt_of_unit
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.shipped import is_settings
+from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
 
@@ -109,7 +112,7 @@ def run_evaluation(
     """Evaluate, print the tables, and write the report if there is a folder for it."""
     check_classes(segmenter.class_map, source.class_map)
     _make_folder(out)
-    evaluation = evaluate(segmenter, _frames(source), votes=votes, definition=definition)
+    evaluation = evaluate(segmenter, _frames(source, segmenter.card), votes=votes, definition=definition)
     output = Console()
     output.print(class_table(evaluation))
     _tell_left_out(source, output)
@@ -132,9 +135,9 @@ def run_comparison(
     for segmenter in (before, after):
         check_classes(segmenter.class_map, source.class_map)
     _make_folder(out)
-    comparison = compare(before, after, _frames(source), votes=votes, definition=definition)
+    comparison = compare(before, after, _frames(source, before.card, after.card), votes=votes, definition=definition)
     output = Console()
-    output.print(comparison_table(comparison))
+    print_whole(comparison_table(comparison))
     _tell_left_out(source, output)
     output.print(summary(comparison), markup=False, soft_wrap=True)
     if out is not None:
@@ -155,7 +158,7 @@ def run_submission(segmenter: Segmenter, settings: SourceConfig, out: Path, *, v
         submission = SemanticKittiSubmission(source.class_map)
 
     def labelled() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        for frame in _frames(source):
+        for frame in _frames(source, segmenter.card):
             yield frame.id, frame.points, segmenter.segment(frame.points, votes=votes).class_id
 
     number = write_submission(out, submission, labelled())
@@ -168,6 +171,14 @@ def _tell_left_out(source: FrameSource, output: Console) -> None:
         output.print(f"{source.left_out} of {found} left out: without labels", markup=False)
 
 
-def _frames(source: FrameSource) -> Iterator[Frame]:
-    with progress_bar(Console(stderr=True)) as progress:
-        yield from progress.track((source[index] for index in range(len(source))), total=len(source))
+def _frames(source: FrameSource, *cards: Card) -> Iterator[Frame]:
+    """All of them, while a bar shows how far it is. Intensities in another unit than that of weights are told once."""
+    console = Console(stderr=True)
+    limits = {card.intensity_max for card in cards}
+    with progress_bar(console) as progress:
+        for frame in progress.track((source[index] for index in range(len(source))), total=len(source)):
+            for limit in sorted(limits):
+                if doubt := doubt_of_unit(frame.points[:, 3], limit):
+                    limits.remove(limit)
+                    print_note(f"{frame.id}: {doubt}", console)
+            yield frame

@@ -15,7 +15,7 @@ from rich.console import Console, Group
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
-from twodpass_core.cli.edge import numbers
+from twodpass_core.cli.edge import numbers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.models.student import StudentConfig
@@ -146,8 +146,7 @@ def measure_convolutions(
 
 
 def print_report(report: Report, *, as_json: bool) -> None:
-    output = Console(soft_wrap=as_json)
     if as_json:
-        output.print_json(json.dumps(report.to_dict()))
+        Console(soft_wrap=True).print_json(json.dumps(report.to_dict()))
     else:
-        output.print(report.render())
+        print_whole(report.render())

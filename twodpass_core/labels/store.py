@@ -43,11 +43,7 @@ class LabelStore:
     @classmethod
     def beside(cls, bag: Path, *, proposals: bool = False, topic: str | None = None) -> LabelStore:
         """The store of a bag: its folder, or a single file. A file of a folder's bag shares that bag's store."""
-        bag = bag.resolve()
-        if not bag.is_dir() and (bag.parent / "metadata.yaml").exists():
-            bag = bag.parent
-        name = bag.name if bag.is_dir() else bag.stem
-        return cls(bag.parent / f"{name}_labels", proposals, topic)
+        return cls(_folder_beside(_whole_bag(bag)), proposals, topic)
 
     @property
     def proposed(self) -> LabelStore:
@@ -111,6 +107,23 @@ class LabelStore:
             return ""
         named = (self.folder / TOPIC).read_text(encoding="utf-8", errors="replace").strip()
         return "" if named == self.topic else named
+
+
+def labels_of_single_files(bag: Path) -> list[Path]:
+    """Folders of labels that were kept for single files of a bag, before it had its metadata.yaml."""
+    bag = _whole_bag(bag)
+    folders = {_folder_beside(file) for file in bag.iterdir() if file.is_file()} if bag.is_dir() else set()
+    return sorted(folder for folder in folders if folder.is_dir())
+
+
+def _whole_bag(bag: Path) -> Path:
+    """The folder that a single file belongs to, if it does."""
+    bag = bag.resolve()
+    return bag.parent if not bag.is_dir() and (bag.parent / "metadata.yaml").exists() else bag
+
+
+def _folder_beside(bag: Path) -> Path:
+    return bag.parent / f"{bag.name if bag.is_dir() else bag.stem}_labels"
 
 
 def _is_stamp(name: str) -> bool:

@@ -69,7 +69,7 @@ def check_operands(features: Tensor, weight: Tensor, num_sources: int, num_offse
     """Refuse what is not of a map's sizes: kernels would read beyond it.
 
     Raises:
-        ValueError: so it is.
+        ValueError: features or weight have another number of rows or offsets.
     """
     if features.shape[0] != num_sources or weight.shape[0] != num_offsets:
         raise ValueError(

@@ -1,19 +1,22 @@
-"""The weights that a run leaves behind."""
+"""What a run leaves behind of its best validation."""
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from twodpass_core.evaluation.report import write_report
+from twodpass_core.files import replacing
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.weights import save_weights
 
 
 class BestWeights(Callback):
-    """Writes the student's weights and the report of its validation, whenever it is the best so far."""
+    """Writes the student's weights, the report of its validation and a checkpoint, whenever it is the best so far."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -26,6 +29,11 @@ class BestWeights(Callback):
             return
         self.best = evaluation.scores.mean_iou
         self.write(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            trainer.save_checkpoint(self.folder.best_checkpoint, weights_only=False)
+        elif trainer.is_global_zero:  # at the end of the training, whose last checkpoint this is
+            with replacing(self.folder.best_checkpoint) as path:
+                shutil.copyfile(self.folder.last_checkpoint, path)
 
     def write(self, trainer: Trainer, module: TrainingModule) -> None:
         """Write the weights as they are now, and what the last validation was like, if there was one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe, open_evaluation, open_training
 from twodpass_core.errors import ConfigError
-from twodpass_core.files import replacing
 from twodpass_core.training.best_weights import BestWeights
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
@@ -34,7 +32,6 @@ from twodpass_core.training.start import initialise, read_checkpoint
 from twodpass_core.weights import Card
 
 LOG_EVERY = 10  # steps between points in TensorBoard, and losses in the progress bar
-MONITOR = "val/mean_iou"
 
 
 def train(
@@ -101,24 +98,11 @@ def _train(
     trainer = make_trainer(config, options, folder, [log, *seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     if validation is not None and module.evaluated_step != trainer.global_step:
-        _validate_the_end(trainer, module, data, folder, log, best)
+        trainer.validate(module, data, verbose=False)
+        log.add_validation(trainer)
     if best.best < 0:
         best.write(trainer, module)
     return folder.weights
-
-
-def _validate_the_end(
-    trainer: Trainer, module: TrainingModule, data: TrainingData, folder: RunFolder, log: RunLog, best: BestWeights
-) -> None:
-    """Where the last epoch has not been validated, with all that a validation on the way leaves behind."""
-    before = best.best
-    trainer.validate(module, data, verbose=False)
-    if not trainer.is_global_zero:
-        return
-    log.add_validation(trainer)
-    if best.best > before:
-        with replacing(folder.best_checkpoint) as path:
-            shutil.copyfile(folder.last_checkpoint, path)
 
 
 def _refuse_other_data(training: FrameSource, validation: FrameSource | None) -> None:
@@ -154,14 +138,6 @@ def make_trainer(
     config: TrainingConfig, options: Mapping[str, Any], folder: RunFolder, callbacks: list[Callback]
 ) -> Trainer:
     """Lightning's Trainer for these settings, on a machine that needs these options."""
-    best = ModelCheckpoint(
-        folder.best_checkpoint.parent,
-        folder.best_checkpoint.stem,
-        monitor=MONITOR,
-        mode="max",
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
     return Trainer(
         **options,
         accumulate_grad_batches=config.optimiser.accumulate,
@@ -172,12 +148,13 @@ def make_trainer(
         use_distributed_sampler=False,
         logger=TensorBoardLogger(folder.path, "tensorboard", version=""),
         log_every_n_steps=LOG_EVERY,
-        callbacks=[DataWait(), *callbacks, best, TrainingProgress(LOG_EVERY)],
+        callbacks=[DataWait(), *callbacks, TrainingProgress(LOG_EVERY)],
+        enable_checkpointing=False,  # of Lightning's own making
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
 
 
 def is_first_process() -> bool:
-    """Of those that train together."""
+    """Whether this is the first of the processes that train together."""
     return getattr(rank_zero_only, "rank", 0) == 0

@@ -44,6 +44,8 @@ class RunLog(Callback):
 
     def add_validation(self, trainer: Trainer) -> None:
         """The scores of a validation after the last epoch, to the entry of that epoch."""
+        if not trainer.is_global_zero:
+            return
         scores = {
             name: finite_or_none(float(value))
             for name, value in trainer.callback_metrics.items()

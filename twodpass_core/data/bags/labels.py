@@ -40,7 +40,10 @@ def read_labels(
 def read_raw_labels(
     message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int, class_map: ClassMap
 ) -> npt.NDArray[np.uint32] | None:
-    """(N,) raw ids and instances as they are kept; where class ids are, those that are written for them. Raises so."""
+    """(N,) raw ids and instances as they are kept; where class ids are, those that are written for them.
+
+    Raises as `read_labels`.
+    """
     try:
         if _are_class_ids(fields):
             return class_map.raw_labels(_known_ids(_column(message, CLASS_FIELD), class_map)).astype(np.uint32)

@@ -22,7 +22,7 @@ from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.labels.store import LabelStore
+from twodpass_core.labels.store import LabelStore, labels_of_single_files
 from twodpass_core.transform_tree import TransformTree
 from twodpass_core.wording import counted, shorten
 
@@ -151,6 +151,8 @@ def open_recorded(
         store=LabelStore.beside(path, proposals=config.proposals, topic=clouds.topic),
         topics=index.everything,
     )
+    for unread in labels_of_single_files(path):
+        logger.warning("%s: its labels are of a single file and not read: move them to %s", unread, bag.store.folder)
     check_stereo(bag.cameras, index, bag.reader)
     if len(bag):
         _check_cameras(bag, config.max_offset)

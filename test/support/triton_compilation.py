@@ -1,6 +1,6 @@
 """Compiles the Triton kernels for a GPU that need not be there; prints what they take, as JSON.
 
-    python test/triton_compilation.py COMPUTE_CAPABILITY FORMAT WIDTH
+    python test/support/triton_compilation.py COMPUTE_CAPABILITY FORMAT WIDTH
 
 For a process of its own without TRITON_INTERPRET: interpreted kernels cannot be compiled.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from twodpass_core.classes import ClassMap
@@ -35,3 +36,9 @@ def write_tiny_weights(path: Path, card: Card | None = None) -> Path:
     card = card or tiny_card()
     save_weights(path, tiny_student(card).state_dict(), card)
     return path
+
+
+def scan(count: int, seed: int = 0) -> np.ndarray:
+    """Points (N, 4) all over the small grid."""
+    low, high = (-9.9, -9.9, -1.9, 0.0), (9.9, 9.9, 1.9, 1.0)
+    return np.random.default_rng(seed).uniform(low, high, size=(count, 4)).astype(np.float32)
