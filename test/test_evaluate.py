@@ -160,7 +160,7 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
 def test_intensities_in_another_unit_are_told_of_once(sequence: Path, tmp_path: Path) -> None:
     scan = sequence / "velodyne/000000.bin"
     points = np.fromfile(scan, "<f4").reshape(-1, 4)
-    (points * np.float32([1, 1, 1, 255])).tofile(scan)
+    (points * np.array([1, 1, 1, 255], np.float32)).tofile(scan)
     shutil.copy(scan, sequence / "velodyne/000001.bin")
     shutil.copy(sequence / "labels/000000.label", sequence / "labels/000001.label")
     weights = write_tiny_weights(tmp_path / "untrained.safetensors")

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from twodpass_core.process import tune_process
+from twodpass_core.cli import main as twodpass
 from twodpass_ros.command_line import own_arguments
 from twodpass_ros.errors import NodeError
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run `twodpass train` with the arguments (those of the process by default) less those that are ROS's.
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `twodpass train` with the arguments (those of the process unless given) less those that are ROS's.
 
     Raises:
         SystemExit: always, with the command's exit code.
     """
-    tune_process()  # before torch is imported
-    from twodpass_core.cli import app
-
     try:
-        _, *own = own_arguments(args or sys.argv)
+        own = own_arguments(sys.argv[1:] if args is None else args)
     except NodeError as error:
         sys.exit(f"error: {error}")
-    app(["train", *own], prog_name="twodpass")
+    twodpass(["train", *own])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Waits until a lifecycle node is active. The launch file plays a bag from then on, so that no scan is sent too early.
-
-python3 -m twodpass_ros.wait_until_active NODE
-"""
+"""Waits until a lifecycle node is active. The launch file plays a bag from then on: no scan is sent too early."""
 
 from __future__ import annotations
 
 import re
 import sys
 import time
+from argparse import ArgumentParser
 
 import rclpy
 from lifecycle_msgs.msg import State
@@ -24,8 +22,9 @@ PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 
 def main(args: list[str] | None = None) -> int:
     """Returns 0 when the node named by the one argument is active, and when SIGINT ends the waiting."""
-    (name,) = args or sys.argv[1:]
-    name = re.sub("/+", "/", name)  # a namespace may end in a slash
+    parser = ArgumentParser("python3 -m twodpass_ros.wait_until_active", description="Wait until a node is active.")
+    parser.add_argument("node", help="its full name, as /segment")
+    name = re.sub("/+", "/", parser.parse_args(args).node)  # a namespace may end in a slash
     exit_on_sigterm()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("wait_until_active")

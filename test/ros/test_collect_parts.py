@@ -20,13 +20,13 @@ from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
 from twodpass_core.transform_tree import TransformTree
-from twodpass_ros.collect_camera import Camera
-from twodpass_ros.collect_input import Message, read_header, wanted_qos
-from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.collect_recording import obstacles_to_write
-from twodpass_ros.collect_sensors import malformation
-from twodpass_ros.collect_sets import CalibrationWatch, FormedSet
-from twodpass_ros.in_order_worker import InOrderWorker
+from twodpass_ros.collect.camera import Camera
+from twodpass_ros.collect.in_order_worker import InOrderWorker
+from twodpass_ros.collect.input import Message, read_header, wanted_qos
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.recording import obstacles_to_write
+from twodpass_ros.collect.sensors import malformation
+from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
 from twodpass_ros.parameter_table import rules_of
 
 RULES = rules_of(CollectParameters)
@@ -120,7 +120,7 @@ def test_a_scan_without_intensity_is_looked_at_all_the_same() -> None:
 def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
     left: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twodpass_ros.collect_recording.free_bytes", lambda _: left)
+    monkeypatch.setattr("twodpass_ros.collect.recording.free_bytes", lambda _: left)
     assert told in "".join(obstacles := obstacles_to_write(str(tmp_path / "bags"), WriterSettings(min_free_bytes=0)))
     assert bool(obstacles) == bool(told)
 
@@ -133,7 +133,7 @@ def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:
 
 def test_of_images_that_are_alike_only_one_is_decoded_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[object] = []
-    monkeypatch.setattr("twodpass_ros.collect_camera.decode_image", decoded.append)
+    monkeypatch.setattr("twodpass_ros.collect.camera.decode_image", decoded.append)
     camera = Camera("front", received("/image", image("front", 1000)), received("/info", camera_info("front", 1000)))
     for _ in range(3):
         assert problems(camera) == []

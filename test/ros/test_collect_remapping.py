@@ -11,7 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from vehicle import image
 
-from twodpass_ros.collect_input import Input, Message
+from twodpass_ros.collect.input import Input, Message
 
 
 @pytest.mark.parametrize(("given", "heard"), [("/left/image", "/right/image"), ("image", "/left/image")])

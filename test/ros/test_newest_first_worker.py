@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from twodpass_ros.newest_first_worker import NewestFirstWorker
+from twodpass_ros.segment.newest_first_worker import NewestFirstWorker
+from twodpass_ros.segment.work_thread import WorkThread
 from twodpass_ros.transport import SequenceGaps
-from twodpass_ros.work_thread import WorkThread
 
 HANG = 30.0
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.parameter_table import Rule, rules_of
-from twodpass_ros.segment_parameters import SegmentParameters
+from twodpass_ros.segment.parameters import SegmentParameters
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 TABLES = {"segment": SegmentParameters, "collect": CollectParameters}

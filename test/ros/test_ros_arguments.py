@@ -11,10 +11,10 @@ import pytest
 from node_process import Main, NodeProcess
 
 from twodpass_ros.collect import main as collect
-from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.parameter_table import rules_of
 from twodpass_ros.segment import main as segment
-from twodpass_ros.segment_parameters import SegmentParameters
+from twodpass_ros.segment.parameters import SegmentParameters
 
 TRAIN = Path(__file__).resolve().parents[2] / "scripts/nodes/train"
 REFUSED = [

@@ -157,7 +157,7 @@ def test_a_whole_number_where_decimal_ones_are_needed_is_told_how_to_be_written(
 
 def test_a_signal_while_the_node_is_made_ends_it_orderly() -> None:
     code = (
-        "import sys, rclpy, twodpass_ros.segment_node as module\n"
+        "import sys, rclpy, twodpass_ros.segment.node as module\n"
         "from twodpass_ros.segment import main\n"
         "class Late(module.SegmentNode):\n"
         "    def __init__(self, load):\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -203,11 +204,11 @@ app.add_typer(labels.app, name="labels")
 app.command()(recording.recover)
 
 
-def main() -> None:
-    """Entry point of the command."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command; `arguments` are those of the process unless given. Raises SystemExit, always."""
     signal.signal(signal.SIGTERM, _end)
     tune_process()  # before a subcommand imports torch
-    app()
+    app(arguments, prog_name="twodpass")
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

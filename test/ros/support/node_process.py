@@ -26,7 +26,7 @@ HANG = 60.0
 
 # Children of a process that has imported everything: they start at once. Nothing of this process is in them.
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["fake_segment", "twodpass_ros.segment_node"])
+_FORKSERVER.set_forkserver_preload(["fake_segment", "twodpass_ros.segment.node"])
 
 Main = Callable[[list[str]], int]
 """Runs a node with these arguments until it ends; returns the exit code."""

@@ -1,4 +1,4 @@
-"""Starts the node `segment` (segment_node.py).
+"""Starts the node `segment` (node.py).
 
 python -m twodpass_ros.segment --ros-args -r '~/input/points:=/velodyne_points'; --help lists the parameters
 """
@@ -28,10 +28,10 @@ from twodpass_ros.command_line import (
 )
 from twodpass_ros.core_log import forward_core_log
 from twodpass_ros.errors import NodeError
-from twodpass_ros.work_thread import WorkThread
+from twodpass_ros.segment.work_thread import WorkThread
 
 if TYPE_CHECKING:
-    from twodpass_ros.segment_node import LoadSegmenter, SegmentNode
+    from twodpass_ros.segment.node import LoadSegmenter, SegmentNode
 
 PURPOSE = "Labels every point of the clouds on ~/input/points; with their labels they come out on ~/output/points."
 
@@ -53,8 +53,8 @@ def main(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = N
     try:
         with importing_the_node("segment"):
             from twodpass_core.segmenter import Segmenter  # torch, after the process is tuned for it
-            from twodpass_ros.segment_node import SegmentNode
-            from twodpass_ros.segment_parameters import SegmentParameters
+            from twodpass_ros.segment.node import SegmentNode
+            from twodpass_ros.segment.parameters import SegmentParameters
 
         if asks_for_help(arguments):
             Console().print(node_help("segment", PURPOSE, SegmentParameters))
@@ -97,7 +97,3 @@ def _leave_at_once() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

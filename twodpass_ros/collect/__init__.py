@@ -1,4 +1,4 @@
-"""Starts the node `collect` (collect_node.py).
+"""Starts the node `collect` (node.py).
 
 python -m twodpass_ros.collect --ros-args -p images:='[/camera/image_raw]' -r '~/input/points:=/velodyne_points'
 --help lists the parameters.
@@ -18,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 
 from twodpass_core.errors import MissingDependencyError
-from twodpass_ros.collect_parameters import CollectParameters
+from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.command_line import (
     asks_for_help,
     ending_signals,
@@ -29,7 +29,7 @@ from twodpass_ros.command_line import (
 from twodpass_ros.errors import NodeError
 
 if TYPE_CHECKING:
-    from twodpass_ros.collect_node import CollectNode
+    from twodpass_ros.collect.node import CollectNode
 
 PURPOSE = "Records scans with the images that belong to them, their calibration, transforms and odometry, as a bag."
 WAKE_UP = 0.5  # seconds within which a signal is heard
@@ -51,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
             Console().print(node_help("collect", PURPOSE, CollectParameters))
             return 0
         with importing_the_node("collect"):
-            from twodpass_ros.collect_node import CollectNode
+            from twodpass_ros.collect.node import CollectNode
 
         with reading_ros_arguments():
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
@@ -73,7 +73,3 @@ def main(args: list[str] | None = None) -> int:
         for number in ending:
             signal.signal(number, signal.SIG_IGN)  # Python ends with handlers of its own
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

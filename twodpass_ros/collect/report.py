@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from twodpass_core.wording import counted
-from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.collect_sensors import Sensors
-from twodpass_ros.collect_sets import CalibrationWatch
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.sensors import Sensors
+from twodpass_ros.collect.sets import CalibrationWatch
 from twodpass_ros.diagnostics import ERROR, WARN, Streak
 from twodpass_ros.msg import CollectionStatus
 

@@ -15,7 +15,7 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import SegmentationStatus
-from twodpass_ros.segment_parameters import SegmentParameters
+from twodpass_ros.segment.parameters import SegmentParameters
 
 
 @dataclass(frozen=True)

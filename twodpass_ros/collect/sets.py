@@ -22,8 +22,8 @@ from twodpass_core.data.image_messages import decode_image
 from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedMessage, RecordedSet
-from twodpass_ros.collect_camera import Camera
-from twodpass_ros.collect_input import Message
+from twodpass_ros.collect.camera import Camera
+from twodpass_ros.collect.input import Message
 
 SCORES_KEPT = 20
 """Single scores mislead; a mean over so many different sets tells."""

@@ -27,14 +27,14 @@ from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
 from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Reporter
-from twodpass_ros.labelling import label_scan
 from twodpass_ros.msg import ClassMap, SegmentationStatus
-from twodpass_ros.newest_first_worker import NewestFirstWorker
 from twodpass_ros.parameter_table import declare_table, read_table
-from twodpass_ros.segment_health import Health
-from twodpass_ros.segment_parameters import SegmentParameters
+from twodpass_ros.segment.health import Health
+from twodpass_ros.segment.labelling import label_scan
+from twodpass_ros.segment.newest_first_worker import NewestFirstWorker
+from twodpass_ros.segment.parameters import SegmentParameters
+from twodpass_ros.segment.work_thread import WorkThread
 from twodpass_ros.transport import LATCHED, RESULTS, create_publisher, create_subscription, describe_publishers
-from twodpass_ros.work_thread import WorkThread
 
 LoadSegmenter = Callable[[Path, str, Precision, str], Segmenter]
 """(weights file, device, precision, backend) -> segmenter, as `Segmenter.from_weights` does."""

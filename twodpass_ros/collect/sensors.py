@@ -21,10 +21,10 @@ from twodpass_core.errors import CloudError, ConfigError, MissingDependencyError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import Calibration, check_message_size
 from twodpass_core.transform_tree import TransformTree, add_transforms
-from twodpass_ros.collect_camera import Camera
-from twodpass_ros.collect_input import Input, Message
-from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.collect_sets import CalibratedCamera, FormedSet
+from twodpass_ros.collect.camera import Camera
+from twodpass_ros.collect.input import Input, Message
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.sets import CalibratedCamera, FormedSet
 
 try:
     from tf2_msgs.msg import TFMessage

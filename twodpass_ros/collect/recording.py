@@ -14,8 +14,8 @@ from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
 from twodpass_core.files import expanded
 from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings, check_space
 from twodpass_core.recording.bag_writer import RESERVE_BYTES
-from twodpass_ros.collect_input import Message
-from twodpass_ros.collect_sets import FormedSet
+from twodpass_ros.collect.input import Message
+from twodpass_ros.collect.sets import FormedSet
 
 RATE_WINDOW = 5.0  # seconds over which sets are counted for their rate
 

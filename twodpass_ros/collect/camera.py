@@ -15,7 +15,7 @@ from twodpass_core.errors import ConfigError, ImageError, MissingDependencyError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedCamera
 from twodpass_core.transform_tree import TransformTree
-from twodpass_ros.collect_input import Input, Message
+from twodpass_ros.collect.input import Input, Message
 
 SYNCHRONISE = "synchronise them (PTP, or stamps of the same host)"
 LATE = "; if one is right but long on its way, raise max_clock_difference, and queue_size for it to be waited for"

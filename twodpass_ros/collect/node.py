@@ -20,14 +20,14 @@ from std_srvs.srv import Trigger
 from twodpass_core.errors import ConfigError, MissingDependencyError, RecordingError
 from twodpass_core.files import expanded
 from twodpass_core.wording import counted
-from twodpass_ros.collect_input import Message
-from twodpass_ros.collect_parameters import CollectParameters
-from twodpass_ros.collect_recording import Recording, free_bytes, obstacles_to_write
-from twodpass_ros.collect_report import Health, RecordingState, status_message
-from twodpass_ros.collect_sensors import Sensors
-from twodpass_ros.collect_sets import CalibrationWatch, FormedSet, Picture
+from twodpass_ros.collect.in_order_worker import InOrderWorker
+from twodpass_ros.collect.input import Message
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.recording import Recording, free_bytes, obstacles_to_write
+from twodpass_ros.collect.report import Health, RecordingState, status_message
+from twodpass_ros.collect.sensors import Sensors
+from twodpass_ros.collect.sets import CalibrationWatch, FormedSet, Picture
 from twodpass_ros.diagnostics import ERROR, OK, Reporter, Streak
-from twodpass_ros.in_order_worker import InOrderWorker
 from twodpass_ros.msg import CollectionStatus
 from twodpass_ros.parameter_table import declare_table, read_table
 from twodpass_ros.transport import RESULTS, create_publisher

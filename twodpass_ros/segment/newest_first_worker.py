@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError  # a builtin only from Python 3.11 on
 from typing import Generic, TypeVar
 
-from twodpass_ros.work_thread import WorkThread
+from twodpass_ros.segment.work_thread import WorkThread
 
 Item = TypeVar("Item")
 
