@@ -13,6 +13,8 @@ from recorded_bags import chunks_of, cut, record, write_foreign
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
 from rosbags.rosbag2 import Writer as BagsWriter
 
+from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording.recovery import recover
 
@@ -68,6 +70,25 @@ def test_a_bag_of_another_recorder(tmp_path: Path, compression: CompressionMode)
     for key in ("compression_mode", "compression_format", "custom_data", "version"):
         assert information[key] == old[key]
     assert yaml.safe_load((bag / "metadata.yaml.damaged").read_text()) == before
+
+
+def test_a_recorder_that_compressed_messages_and_was_killed(tmp_path: Path) -> None:
+    """It has written no metadata.yaml, so the messages alone tell."""
+    bag = tmp_path / "drive"
+    writer = BagsWriter(bag, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/points", data.POINTS.type, typestore=data.TYPES)
+        for index in range(400):
+            writer.write(connection, data.stamp(index), data.scan(data.stamp(index)))
+    path = bag / "drive.mcap"
+    (bag / "metadata.yaml").unlink()
+    assert sum(1 for _ in open_clouds(path)) == len(BagFrames([path])) == 400
+    cut(path, path.stat().st_size // 2)
+    kept = recover(bag).messages
+    with Reader(bag) as reader:
+        assert [raw for _, _, raw in reader.messages()] == [data.scan(data.stamp(index)) for index in range(kept)]
+    assert sum(1 for _ in open_clouds(bag)) == len(BagFrames([bag])) == kept > 100
 
 
 def test_messages_outlive_the_head_of_their_chunk(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from twodpass_core.errors import ConfigError
 
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
 MESSAGE_HEADER_BYTES: Final = 22
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"  # of a message that was compressed by itself
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class PackedChunk:
     indexes: tuple[MessageIndex, ...]  # one per channel: (log time, offset in the unpacked chunk) of each message
     schemas: dict[int, Schema]
     channels: dict[int, Channel]
+    compresses_messages: bool = False  # one by one, as rosbag2 can
 
     @property
     def messages(self) -> int:
@@ -49,7 +51,7 @@ def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChu
     builder, contents = RecordBuilder(), _Contents()
     for record in records:
         if isinstance(record, Message):
-            contents.add_message(record.channel_id, record.log_time, builder.count)
+            contents.add_message(record.channel_id, record.log_time, builder.count, record.data.startswith(ZSTD_MAGIC))
         else:
             contents.add_definition(record)
         record.write(builder)
@@ -71,7 +73,8 @@ def index_chunk(chunk: Chunk, unpacked: bytes) -> PackedChunk:
             if length < MESSAGE_HEADER_BYTES:
                 raise ValueError("a message in it is cut off")
             channel, _, log_time = struct.unpack_from("<HIQ", unpacked, start)
-            contents.add_message(channel, log_time, offset)
+            is_compressed = unpacked.startswith(ZSTD_MAGIC, start + MESSAGE_HEADER_BYTES)
+            contents.add_message(channel, log_time, offset, is_compressed)
         elif opcode == Opcode.SCHEMA:
             contents.add_definition(Schema.read(ReadDataStream(BytesIO(unpacked[start:end]))))
         elif opcode == Opcode.CHANNEL:
@@ -99,6 +102,7 @@ class _Contents:
         self.indexes: dict[int, MessageIndex] = {}
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
+        self._any_compressed = False
 
     def add_definition(self, record: Schema | Channel) -> None:
         if isinstance(record, Schema):
@@ -106,8 +110,9 @@ class _Contents:
         else:
             self._channels[record.id] = record
 
-    def add_message(self, channel: int, log_time: int, offset: int) -> None:
+    def add_message(self, channel: int, log_time: int, offset: int, is_compressed: bool) -> None:
+        self._any_compressed |= is_compressed
         self.indexes.setdefault(channel, MessageIndex(channel, [])).records.append((log_time, offset))
 
     def packed(self, chunk: Chunk) -> PackedChunk:
-        return PackedChunk(chunk, tuple(self.indexes.values()), self._schemas, self._channels)
+        return PackedChunk(chunk, tuple(self.indexes.values()), self._schemas, self._channels, self._any_compressed)

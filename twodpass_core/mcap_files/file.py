@@ -49,6 +49,7 @@ class McapFile:
         self.path = path
         self.size = 0
         self.counts: Counter[int] = Counter()  # messages by channel
+        self.compresses_messages = False
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.schemas: dict[int, Schema] = {}  # by id; also what only the index shall tell may be put here
@@ -154,6 +155,7 @@ class McapFile:
     def _count(self, chunk: PackedChunk) -> None:
         self.schemas.update(chunk.schemas)
         self.channels.update(chunk.channels)
+        self.compresses_messages |= chunk.compresses_messages
         for index in chunk.indexes:
             self.counts[index.channel_id] += len(index.records)
         first, last = chunk.record.message_start_time, chunk.record.message_end_time

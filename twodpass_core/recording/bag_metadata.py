@@ -40,6 +40,7 @@ class StoredFile:
     first_ns: int | None
     last_ns: int | None
     topics: tuple[StoredTopic, ...]
+    compresses_messages: bool = False  # one by one
 
     @classmethod
     def of(
@@ -50,6 +51,8 @@ class StoredFile:
         schemas: Mapping[int, Schema],
         channels: Mapping[int, Channel],
         counts: Mapping[int, int],
+        *,
+        compresses_messages: bool = False,
     ) -> StoredFile:
         """From what MCAP calls schemas and channels, with the messages of each channel."""
         topics = tuple(
@@ -63,7 +66,7 @@ class StoredFile:
             )
             for channel in channels.values()
         )
-        return cls(name, first_ns, last_ns, topics)
+        return cls(name, first_ns, last_ns, topics, compresses_messages)
 
     @property
     def count(self) -> int:
@@ -76,6 +79,7 @@ def describe(files: Sequence[StoredFile]) -> dict[str, Any]:
     for topic in (topic for file in files for topic in file.topics):
         before = topics[topic.name].count if topic.name in topics else 0
         topics[topic.name] = replace(topic, count=before + topic.count)
+    compressed = any(file.compresses_messages for file in files)
     newest = any(_names_policies(topic.qos) for topic in topics.values())
     return {
         "version": 9 if newest else 5,
@@ -86,8 +90,8 @@ def describe(files: Sequence[StoredFile]) -> dict[str, Any]:
             {"topic_metadata": _describe_topic(topic, newest), "message_count": topic.count}
             for topic in topics.values()
         ],
-        "compression_format": "",
-        "compression_mode": "",
+        "compression_format": "zstd" if compressed else "",
+        "compression_mode": "message" if compressed else "",
         "relative_file_paths": [file.name for file in files],
         "files": [{"path": file.name, **_span([file]), "message_count": file.count} for file in files],
         **({"custom_data": {}, "ros_distro": ""} if newest else {}),
@@ -96,7 +100,15 @@ def describe(files: Sequence[StoredFile]) -> dict[str, Any]:
 
 def stored_file(file: McapFile, name: str) -> StoredFile:
     """A file as far as it is written, under the name that it has in its bag."""
-    return StoredFile.of(name, file.first_ns, file.last_ns, file.schemas, file.channels, file.counts)
+    return StoredFile.of(
+        name,
+        file.first_ns,
+        file.last_ns,
+        file.schemas,
+        file.channels,
+        file.counts,
+        compresses_messages=file.compresses_messages,
+    )
 
 
 def end_file(file: McapFile, name: str) -> StoredFile:

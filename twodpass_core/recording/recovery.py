@@ -154,17 +154,27 @@ def _take_inventory(salvage: Salvage) -> _Inventory:
     counts: Counter[int] = Counter()
     times: list[int] = []
     notes: list[_SetsNote] = []
+    compresses_messages = False
     for position, piece in enumerate(salvage):
         if isinstance(piece, Metadata) and piece.name == SETS_NOTE:
             notes.append(_SetsNote(position, piece, len(salvage.damage)))
         elif isinstance(piece, PackedChunk) and piece.messages:
             counts.update({index.channel_id: len(index.records) for index in piece.indexes})
+            compresses_messages |= piece.compresses_messages
             times += [piece.record.message_start_time, piece.record.message_end_time]
             if notes:
                 notes[-1].meet_chunk(len(salvage.damage))
     first, last = min(times, default=None), max(times, default=None)
     return _Inventory(
-        StoredFile.of(salvage.path.name, first, last, salvage.schemas, salvage.channels, counts),
+        StoredFile.of(
+            salvage.path.name,
+            first,
+            last,
+            salvage.schemas,
+            salvage.channels,
+            counts,
+            compresses_messages=compresses_messages,
+        ),
         tuple(entry for note in notes if note.is_true for entry in _entries(note.record)),
         frozenset(note.position for note in notes if not note.is_true),
     )

@@ -22,7 +22,7 @@ from twodpass_core.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 3  # of the kept file; another one is not read
+FORM: Final = 4  # of the kept file; another one is not read
 ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
 
 
@@ -66,7 +66,7 @@ def _state(path: Path) -> list[list[str | int]]:
 
 
 def _save(place: Path, index: BagIndex, state: list[list[str | int]]) -> None:
-    head: dict[str, Any] = {"form": FORM, "state": state, "files": index.files, "is_compressed": index.is_compressed}
+    head: dict[str, Any] = {"form": FORM, "state": state, "files": index.files}
     head |= {"everything": index.everything, "topics": [], "calibrations": [], "transforms": []}
     head["malformed"] = {topic: asdict(entry) for topic, entry in index.malformed.items()}
     arrays: dict[str, Any] = {}
@@ -97,7 +97,6 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
             return BagIndex(
                 path=path,
                 files=tuple(head["files"]),
-                is_compressed=head["is_compressed"],
                 topics={entry["topic"]: _topic(kept, number, entry) for number, entry in enumerate(head["topics"])},
                 calibrations={
                     entry[0]: _calibration(kept, number, *entry[1:])

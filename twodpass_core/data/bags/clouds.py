@@ -90,4 +90,4 @@ def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:
     for storage in storages(reader):
         connections = [c for c in storage.connections if c.topic == topic and c.msgtype == POINT_CLOUD]
         for _, _, raw in storage.messages(connections) if connections else ():
-            yield unpack(raw) if reader.compression_mode == "message" else raw
+            yield unpack(raw)

@@ -78,7 +78,6 @@ class BagIndex:
 
     path: Path
     files: tuple[str, ...]  # names of the files with the messages
-    is_compressed: bool  # message by message
     topics: Mapping[str, TopicIndex]
     calibrations: Mapping[str, RecordedCalibration]
     transforms: tuple[RecordedTransforms, ...]

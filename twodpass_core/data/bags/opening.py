@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twodpass_core.data.bags.checks import check_file, checked, refuse_unlisted
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.chunk import ZSTD_MAGIC
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader
@@ -55,7 +56,15 @@ def storages(reader: Reader) -> list[Any]:
 
 
 def unpack(raw: bytes) -> bytes:
-    """A message of a bag that compresses them one by one. Raises ValueError; rosbags does it without a bound."""
+    """A serialised message, decompressed in a bag that compresses them one by one; rosbags does it without a bound.
+
+    Such a bag is known by its messages, as no serialised one begins so: of a single file nothing else tells.
+
+    Raises:
+        ValueError: it cannot be decompressed.
+    """
+    if not raw.startswith(ZSTD_MAGIC):
+        return raw
     decompressor = zstd.ZstdDecompressor()
     message = decompressor.decompress(raw, MAX_MESSAGE_BYTES)
     if not decompressor.eof:

@@ -25,7 +25,7 @@ class BagReader:
     """
 
     def __init__(self, index: BagIndex) -> None:
-        self.path, self._files, self._is_compressed = index.path, index.file_paths(), index.is_compressed
+        self.path, self._files = index.path, index.file_paths()
         self._forget()
 
     def read(self, topic: TopicIndex, position: int) -> Any:
@@ -39,7 +39,7 @@ class BagReader:
                 storage = self._open(int(topic.file[position])).storage
                 connections = [c for c in storage.connections if (c.topic, c.msgtype) == (topic.topic, topic.type)]
                 raw = next(islice(storage.messages(connections, log_ns, log_ns + 1), nth, None))[2]
-            return self._typestore.deserialize_cdr(unpack(raw) if self._is_compressed else raw, topic.type)
+            return self._typestore.deserialize_cdr(unpack(raw), topic.type)
         except StopIteration:
             raise BagError(f"{file}: has no message of {topic.topic} at {log_ns} ns: it has changed since") from None
         except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
@@ -70,7 +70,7 @@ class BagReader:
         self._typestore = get_typestore(Stores.LATEST)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_files": self._files, "_is_compressed": self._is_compressed}
+        return {"path": self.path, "_files": self._files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -56,8 +56,7 @@ def scan_bag(path: Path) -> BagIndex:
         )
     with open_bag(path) as reader:
         logger.info("indexing %s", path)
-        is_compressed = reader.compression_mode == "message"
-        scan = _Scan(is_compressed)
+        scan = _Scan()
         counts: Counter[tuple[str, str]] = Counter()
         for number, storage in enumerate(storages(reader)):
             _refuse_unchunked(storage, Path(storage.path))
@@ -70,7 +69,6 @@ def scan_bag(path: Path) -> BagIndex:
         return BagIndex(
             path=path,
             files=tuple(Path(storage.path).name for storage in storages(reader)),
-            is_compressed=is_compressed,
             topics={topic: messages.finish() for topic, messages in scan.topics.items()},
             calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
             transforms=tuple(poses.finish() for poses in scan.transforms.values()),
@@ -93,9 +91,8 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
 class _Scan:
     """What has been found so far."""
 
-    def __init__(self, is_compressed: bool) -> None:
+    def __init__(self) -> None:
         self.typestore = get_typestore(Stores.LATEST)  # the types read here are the same in every release of ROS 2
-        self.is_compressed = is_compressed  # message by message
         self.topics: dict[str, _Messages] = {}
         self.calibrations: dict[str, _Calibrations] = {}
         self.transforms: dict[tuple[str, str, str], _Poses] = {}
@@ -104,7 +101,7 @@ class _Scan:
     def add(self, topic: str, kind: str, file: int, log_ns: int, raw: bytes) -> None:
         message: Any = None
         try:
-            raw = unpack(raw) if self.is_compressed else raw
+            raw = unpack(raw)
             message = self._read(raw, kind)
         except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
             self._leave_out(topic, error)
