@@ -60,6 +60,16 @@ def test_plain_encodings(encoding: str, padding: int, is_bigendian: bool, seed: 
     assert image_size(sent) == (WIDTH, HEIGHT)
 
 
+def test_values_of_12_bits_in_16_are_not_dark() -> None:
+    grey = np.repeat(picture()[..., :1], 3, axis=2)
+    twelve = grey[..., 0].astype(np.uint16) << 4 | 0xF
+    np.testing.assert_array_equal(decode_image(message("mono16", twelve)), grey)
+    np.testing.assert_array_equal(decode_image(compressed(Image.fromarray(twelve), "PNG")), grey)
+    pytest.importorskip("cv2")
+    eight = decode_image(message("bayer_rggb8", grey[..., 0]))
+    np.testing.assert_array_equal(decode_image(message("bayer_rggb16", twelve)), eight)
+
+
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize(
     ("order", "red", "blue"),

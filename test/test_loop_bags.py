@@ -20,6 +20,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import is_bag, open_clouds
 from twodpass_core.data.bags.cache import open_index
+from twodpass_core.data.bags.frames import find_bags
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
 
@@ -242,3 +243,14 @@ def test_what_is_no_bag(tmp_path: Path) -> None:
     ):
         with pytest.raises(BagError, match=reason):
             open_clouds(path)
+
+
+def test_how_to_convert_a_bag_of_ros_1_is_told(tmp_path: Path) -> None:
+    old = tmp_path / "drive.bag"
+    old.write_bytes(b"#ROSBAG V2.0\n")
+    how = rf"drive\.bag: is a bag of ROS 1: `rosbags-convert --src {old} --dst {tmp_path / 'drive'}` makes one of ROS 2"
+    for path in (old, tmp_path):
+        with pytest.raises(BagError, match=how):
+            find_bags([path])
+    with pytest.raises(BagError, match=how):
+        open_scans([old])

@@ -174,6 +174,12 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
         train(tiny_config(tmp_path / "run", optimiser={"accumulate": 3}), training=Blobs(6))
 
 
+def test_a_warm_up_longer_than_the_training_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for steps, told in ((1, False), (2, True)):
+        train(tiny_config(tmp_path / f"{steps}", epochs=1, optimiser={"warmup_steps": steps}), training=Blobs(4))
+        assert ("set optimiser.warmup_steps to a few" in caplog.text) == told
+
+
 # --- Gradients that are not finite --------------------------------------------------------------------------------
 
 

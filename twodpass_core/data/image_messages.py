@@ -16,6 +16,7 @@ from twodpass_core.errors import ImageError, MissingDependencyError
 Picture = npt.NDArray[np.uint8]
 
 MAX_PIXELS: Final = 2**26
+MAX_12_BITS: Final = 2**12 - 1
 COMPRESSED_FORMATS: Final = ("JPEG", "PNG", "WEBP")
 # Encoding -> type of a value, values a pixel, and which of them are red, green, blue. What OpenCV names by type alone
 # is taken to have OpenCV's order.
@@ -47,6 +48,8 @@ DEPTH_ENCODINGS: Final = ("16UC1", "32FC1", "64FC1")
 
 def decode_image(message: Any) -> Picture:
     """(H, W, 3) uint8 RGB of an Image or a CompressedImage (JPEG, PNG, WebP). Of 16 bits the upper 8 are taken.
+
+    A picture of 16 bits without any value that needs more than 12 is taken to be of a sensor that has 12.
 
     Raises:
         ImageError: damaged, cut off, or in an encoding that is no colour or grey picture (depth, for one).
@@ -93,7 +96,7 @@ def _decode(message: Any) -> Picture:
     if message.encoding in PLAIN:
         kind, channels, order = PLAIN[message.encoding]
         values = _rows(message, kind, channels).reshape(message.height, message.width, channels)
-        picture = values if kind == "u1" else (values >> 8).astype(np.uint8)
+        picture = values if kind == "u1" else _upper_bits(values)
         return np.ascontiguousarray(picture[..., order])
     if message.encoding in CONVERTED:
         return _convert(message, _rows(message, *CONVERTED[message.encoding]))
@@ -115,6 +118,11 @@ def _rows(message: Any, kind: str, channels: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(rows).view(dtype).astype(dtype.newbyteorder("="), copy=False)
 
 
+def _upper_bits(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """The upper 8 of 16 bits, or of the 12 that a sensor has."""
+    return (values >> (8 if (values > MAX_12_BITS).any() else 4)).astype(np.uint8)
+
+
 def _convert(message: Any, rows: npt.NDArray[Any]) -> Picture:
     try:
         from rosbags.image import message_to_cvimage
@@ -124,10 +132,12 @@ def _convert(message: Any, rows: npt.NDArray[Any]) -> Picture:
         ) from error
     if CONVERTED[message.encoding][1] == 2 and message.width % 2:
         raise ImageError(f"{message.encoding} is of pairs of pixels, and {message.width} are an odd number")
+    if rows.dtype == np.uint16:
+        rows = _upper_bits(rows)
     packed = SimpleNamespace(
         height=message.height,
         width=message.width,
-        encoding=message.encoding,
+        encoding=message.encoding.replace("16", "8"),
         is_bigendian=sys.byteorder == "big",
         data=rows.tobytes(),
     )
@@ -142,7 +152,7 @@ def _decompress(message: Any) -> Picture:
                 values = np.asarray(picture).astype("u2" if encoding.endswith("16") else "u1")
                 return _convert(SimpleNamespace(height=picture.height, width=picture.width, encoding=encoding), values)
             if picture.mode.startswith("I"):  # 16 bits of grey
-                grey = (np.asarray(picture) >> 8).astype(np.uint8)
+                grey = _upper_bits(np.asarray(picture).astype(np.uint16))
                 return np.repeat(grey[..., None], 3, axis=2)
             return np.asarray(picture.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:

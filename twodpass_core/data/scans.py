@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.cloud import NO_INTENSITY, read_points
-from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds, open_each
+from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds, open_each, refuse_ros1
 from twodpass_core.data.pcd import read_pcd
 from twodpass_core.errors import CloudError, ScanError
 
@@ -178,6 +178,7 @@ def _find(path: Path, columns: int | None) -> list[Path]:
         return bags
     if path.is_file():
         if not _suffix(path):
+            refuse_ros1(path)
             raise ScanError(f"{path}: is no scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)")
         _check_file(path, columns)
         return [path]

@@ -22,9 +22,9 @@ from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import make_backend
-from twodpass_core.training.config import OptimiserSettings, TrainingConfig
+from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
-from twodpass_core.training.schedules import Factor, authors_annealing, cosine
+from twodpass_core.training.schedules import make_schedule
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
@@ -176,13 +176,3 @@ class TrainingModule(LightningModule):
                 "many (--devices), or begin another run with start_from=FOLDER/checkpoints/last.ckpt"
             )
         self._generator_state = checkpoint["torch_generator"]
-
-
-def make_schedule(
-    settings: OptimiserSettings, epochs: int, steps_per_epoch: int, max_steps: int | None = None
-) -> Factor:
-    """The factor of the learning rate at each optimiser step."""
-    if settings.schedule == "authors_annealing":
-        return authors_annealing(epochs, steps_per_epoch, settings.learning_rate)
-    total = epochs * steps_per_epoch
-    return cosine(total if max_steps is None else min(total, max_steps), settings.warmup_steps)

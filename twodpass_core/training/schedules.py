@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+
+from twodpass_core.training.config import OptimiserSettings
+
+logger = logging.getLogger(__name__)
 
 Factor = Callable[[int], float]
 
 AUTHORS_FLOOR = 1e-5  # learning rate at the end of the authors' annealing by epoch
 AUTHORS_TAIL = 4  # epochs by which it ends too early
+
+
+def make_schedule(settings: OptimiserSettings, epochs: int, steps_per_epoch: int, max_steps: int | None) -> Factor:
+    """That of a training's settings. Warns of a warm-up that would not come to its end."""
+    steps = epochs * steps_per_epoch if max_steps is None else min(epochs * steps_per_epoch, max_steps)
+    if settings.warmup_steps >= steps:
+        logger.warning(
+            "the learning rate is to rise over %d steps, but the training has %d: set optimiser.warmup_steps to a few",
+            settings.warmup_steps, steps,
+        )  # fmt: skip
+    if settings.schedule == "authors_annealing":
+        return authors_annealing(epochs, steps_per_epoch, settings.learning_rate)
+    return cosine(steps, settings.warmup_steps)
 
 
 def cosine(total_steps: int, warmup_steps: int = 0) -> Factor:

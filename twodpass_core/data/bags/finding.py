@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twodpass_core.data.bags.checks import BAG_SUFFIXES
-from twodpass_core.errors import NoCloudsError
+from twodpass_core.errors import BagError, NoCloudsError
 
 logger = logging.getLogger(__name__)
 
 Opened = TypeVar("Opened")
+
+ROS1_SUFFIX: Final = ".bag"
 
 
 def is_bag(path: Path) -> bool:
@@ -40,6 +42,16 @@ def _is_readable_bag(path: Path) -> bool:
     except PermissionError:
         logger.warning("%s: may not be looked into, and is left out", path)
         return False
+
+
+def refuse_ros1(path: Path) -> None:
+    """Raise BagError, which says how to convert it, for a bag of ROS 1, or a folder that has one."""
+    for bag in [path] if path.is_file() else sorted(path.glob(f"*{ROS1_SUFFIX}")):
+        if bag.suffix == ROS1_SUFFIX:
+            raise BagError(
+                f"{bag}: is a bag of ROS 1: `rosbags-convert --src {bag} --dst {bag.with_suffix('')}` makes one of "
+                "ROS 2 of it"
+            )
 
 
 def open_each(

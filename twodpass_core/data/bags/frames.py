@@ -12,7 +12,7 @@ import numpy.typing as npt
 from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags.config import BagConfig, FileCamera, read_calibration_file
-from twodpass_core.data.bags.finding import bags_in, open_each
+from twodpass_core.data.bags.finding import bags_in, open_each, refuse_ros1
 from twodpass_core.data.bags.labels import read_labels, read_raw_labels
 from twodpass_core.data.bags.opened import OpenedBag, open_recorded
 from twodpass_core.data.frame import Frame
@@ -175,6 +175,7 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
             raise BagError(f"{path}: does not exist")
         inner = bags_in(path)
         if not inner:
+            refuse_ros1(path)
             raise BagError(f"{path}: is neither a ROS 2 bag nor a folder of bags")
         found += inner
     if not found:
