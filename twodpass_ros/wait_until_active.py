@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
-import time
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from threading import Event
 
 import rclpy
 from lifecycle_msgs.msg import State
@@ -14,35 +16,31 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from twodpass_ros.child_process import exit_on_sigterm
-
 PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 """Seconds between questions, and until one is asked again: no answer comes while a transition loads weights."""
 
 
-def main(args: list[str] | None = None) -> int:
-    """Returns 0 when the node named by the one argument is active, and when SIGINT ends the waiting."""
+def main(args: Sequence[str] | None = None) -> int:
+    """Waits for the node named by the one argument; returns 0 when it is active, and when SIGINT ends the waiting."""
     parser = ArgumentParser("python3 -m twodpass_ros.wait_until_active", description="Wait until a node is active.")
     parser.add_argument("node", help="its full name, as /segment")
     name = re.sub("/+", "/", parser.parse_args(args).node)  # a namespace may end in a slash
-    exit_on_sigterm()
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # not by an exception, which what happens to run may swallow
+        signal.signal(number, lambda *_: stop.set())
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("wait_until_active")
-    try:
-        client = node.create_client(GetState, f"{name}/get_state")
-        while not is_active(node, client):
-            time.sleep(PAUSE)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.shutdown()
+    client = node.create_client(GetState, f"{name}/get_state")
+    while not (stop.is_set() or is_active(node, client)):
+        stop.wait(PAUSE)
+    node.destroy_node()
+    rclpy.shutdown()
     return 0
 
 
 def is_active(node: Node, client: Client) -> bool:
     """Whether the client's lifecycle node says so, in time."""
-    if not client.wait_for_service(ANSWER_TIMEOUT):
+    if not client.service_is_ready():
         return False
     answer = client.call_async(GetState.Request())
     rclpy.spin_until_future_complete(node, answer, timeout_sec=ANSWER_TIMEOUT)
