@@ -61,7 +61,7 @@ def test_version() -> None:
         (["import-weights", "a", "{out}.safetensors", "--scales", "2,x"], "--scales must be numbers"),
         (["import-weights", "a", "{out}.safetensors", "--class-map", "moon"], "moon: no such class map"),
         (["render", "{scans}", "-o", "{out}.png", "--index", "2"], "has 2, counted from 0"),
-        (["render", "{scans}", "-o", "{out}.png", "--labels", "{weights}"], "not the labels of this scan"),
+        (["render", "{scans}", "-o", "{out}.png", "--labels", "{weights}"], "these are not its labels"),
         (["render", "{scans}", "-o", "{out}.png", "--class-map", "nuscenes"], "give --labels"),
         (["render", "{scans}", "-o", "{scans}/000000.bin", "--overwrite"], "ends in .png"),
         (["import-weights", "{weights}", "{weights}", "--overwrite"], "is the checkpoint itself"),

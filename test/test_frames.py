@@ -176,7 +176,11 @@ def test_semantickitti_names_the_file_at_fault(dataset: Path, damage, message: s
     [
         ("velodyne/000001.bin", b"\0" * 17, r"velodyne/000001\.bin: 17 bytes"),
         ("velodyne/000001.bin", b"", r"velodyne/000001\.bin: is empty"),
-        ("labels/000001.label", b"\0" * 48, r"labels/000001\.label: 48 bytes are not 50 labels"),
+        (
+            "labels/000001.label",
+            b"\0" * 48,
+            r"labels/000001\.label: 48 bytes are not 4 for each of the .* 50 points",
+        ),
         ("labels/000001.label", b"\7\0\0\0" * 50, r"labels/000001\.label: .* raw ids 7"),
         ("image_2/000001.png", b"no image", r"image_2/000001\.png: cannot be read as an image"),
     ],

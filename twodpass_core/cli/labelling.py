@@ -20,6 +20,7 @@ from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
+from twodpass_core.labels.store import read_raw_labels
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
@@ -162,20 +163,13 @@ def render_scan(
     scan = next(scan for position, scan in enumerate(scans) if position == index)
     class_id = np.full(len(scan.points), UNLABELLED, np.uint8)
     if labels is not None:
-        class_id = class_map.training_ids(_read_labels(labels, len(scan.points)))
+        raw = read_raw_labels(labels, len(scan.points))
+        if raw is None:
+            raise ScanError(f"{labels}: does not exist")
+        class_id = class_map.training_ids(raw & 0xFFFF)
     with replacing(out) as path:
         render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
     Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)
-
-
-def _read_labels(path: Path, count: int) -> np.ndarray:
-    """(count,) raw ids of a .label file, without the instance numbers in the upper 16 bits."""
-    size = path.stat().st_size
-    if size != 4 * count:
-        raise ScanError(
-            f"{path}: {size} bytes are not 4 for each of the scan's {count} points: not the labels of this scan"
-        )
-    return np.fromfile(path, "<u4") & 0xFFFF
 
 
 def _read(scans: ScanSequence) -> Iterator[Scan | TwodpassError]:

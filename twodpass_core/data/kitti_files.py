@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.errors import ClassMapError, ScanError
+from twodpass_core.errors import ClassMapError, LabelError, ScanError
+from twodpass_core.labels.store import read_raw_labels
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,12 +58,11 @@ def read_labels(
         ScanError: missing, not one label a point, or a raw id that the class map does not know.
     """
     try:
-        raw = np.fromfile(path, "<u4")
-        size = path.stat().st_size
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read: {error.strerror}") from error
-    if size != 4 * num_points:
-        raise ScanError(f"{path}: {size} bytes are not {num_points} labels of 4 bytes, one for each point of its scan")
+        raw = read_raw_labels(path, num_points)
+    except LabelError as error:
+        raise ScanError(str(error)) from error
+    if raw is None:
+        raise ScanError(f"{path}: does not exist")
     try:
         return class_map.training_ids(raw & 0xFFFF), (raw >> 16).astype(np.uint16)
     except ClassMapError as error:
@@ -74,3 +75,23 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScanError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def write_scan(sequence: Path, stem: str, points: npt.NDArray[np.float32]) -> None:
+    """Points (N, 4) into velodyne/ of a sequence. Raises OSError."""
+    (sequence / "velodyne" / f"{stem}.bin").write_bytes(points.astype("<f4").tobytes())
+
+
+def write_labels(sequence: Path, stem: str, raw: npt.NDArray[np.integer]) -> None:
+    """Raw labels (N,), instances in the upper 16 bits, into labels/ of a sequence. Raises OSError."""
+    (sequence / "labels" / f"{stem}.label").write_bytes(raw.astype("<u4").tobytes())
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """A text file of the sequence, as calib.txt or times.txt. Raises OSError."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def matrix_line(matrix: npt.NDArray[np.floating]) -> str:
+    """The numbers of a matrix, row by row, as calib.txt and poses.txt have them."""
+    return " ".join(f"{value:.12e}" for value in matrix.ravel())

@@ -15,6 +15,7 @@ from PIL import Image
 
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
+from twodpass_core.data.kitti_files import matrix_line, write_labels, write_lines, write_scan
 from twodpass_core.data.pairing import nearest_within
 from twodpass_core.data.semantickitti import CALIBRATIONS
 from twodpass_core.data.undistort import Undistortion
@@ -111,9 +112,9 @@ class _SequenceWriter:
         assert frame.stamp_ns is not None
         stem = f"{len(self._stamps_ns):06d}"
         points = np.where(np.isfinite(frame.points).all(axis=1, keepdims=True), frame.points, 0)
-        (self._folder / f"velodyne/{stem}.bin").write_bytes(points.astype("<f4").tobytes())
+        write_scan(self._folder, stem, points)
         if labels is not None:
-            (self._folder / f"labels/{stem}.label").write_bytes(labels.astype("<u4").tobytes())
+            write_labels(self._folder, stem, labels)
             is_proposed = not is_inside and frame.stamp_ns in self._proposals
             self._labelled += not is_proposed
             self._proposed += is_proposed
@@ -133,15 +134,15 @@ class _SequenceWriter:
         for views in self._calibrations:
             typical = {**views, **typical}
         lines = self._calibration_lines(typical)
-        _write_lines(self._folder / "calib.txt", lines)
+        write_lines(self._folder / "calib.txt", lines)
         moving = [n for n, views in enumerate(self._calibrations) if not _same(views, typical)]
         for number in moving:
             (self._folder / CALIBRATIONS).mkdir(exist_ok=True)
             own = self._calibration_lines({**typical, **self._calibrations[number]})
-            _write_lines(self._folder / CALIBRATIONS / f"{number:06d}.txt", own)
+            write_lines(self._folder / CALIBRATIONS / f"{number:06d}.txt", own)
         self._write_poses(_first_from_lidar(typical, self._image_folders))
         times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
-        _write_lines(self._folder / "times.txt", times)
+        write_lines(self._folder / "times.txt", times)
         write_stamps(self._folder, self._stamps_ns)
         images = {
             name: (images_of, sum(name in views for views in self._calibrations))
@@ -175,13 +176,13 @@ class _SequenceWriter:
         }
         fallback = projections.get(FIRST_CAMERA, np.eye(3, 4))
         projections = dict.fromkeys(range(4), fallback) | projections
-        lines = [f"P{number}: {_numbers(projection)}" for number, projection in sorted(projections.items())]
-        return [*lines, f"Tr: {_numbers(first_from_lidar.matrix()[:3])}"]
+        lines = [f"P{number}: {matrix_line(projection)}" for number, projection in sorted(projections.items())]
+        return [*lines, f"Tr: {matrix_line(first_from_lidar.matrix()[:3])}"]
 
     def _write_poses(self, camera_from_lidar: RigidTransform) -> None:
         world_from_camera = [pose @ camera_from_lidar.inverse() for pose in self._known_or_nearest_poses()]
         relative = [world_from_camera[0].inverse() @ pose for pose in world_from_camera]
-        _write_lines(self._folder / "poses.txt", [_numbers(pose.matrix()[:3]) for pose in relative])
+        write_lines(self._folder / "poses.txt", [matrix_line(pose.matrix()[:3]) for pose in relative])
 
     def _known_or_nearest_poses(self) -> list[RigidTransform]:
         known = [(stamp_ns, pose) for stamp_ns, pose in zip(self._stamps_ns, self._poses, strict=True) if pose]
@@ -210,11 +211,3 @@ def _same(views: dict[str, CameraView], typical: dict[str, CameraView]) -> bool:
         and np.array_equal(view.camera.matrix, typical[name].camera.matrix)
         for name, view in views.items()
     )
-
-
-def _numbers(matrix: npt.NDArray[np.float64]) -> str:
-    return " ".join(f"{value:.12e}" for value in matrix.ravel())
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
