@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import entry_points, packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -62,7 +63,7 @@ def test_ros_programs_run_in_the_active_environment(program: Path) -> None:
     assert program.read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
     assert program.stat().st_mode & 0o111 == 0o111
     assert f"scripts/nodes/{program.name}" in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    assert (ROOT / f"twodpass_ros/{program.name}.py").exists()
+    assert find_spec(f"twodpass_ros.{program.name}") is not None
 
 
 def test_imported_ros_packages_are_declared() -> None:

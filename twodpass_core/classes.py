@@ -24,8 +24,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from twodpass_core.checked import Checked
 from twodpass_core.errors import ClassMapError, ConfigError
 from twodpass_core.yaml_text import read_yaml
 
@@ -43,10 +44,8 @@ RawId = Annotated[int, Field(strict=True, ge=0, lt=RAW_ID_LIMIT)]
 Channel = Annotated[int, Field(strict=True, ge=0, le=255)]
 
 
-class SemanticClass(BaseModel):
+class SemanticClass(Checked):
     """One class: `raw_ids` are read as it, `raw_id` (one of them) is written for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: ClassId
     name: Annotated[str, Field(min_length=1)]
@@ -71,10 +70,8 @@ class SemanticClass(BaseModel):
         return self
 
 
-class ClassMap(BaseModel):
+class ClassMap(Checked):
     """The classes of a data set, in the order of their ids 0..K-1. Part of every weights card."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1)]
     classes: Annotated[tuple[SemanticClass, ...], Field(min_length=2, max_length=UNLABELLED)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
+from twodpass_core.checked import Checked, describe_problems
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
 from twodpass_core.files import replacing
@@ -26,16 +27,14 @@ CARD_KEY = "twodpass_card"
 LISTED_DIFFERENCES = 20
 
 
-class Card(BaseModel):
+class Card(Checked):
     """What a set of weights is, where it comes from and what it was trained to read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
     architecture: StudentConfig
     grid: VoxelGrid
     class_map: ClassMap
-    intensity_max: float = Field(gt=0, allow_inf_nan=False)
+    intensity_max: float = Field(gt=0)
     """Full scale of intensity in the training data: 1 for KITTI, 255 for nuScenes. Only the edges convert."""
     trained: bool
     """False: the weights are random and the labels mean nothing. Every output says so."""
@@ -146,28 +145,6 @@ def _instead_of_checkpoint(path: Path) -> str:
     weights = run / "weights.safetensors"
     when = "" if weights.exists() else ", once it has been validated or has ended"
     return f"The weights of its training are in {weights}{when}"
-
-
-PLAINER = {
-    "model_type": "must have keys and values",
-    "model_attributes_type": "must have keys and values",
-    "dict_type": "must have keys and values",
-    "path_type": "must be a path",
-}
-"""What pydantic says in terms of Python, by its type of problem."""
-
-
-def describe_problems(error: ValidationError) -> str:
-    """pydantic's problems in one line, each with the place it is at."""
-    return "; ".join(_describe_problem(dict(problem)) for problem in error.errors())
-
-
-def _describe_problem(problem: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, problem["loc"]))
-    message = PLAINER.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
-    if place == "format_version":
-        return f"{message} (format {problem['input']!r}): a newer twodpass wrote it, update this one"
-    return f"{place}: {message}" if place else message
 
 
 def _check_values(tensors: Mapping[str, torch.Tensor]) -> None:

@@ -34,9 +34,9 @@ def bag_config(**settings: Any) -> BagConfig:
     """The settings as a BagConfig, those that are None left at their defaults. Raises ConfigError for misfits."""
     from pydantic import ValidationError
 
+    from twodpass_core.checked import describe_problems
     from twodpass_core.data.bags.config import BagConfig
     from twodpass_core.errors import ConfigError
-    from twodpass_core.weights import describe_problems
 
     try:
         return BagConfig(**{name: value for name, value in settings.items() if value is not None})

@@ -15,6 +15,7 @@ from rich.console import Console, Group
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
+from twodpass_core.checked import describe_problems
 from twodpass_core.cli.edge import numbers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.errors import ConfigError, ScanError
@@ -22,7 +23,6 @@ from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED, write_untrained_weights
-from twodpass_core.weights import describe_problems
 
 
 class Report(Protocol):

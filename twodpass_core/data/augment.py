@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageEnhance
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from twodpass_core.checked import Checked
 from twodpass_core.data.sample import TrainingSample
 from twodpass_core.geometry import rotation_about_z
 
@@ -28,10 +29,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 
 
-class AugmentationConfig(BaseModel):
+class AugmentationConfig(Checked):
     """What is changed at random in training samples. The preset gives the defaults of the other settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Literal["paper", "authors", "none"] = Field("paper", description="supplement A, its authors' code, nothing")
     rotate: bool = Field(True, description="the points about z, by any angle")

@@ -13,8 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from twodpass_core.checked import Checked
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.errors import ConfigError, ScanError
@@ -29,10 +30,8 @@ CAMERA: Final = "image_2"
 Positive = Annotated[int, Field(gt=0)]
 
 
-class SimulationConfig(BaseModel):
+class SimulationConfig(Checked):
     """Which streets, and how they are seen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     streets: int = Field(200, gt=0, le=100_000, description="number of different streets")
     frames: Positive = Field(4, description="frames of each street")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from twodpass_core.checked import Checked
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
@@ -17,10 +18,8 @@ from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.files import UserPath
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(Checked):
     """Where frames come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["semantickitti", "nuscenes", "kitti_raw", "bag", "simulation"] = Field(
         "semantickitti", description="form of the data"

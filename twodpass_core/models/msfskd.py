@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from twodpass_core.checked import Checked
 from twodpass_core.losses import SegmentationLoss, SegmentationTerms, kl_divergence
 from twodpass_core.models.image_network import ImageFeatures
 
 AUTHORS_HIDDEN = 128  # hidden channels of the authors' classifiers
 
 
-class DistillationConfig(BaseModel):
+class DistillationConfig(Checked):
     """What is distilled, and how. The defaults are the paper's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["msfskd", "none"] = Field("msfskd", description="none: the student is trained alone")
     variant: Literal["paper", "authors"] = Field("paper", description="equations of the paper, or of its authors' code")

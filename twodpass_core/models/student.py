@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from twodpass_core.checked import Checked
 from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolution, VoxelNorm
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
@@ -27,10 +28,8 @@ LEAK = 0.1  # slope of every Leaky ReLU
 VOXEL_DESCRIPTION = 6  # per point: offset from the mean of its voxel's points, offset from the voxel's corner
 
 
-class StudentShape(BaseModel):
+class StudentShape(Checked):
     """What of the student's shape may be chosen. The defaults are the published SemanticKITTI network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scales: tuple[PositiveInt, ...] = Field(
         (2, 4, 8, 16), min_length=1, max_length=16, description="output scale of each block"

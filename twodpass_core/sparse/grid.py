@@ -6,9 +6,11 @@ import math
 from functools import lru_cache
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import Self
+
+from twodpass_core.checked import Checked
 
 # A voxel's key packs (sample, x, y, z) into one int64, 16 bits each, so that keys sort as (sample, x, y, z) do.
 # Cells may lie outside the grid (points rotated out of it) and be negative, hence the offset.
@@ -19,10 +21,8 @@ MAX_HEIGHT = 1024
 CELL_LOW_BITS = 1 | 1 << KEY_BITS | 1 << 2 * KEY_BITS  # the last bit of x, y and z
 
 
-class VoxelGrid(BaseModel):
+class VoxelGrid(Checked):
     """A box of space, in metres in the frame the network was trained in, and its cells at scale 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum: tuple[float, float, float]
     maximum: tuple[float, float, float]
@@ -30,8 +30,6 @@ class VoxelGrid(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not all(math.isfinite(bound) for bound in (*self.minimum, *self.maximum)):
-            raise ValueError(f"the volume {self.minimum} to {self.maximum} must be finite")
         if not all(low < high for low, high in zip(self.minimum, self.maximum, strict=True)):
             raise ValueError(
                 f"the volume's minimum {self.minimum} must be below its maximum {self.maximum} on every axis"

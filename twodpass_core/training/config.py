@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     NonNegativeInt,
@@ -16,19 +14,13 @@ from pydantic import (
     model_validator,
 )
 
+from twodpass_core.checked import Checked
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.files import UserPath
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
 from twodpass_core.sparse.backend import BackendName
-
-
-class Section(BaseModel):
-    """A group of settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
 
 ONE, SEVERAL = "(one source)", "(list of sources)"
 TrainingSources = Annotated[
@@ -37,7 +29,7 @@ TrainingSources = Annotated[
 ]
 
 
-class DataSettings(Section):
+class DataSettings(Checked):
     """Where frames come from and how they are put together."""
 
     train: TrainingSources = Field(
@@ -65,7 +57,7 @@ class DataSettings(Section):
         return self
 
 
-class ImageSettings(Section):
+class ImageSettings(Checked):
     """The image network, of which only training knows."""
 
     imagenet: Literal["download"] | UserPath | None = Field(
@@ -73,7 +65,7 @@ class ImageSettings(Section):
     )
 
 
-class LossSettings(Section):
+class LossSettings(Checked):
     """The student's own loss, and class weights for every loss."""
 
     lovasz_weight: float = Field(1.0, ge=0, description="of Lovasz-softmax in the student's loss; 1 for cross entropy")
@@ -84,7 +76,7 @@ class LossSettings(Section):
     )
 
 
-class OptimiserSettings(Section):
+class OptimiserSettings(Checked):
     """SGD (supplement A) and its learning rate over time."""
 
     learning_rate: float = Field(0.24, gt=0, description="base rate for the whole batch")
@@ -111,7 +103,7 @@ class OptimiserSettings(Section):
         return self
 
 
-class MachineSettings(Section):
+class MachineSettings(Checked):
     """What it runs on. These change how fast, not what is computed, but for rounding."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs where there are any")
@@ -125,7 +117,7 @@ class MachineSettings(Section):
     sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")
 
 
-class TrainingConfig(Section):
+class TrainingConfig(Checked):
     """A whole training. The defaults are the paper's for SemanticKITTI."""
 
     run: UserPath = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")

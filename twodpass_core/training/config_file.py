@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from twodpass_core.checked import describe_problems
 from twodpass_core.data.bags import bags_in
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.config import ONE, SEVERAL, TrainingConfig
 from twodpass_core.training.shipped import settings_file, shipped_settings
-from twodpass_core.weights import describe_problems
 from twodpass_core.yaml_text import read_yaml
 
 

@@ -7,26 +7,22 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from twodpass_core.camera import CameraModel, DistortionModel
+from twodpass_core.checked import Checked, describe_problems
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import UserPath
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sensor import SensorMounting
 from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
-from twodpass_core.weights import describe_problems
 from twodpass_core.yaml_text import read_yaml
 
 Row = Annotated[tuple[float, ...], Field(min_length=3, max_length=4)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class BagConfig(_Model):
+class BagConfig(Checked):
     """How bags are read. Topics and frames are found by type and in the messages where they are not named."""
 
     bags: tuple[UserPath, ...] = Field((), description="these bags, or folders of bags, instead of root")
@@ -63,7 +59,7 @@ class BagConfig(_Model):
         return SensorMounting(RigidTransform.from_xyz_rpy(self.training_from_sensor), self.intensity_scale)
 
 
-class FileCamera(_Model):
+class FileCamera(Checked):
     """One camera of a calibration file: how it stands to the LiDAR, and K where there is no CameraInfo."""
 
     camera_from_lidar: tuple[Row, ...]  # 3x4 or 4x4; the camera's frame is optical: x right, y down, z forward
@@ -91,7 +87,7 @@ class FileCamera(_Model):
         return CameraModel(_matrix(self.matrix), self.width, self.height, self.distortion_model, self.coefficients)
 
 
-class CalibrationFile(_Model):
+class CalibrationFile(Checked):
     """Cameras by their image topic."""
 
     cameras: dict[str, FileCamera]

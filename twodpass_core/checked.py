@@ -1,0 +1,36 @@
+"""Data whose form is checked where it comes in: settings, cards of weights, class maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Checked(BaseModel):
+    """Immutable; keys that it does not have, and numbers that are not finite, are refused by pydantic's error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+PLAINER = {
+    "model_type": "must have keys and values",
+    "model_attributes_type": "must have keys and values",
+    "dict_type": "must have keys and values",
+    "path_type": "must be a path",
+}
+"""What pydantic says in terms of Python, by its type of problem."""
+
+
+def describe_problems(error: ValidationError) -> str:
+    """pydantic's problems in one line, each with the place it is at."""
+    return "; ".join(_describe_problem(dict(problem)) for problem in error.errors())
+
+
+def _describe_problem(problem: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    message = PLAINER.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
+    if place == "format_version":
+        return f"{message} (format {problem['input']!r}): a newer twodpass wrote it, update this one"
+    return f"{place}: {message}" if place else message
