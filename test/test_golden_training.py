@@ -26,7 +26,7 @@ from twodpass_core.losses import SegmentationLoss, SegmentationTerms
 from twodpass_core.models.image_network import ImageFeatures
 from twodpass_core.models.msfskd import AuthorsDistillation, DistillationConfig, DistillationTerms, make_distillation
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.official import convert_state, official_names
+from twodpass_core.official.checkpoint import convert_state, official_names
 from twodpass_core.sparse.grid import VoxelGrid
 
 TOLERANCE = 1e-4

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.errors import WeightsError
-from twodpass_core.restricted_unpickler import MAX_PICKLE_BYTES, Global, InertObject, read_pickle
+from twodpass_core.official.restricted_unpickler import MAX_PICKLE_BYTES, Global, InertObject, read_pickle
 
 ORDERED_DICT = Global("collections", "OrderedDict")
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from twodpass_core.clock import StageClock
 from twodpass_core.models.folded import ROWS_AT_ONCE, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.official import convert_state, import_official
+from twodpass_core.official import import_official
+from twodpass_core.official.checkpoint import convert_state
 from twodpass_core.sparse.grid import VoxelGrid
 
 GRID = VoxelGrid(minimum=(-10, -10, -2), maximum=(10, 10, 2), cells=(100, 100, 20))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from twodpass_core.errors import WeightsError
-from twodpass_core.torch_archive import TensorReference, read_checkpoint
+from twodpass_core.official.torch_archive import TensorReference, read_checkpoint
 
 
 def save(path: Path, content: Any) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from twodpass_core.errors import WeightsError
-from twodpass_core.restricted_unpickler import MAX_PICKLE_BYTES, Constructor, Global, read_pickle
+from twodpass_core.official.restricted_unpickler import MAX_PICKLE_BYTES, Constructor, Global, read_pickle
 
 MAX_DIMENSIONS = 16
 

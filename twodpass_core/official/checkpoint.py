@@ -19,9 +19,9 @@ from twodpass_core.checked import describe_problems
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import WeightsError
 from twodpass_core.models.student import VOXEL_DESCRIPTION, StudentConfig
-from twodpass_core.restricted_unpickler import InertObject
+from twodpass_core.official.restricted_unpickler import InertObject
+from twodpass_core.official.torch_archive import TensorReference, read_checkpoint
 from twodpass_core.sparse.grid import KITTI_GRID, NUSCENES_GRID, VoxelGrid
-from twodpass_core.torch_archive import TensorReference, read_checkpoint
 from twodpass_core.weights import Card, check_state_dict, expected_shapes
 
 STUDENT = "model_3d."
