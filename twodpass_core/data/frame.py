@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,26 @@ class FrameSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Frame: ...
+
+
+@runtime_checkable
+class PartlyLabelled(Protocol):
+    """A source of which some frames may be without labels says which."""
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(frames,) which have labels; known without reading them."""
+        ...
+
+
+@runtime_checkable
+class PartOfData(Protocol):
+    """A source that may leave some of its data to another one says so."""
+
+    @property
+    def part(self) -> str:
+        """Which part it is, in words; empty if all."""
+        ...
 
 
 def image_size(path: Path) -> tuple[int, int]:

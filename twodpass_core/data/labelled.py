@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.data.frame import Frame, FrameSource
+from twodpass_core.data.frame import Frame, FrameSource, PartlyLabelled, PartOfData
 from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.wording import counted
@@ -22,9 +22,8 @@ the losses that need labels, so that only the divergence from the image network 
 
 
 def labelled_frames(source: FrameSource) -> npt.NDArray[np.bool_]:
-    """(frames,) which have labels, known without reading them. A source without `labelled` has them all."""
-    labelled: Any = getattr(source, "labelled", None)
-    return np.ones(len(source), bool) if labelled is None else np.asarray(labelled, bool)
+    """(frames,) which have labels, known without reading them."""
+    return source.labelled if isinstance(source, PartlyLabelled) else np.ones(len(source), bool)
 
 
 def for_training(source: FrameSource, unlabelled: Unlabelled) -> FrameSource:
@@ -43,7 +42,7 @@ def _with_some(source: FrameSource) -> npt.NDArray[np.bool_]:
     labelled = labelled_frames(source)
     if labelled.any():
         return labelled
-    part: str = getattr(source, "part", "")
+    part = source.part if isinstance(source, PartOfData) else ""
     found = counted(len(source), "frame") + (f", {part}," if part else "")
     raise ConfigError(
         f"{found} without any labels: label some of them, {source.ids[0]} for one"
