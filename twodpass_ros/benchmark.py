@@ -24,7 +24,7 @@ import typer
 from rich.console import Console, Group
 from rich.table import Table
 
-from twodpass_core.cli.edge import print_error
+from twodpass_core.cli.edge import in_words, print_error
 from twodpass_core.cloud import CloudData
 from twodpass_core.errors import TwodpassError
 from twodpass_core.process import tune_process
@@ -135,7 +135,7 @@ def main(
     try:
         report = measure(scan, weights, parameters, points, scans)
     except (TwodpassError, OSError) as error:
-        print_error(str(error))
+        print_error(in_words(error))
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(report.to_dict()))

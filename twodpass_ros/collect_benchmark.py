@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from twodpass_core.cli.edge import print_error
+from twodpass_core.cli.edge import in_words, print_error
 from twodpass_core.errors import TwodpassError
 from twodpass_core.recording import Manifest
 from twodpass_core.simulation import Drive, kitti_camera
@@ -109,7 +109,7 @@ def main(
         with TemporaryDirectory(dir=folder) as temporary:
             report = measure(Path(temporary), cameras, seconds)
     except (TwodpassError, OSError) as error:
-        print_error(str(error))
+        print_error(in_words(error))
         raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(asdict(report)))

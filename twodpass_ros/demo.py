@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.cli.edge import print_note
+from twodpass_core.cli.edge import in_words, print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans, refuse_unheeded
 from twodpass_core.errors import ScanError, TwodpassError
@@ -73,7 +73,7 @@ def main(
             files = None
         run_demo(files, weights, out, frames, parameters)
     except (TwodpassError, OSError) as error:
-        console.print("The demo failed:", str(error), style="bold red", markup=False)
+        console.print("The demo failed:", in_words(error), style="bold red", markup=False)
         raise typer.Exit(1) from error
 
 

@@ -26,11 +26,12 @@ class ReportingGroup(TyperGroup):
         except (TwodpassError, OSError) as error:
             if ctx.params.get("debug") or getattr(error, "errno", None) == errno.EPIPE:
                 raise
-            print_error(_in_words(error))
+            print_error(in_words(error))
             raise typer.Exit(1) from None
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """An error in a sentence; Python's own begin with a number where they are the system's."""
     if not isinstance(error, OSError) or error.filename is None or not error.strerror:
         return str(error)
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]  # what went where
