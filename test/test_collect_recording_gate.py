@@ -22,25 +22,40 @@ def at(x: float) -> RigidTransform:
     return RigidTransform(np.eye(3), np.array([x, 0.0, 0.0]))
 
 
+def passes(gate: Gate, stamp_ns: int, pose: RigidTransform | None = None) -> bool:
+    """Whether a set is admitted; then it is recorded."""
+    admitted = gate.admits(stamp_ns, pose)
+    if admitted:
+        gate.note_recorded(stamp_ns, pose)
+    return admitted
+
+
+def test_a_set_that_was_not_recorded_holds_none_back() -> None:
+    gate = Gate(GateSettings(min_distance=10.0))
+    assert gate.admits(0, at(0.0))  # but the disk was too slow for it
+    assert passes(gate, 1, at(5.0))
+    assert not passes(gate, 2, at(9.0))
+
+
 def test_gate_by_distance() -> None:
     gate = Gate(GateSettings(min_distance=1.0))
-    assert [gate.admits(k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
+    assert [passes(gate, k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
     assert gate.admits(8, None)  # not known to be near
 
 
 def test_gate_by_time() -> None:
     gate = Gate(GateSettings(min_interval=0.25))
-    assert [gate.admits(k * 10**8, None) for k in range(7)] == [True, False, False, True, False, False, True]
+    assert [passes(gate, k * 10**8) for k in range(7)] == [True, False, False, True, False, False, True]
 
 
 def test_gate_by_number() -> None:
     gate = Gate(GateSettings(every_nth=3))
-    assert [gate.admits(k, None) for k in range(7)] == [True, False, False, True, False, False, True]
+    assert [passes(gate, k) for k in range(7)] == [True, False, False, True, False, False, True]
 
 
 def test_gate_after_time_jumped_back() -> None:
     gate = Gate(GateSettings(min_distance=1.0, min_interval=10.0))
-    assert [gate.admits(t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
+    assert [passes(gate, t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
 
 
 @given(
@@ -56,7 +71,7 @@ def test_admitted_sets_keep_their_distance(
     stamp, x, admitted = 0, 0.0, []
     for number, (wait, move) in enumerate(steps):
         stamp, x = stamp + wait, x + move
-        if gate.admits(stamp, at(x)):
+        if passes(gate, stamp, at(x)):
             admitted.append((number, stamp, x))
     assert not steps or admitted[0][0] == 0
     for (number_a, stamp_a, x_a), (number_b, stamp_b, x_b) in pairwise(admitted):

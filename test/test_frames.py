@@ -154,10 +154,14 @@ def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> N
         (lambda folder: (folder / "calib.txt").write_text(CALIB.replace(" 0.5", "")), "Tr has 11 numbers, not 12"),
         (lambda folder: (folder / "calib.txt").write_text(CALIB.replace("Tr: 0 -1", "Tr: 0 -2")), "no rotation"),
         (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 line,"),
-        (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: is no table of 12"),
-        (lambda folder: (folder / "times.txt").write_text("soon later"), r"times\.txt: is no table"),
+        (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: line 1 has 3 numbers, not 12"),
+        (lambda folder: (folder / "times.txt").write_text("soon\nlater"), r"times\.txt: not all of it"),
         (lambda folder: (folder / "times.txt").write_text("0\n1e400"), r"times\.txt: line 2 is not of finite numbers"),
-        (lambda folder: (folder / "poses.txt").write_text("nan " * 24), r"poses\.txt: line 1 is not of finite numbers"),
+        (lambda folder: (folder / "poses.txt").write_text(("nan " * 12 + "\n") * 2), r"poses\.txt: line 1 is not of finite numbers"),
+        (
+            lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1\n0 1 0 0 0 0 1 0 0 0 0 1 0"),
+            r"poses\.txt: line 1 has 11 numbers, not 12",
+        ),
         (
             lambda folder: [shutil.copy(file, file.with_stem("000001 (copy)")) for file in folder.rglob("000001.*")],
             r"poses\.txt: has a line for each number of a scan, and 000001 \(copy\) is none",

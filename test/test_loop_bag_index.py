@@ -79,7 +79,7 @@ def test_a_damaged_index_is_made_anew(bag: Path, content: bytes, caplog: pytest.
     for damage in (content, whole[: len(whole) // 2], whole[:300] + bytes(64) + whole[364:]):
         kept(bag).write_bytes(damage)
         assert len(open_index(bag).topics["/points"]) == 5
-    assert "is damaged and made anew" in caplog.text
+    assert "cannot be read and is made anew" in caplog.text
 
 
 def test_beside_a_read_only_folder_the_users_cache_is_used(

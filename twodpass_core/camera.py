@@ -132,7 +132,7 @@ def split_projection(projection: npt.ArrayLike) -> tuple[Floats, RigidTransform]
     if matrix[1, 0] or matrix[2, 0] or matrix[2, 1]:
         p = p * np.sign(np.linalg.det(matrix))
         matrix, rotation = _triangular_and_rotation(p[:, :3])
-        p, matrix = p / matrix[2, 2], matrix / matrix[2, 2]
+    p, matrix = p / matrix[2, 2], matrix / matrix[2, 2]  # a projection is the same at any scale
     return matrix, RigidTransform(rotation, np.asarray(np.linalg.solve(matrix, p[:, 3]), np.float64))
 
 

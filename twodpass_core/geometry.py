@@ -64,11 +64,13 @@ class RigidTransform:
         """From a matrix (4, 4), or its upper rows (3, 4).
 
         Raises:
-            ConfigError: not of that shape, or the left part is no rotation.
+            ConfigError: not of that shape, or the left part is not a rotation, or the last row not 0 0 0 1.
         """
         m = np.asarray(matrix, np.float64)
         if m.shape not in ((3, 4), (4, 4)) or not np.isfinite(m).all():
             raise ConfigError(f"a rigid transform is a finite 3x4 or 4x4 matrix, not one of shape {m.shape}")
+        if m.shape == (4, 4) and np.abs(m[3] - (0, 0, 0, 1)).max() > ORTHONORMALITY_TOLERANCE:
+            raise ConfigError(f"the last row of a rigid transform is 0 0 0 1, not {m[3].tolist()}: is it transposed?")
         rotation = m[:3, :3]
         error = np.abs(rotation @ rotation.T - np.eye(3)).max()
         if error > ORTHONORMALITY_TOLERANCE or np.linalg.det(rotation) < 0:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from threading import Event
 
 import rclpy
 from lifecycle_msgs.msg import State
@@ -21,21 +21,24 @@ PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Waits for the node named by the one argument; returns 0 when it is active, and when SIGINT ends the waiting."""
+    """Waits for the node named by the one argument. Returns 0 when it is active.
+
+    Also 0 when SIGINT ends the waiting, as launch sends it to all at its end; 143 when SIGTERM does.
+    """
     parser = ArgumentParser("python3 -m twodpass_ros.wait_until_active", description="Wait until a node is active.")
     parser.add_argument("node", help="its full name, as /segment")
     name = re.sub("/+", "/", parser.parse_args(args).node)  # a namespace may end in a slash
-    stop = Event()
+    heard: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):  # not by an exception, which what happens to run may swallow
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: heard.append(number))
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("wait_until_active")
     client = node.create_client(GetState, f"{name}/get_state")
-    while not (stop.is_set() or is_active(node, client)):
-        stop.wait(PAUSE)
+    while not (heard or is_active(node, client)):
+        time.sleep(PAUSE)
     node.destroy_node()
     rclpy.shutdown()
-    return 0
+    return 128 + signal.SIGTERM if signal.SIGTERM in heard else 0
 
 
 def is_active(node: Node, client: Client) -> bool:

@@ -31,7 +31,10 @@ def test_it_ends_when_the_node_has_come_and_is_active(waiting: subprocess.Popen[
         assert waiting.wait(HANG) == 0
 
 
-def test_an_interrupt_ends_the_waiting(waiting: subprocess.Popen[bytes], peer: Peer) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_waiting(
+    waiting: subprocess.Popen[bytes], peer: Peer, number: signal.Signals, code: int
+) -> None:
     peer.spin_until(lambda: "wait_until_active" in peer.node.get_node_names(), "the one that waits")
-    waiting.send_signal(signal.SIGINT)
-    assert waiting.wait(HANG) == 0
+    waiting.send_signal(number)
+    assert waiting.wait(HANG) == code

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twodpass_core.cli.edge import checked_settings
 from twodpass_core.cli.options import Topic as Topic
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ SensorTransform = Annotated[
 
 def bag_config(**settings: Any) -> BagConfig:
     """The settings as a BagConfig, those that are None left at their defaults. Raises ConfigError for misfits."""
-    from pydantic import ValidationError
-
-    from twodpass_core.checked import describe_problems
     from twodpass_core.data.bags.config import BagConfig
-    from twodpass_core.errors import ConfigError
 
-    try:
-        return BagConfig(**{name: value for name, value in settings.items() if value is not None})
-    except ValidationError as error:
-        raise ConfigError(describe_problems(error)) from None
+    return checked_settings(BagConfig, {name: value for name, value in settings.items() if value is not None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -15,6 +15,11 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from twodpass_core.errors import ConfigError, TwodpassError
+
+if TYPE_CHECKING:
+    from twodpass_core.checked import Checked
+
+Settings = TypeVar("Settings", bound="Checked")
 
 
 class ReportingGroup(TyperGroup):
@@ -63,6 +68,18 @@ def print_version(wanted: bool) -> None:
     except PackageNotFoundError:
         typer.echo("twodpass, run from its source folder")
     raise typer.Exit
+
+
+def checked_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Settings of a kind, as pydantic takes them. Raises ConfigError, which says what is wrong with each value."""
+    from pydantic import ValidationError
+
+    from twodpass_core.checked import describe_problems
+
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(describe_problems(error)) from None
 
 
 def numbers(text: str | None, count: int | None, option: str, kind: type[float] | type[int] = float) -> Any:

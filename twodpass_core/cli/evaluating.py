@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from twodpass_core.classes import check_classes
-from twodpass_core.cli.edge import print_note, print_whole
+from twodpass_core.cli.edge import checked_settings, print_note, print_whole
 from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.bags import bags_in
 from twodpass_core.data.bags.config import BagConfig
@@ -79,15 +79,17 @@ def _refuse_unheeded(data: Sequence[Path], kind: str | None, split: str | None) 
 def _settings(
     data: Path, kind: str | None, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
 ) -> SourceConfig:
+    unlabelled = "skip"
     if bags_in(data):
-        return SourceConfig(kind="bag", root=data, split=split, unlabelled="skip", bag=bag)
+        bags = {"kind": "bag", "root": data, "split": split, "unlabelled": unlabelled, "bag": bag}
+        return checked_settings(SourceConfig, bags)
     if is_settings(data):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
-    folder = {"kind": kind or "semantickitti", "root": data, "split": split}
-    return SourceConfig.model_validate(folder | {"sequences": sequences, "unlabelled": "skip"})
+    folder = {"kind": kind or "semantickitti", "root": data, "split": split, "sequences": sequences}
+    return checked_settings(SourceConfig, {**folder, "unlabelled": unlabelled})
 
 
 def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:

@@ -16,10 +16,11 @@ def recover(bag: Annotated[Path, typer.Argument(help="Folder of a bag, or one .m
     Files that are not whole are replaced by what is whole in them, and kept as NAME.mcap.damaged.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from twodpass_core.recording.recovery import recover as make_readable
 
-    with Console(stderr=True).status(f"checking {bag}"):
+    with Console(stderr=True).status(escape(f"checking {bag}")):
         report = make_readable(bag)
     for file in report.mended:
         kept, lost = counted(file.messages, "message"), counted(file.lost_bytes, "byte")

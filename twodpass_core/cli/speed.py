@@ -10,15 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import ValidationError
 from rich.console import Console, Group
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
-from twodpass_core.checked import describe_problems
-from twodpass_core.cli.edge import numbers, print_whole
+from twodpass_core.cli.edge import checked_settings, numbers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
-from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.errors import ScanError
 from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
 from twodpass_core.simulation import simulate_scans
@@ -60,10 +58,7 @@ def network_shape(width: int | None, scales: str | None) -> StudentConfig:
     given: dict[str, Any] = {} if width is None else {"width": width}
     if scales is not None:
         given["scales"] = numbers(scales, None, "--scales", int)
-    try:
-        return StudentConfig(**given)
-    except ValidationError as error:
-        raise ConfigError(describe_problems(error)) from error
+    return checked_settings(StudentConfig, given)
 
 
 def measure(

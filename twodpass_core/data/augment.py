@@ -55,7 +55,8 @@ class AugmentationConfig(Checked):
     def _start_from_the_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {**PRESETS.get(values.get("preset", "paper"), {}), **values}
+        preset = values.get("preset", "paper")
+        return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **values}
 
     @property
     def implied(self) -> frozenset[str]:

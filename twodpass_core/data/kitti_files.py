@@ -43,10 +43,14 @@ def calibration_entry(entries: dict[str, Floats], name: str, shape: tuple[int, .
 
 def read_numbers(path: Path, columns: int) -> Floats:
     """(lines, columns) of a file of numbers. Raises ScanError."""
+    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
+    for number, line in enumerate(lines, start=1):
+        if len(line) != columns:
+            raise ScanError(f"{path}: line {number} has {len(line)} numbers, not {columns}")
     try:
-        return np.array(read_text(path).split(), np.float64).reshape(-1, columns)
+        return np.array(lines, np.float64).reshape(-1, columns)
     except ValueError as error:
-        raise ScanError(f"{path}: is no table of {columns} numbers a line: {error}") from error
+        raise ScanError(f"{path}: not all of it are numbers: {error}") from error
 
 
 def read_labels(

@@ -118,6 +118,7 @@ def _read_stamps(path: Path, stems: Sequence[str]) -> list[int] | None:
                 stamps.append(int(time.timestamp()) * 10**9 + int(fraction.ljust(9, "0")[:9]))
             except ValueError as error:
                 raise ScanError(f"{path}: '{line.strip()}' is no time stamp") from error
-    if not stems[-1].isdecimal() or int(stems[-1]) >= len(stamps):
-        raise ScanError(f"{path}: has {len(stamps)} time stamps, none for scan {stems[-1]}")
+    for stem in stems:
+        if not stem.isdecimal() or int(stem) >= len(stamps):
+            raise ScanError(f"{path}: has {len(stamps)} time stamps, none for scan {stem}")
     return stamps

@@ -65,7 +65,9 @@ def read_pcd(path: Path) -> CloudData:
 def _read_ascii(file: BinaryIO, header: PcdHeader) -> CloudData:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loadtxt warns of a file without rows, which is counted below
-        values = np.loadtxt(file, np.float64, ndmin=2).reshape(-1, sum(header.counts))
+        values = np.loadtxt(file, np.float64, ndmin=2)
+    if values.size and values.shape[1] != (wanted := sum(header.counts)):
+        raise ValueError(f"a point has {values.shape[1]} numbers, but the header's fields want {wanted}")
     if len(values) != header.num_points:
         raise ValueError(
             f"holds {len(values)} points, but the header tells of {header.num_points}: the file is cut off"

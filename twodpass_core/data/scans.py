@@ -188,6 +188,7 @@ def _find(path: Path, columns: int | None) -> list[Path]:
         if found:
             _check_columns(folder, found, columns)
             return found
+    refuse_ros1(path)
     sequences = sorted((path / "sequences").glob("*/velodyne")) if (path / "sequences").is_dir() else []
     instead = f": give one of its sequences, as {sequences[0].parent}" if sequences else ""
     below = " or ".join(SCAN_FOLDERS)

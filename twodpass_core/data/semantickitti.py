@@ -214,8 +214,8 @@ def _read_lines(path: Path, columns: int, stems: Sequence[str]) -> Floats | None
     lines = read_numbers(path, columns)
     if unnumbered := [stem for stem in stems if not (stem.isascii() and stem.isdecimal())]:
         raise ScanError(f"{path}: has a line for each number of a scan, and {unnumbered[0]} is none: rename that scan")
-    if int(stems[-1]) >= len(lines):
-        raise ScanError(f"{path}: has {counted(len(lines), 'line')}, none for scan {stems[-1]}")
+    if int(last := max(stems, key=int)) >= len(lines):
+        raise ScanError(f"{path}: has {counted(len(lines), 'line')}, none for scan {last}")
     if len(unknown := np.flatnonzero(~np.isfinite(lines).all(axis=1))):
         raise ScanError(f"{path}: line {unknown[0] + 1} is not of finite numbers")
     return lines

@@ -128,7 +128,7 @@ class SimulatedStreets:
 
     def _kept(self, seed: int, stamp_ns: int, suffix: str) -> Path | None:
         """Where a part of a frame is kept."""
-        return None if self._folder is None else self._folder / (_frame_id(seed, stamp_ns).replace("/", "_") + suffix)
+        return None if self._folder is None else self._folder / f"{seed:07d}_{stamp_ns}{suffix}"
 
 
 def _frame_id(seed: int, stamp_ns: int) -> str:

@@ -102,9 +102,10 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
                 continue
             proposed += 1
         num_points = frames.num_points(scans[stamp_ns])
-        raw, there = store.read(stamp_ns, num_points), read_raw_labels(path, num_points)
-        if there is not None and not overwrite and (raw is None or not np.array_equal(there, raw)):
-            raise LabelError(f"{path}: is there with other labels: --overwrite replaces them")
+        if path.exists() and not overwrite:
+            there = read_raw_labels(path, num_points)
+            if there is not None and not _is(store, stamp_ns, there):
+                raise LabelError(f"{path}: is there with other labels: --overwrite replaces them")
         wanted.append((path, store, stamp_ns, num_points))
     if not wanted:
         raise ConfigError(

@@ -15,10 +15,10 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Message, MessageIndex, Schema
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.mcap_files.unpacked_size import ZSTD_MAGIC
 
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
 MESSAGE_HEADER_BYTES: Final = 22
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"  # of a message that was compressed by itself
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, Final
 
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 CUT_OFF: Final = "the file is cut off or damaged"
 
 
@@ -29,7 +30,7 @@ def zstd_bound(file: BinaryIO, position: int, end: int) -> int:
             position += 8 + word
             continue
         flags = word & 0xFF
-        if magic != 0xFD2FB528:
+        if magic != int.from_bytes(ZSTD_MAGIC, "little"):
             raise DamageError(position, f"this is no Zstandard frame: {CUT_OFF}")
         single_segment = flags >> 5 & 1
         position += 5 + (1 - single_segment) + (0, 1, 2, 4)[flags & 3] + (single_segment, 2, 4, 8)[flags >> 6]

@@ -35,27 +35,28 @@ class Gate:
         self._settings = settings
         self._arrived = 0
         self._newest_ns: int | None = None
-        self._admitted_ns: int | None = None
-        self._admitted_pose: RigidTransform | None = None
+        self._recorded_ns: int | None = None
+        self._recorded_pose: RigidTransform | None = None
 
     def admits(self, stamp_ns: int, world_from_vehicle: RigidTransform | None) -> bool:
         """Whether to record the set of this time and pose."""
         if self._newest_ns is not None and stamp_ns < self._newest_ns:
-            self._arrived, self._admitted_ns, self._admitted_pose = 0, None, None
+            self._arrived, self._recorded_ns, self._recorded_pose = 0, None, None
         self._newest_ns = stamp_ns
         is_nth = self._arrived % self._settings.every_nth == 0
         self._arrived += 1
-        if not (is_nth and self._is_later(stamp_ns) and self._is_farther(world_from_vehicle)):
-            return False
-        self._admitted_ns = stamp_ns
-        self._admitted_pose = world_from_vehicle or self._admitted_pose
-        return True
+        return is_nth and self._is_later(stamp_ns) and self._is_farther(world_from_vehicle)
+
+    def note_recorded(self, stamp_ns: int, world_from_vehicle: RigidTransform | None) -> None:
+        """That it was recorded: others have to be far enough from it."""
+        self._recorded_ns = stamp_ns
+        self._recorded_pose = world_from_vehicle or self._recorded_pose
 
     def _is_later(self, stamp_ns: int) -> bool:
-        return self._admitted_ns is None or stamp_ns - self._admitted_ns >= round(self._settings.min_interval * 1e9)
+        return self._recorded_ns is None or stamp_ns - self._recorded_ns >= round(self._settings.min_interval * 1e9)
 
     def _is_farther(self, pose: RigidTransform | None) -> bool:
-        if self._settings.min_distance == 0 or pose is None or self._admitted_pose is None:
+        if self._settings.min_distance == 0 or pose is None or self._recorded_pose is None:
             return True
-        distance = np.linalg.norm(pose.translation - self._admitted_pose.translation)
+        distance = np.linalg.norm(pose.translation - self._recorded_pose.translation)
         return bool(distance >= self._settings.min_distance)

@@ -64,7 +64,7 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if bags_in(path):
         raise ConfigError(
-            f"{path}: holds data, not settings: give config/train/finetune.yaml --set data.train.0.root={path}, or "
+            f"{path}: holds data, not settings: give finetune --set data.train.0.root={path}, or "
             f"others --set data.train.kind=bag --set data.train.root={path}"
         )
     try:

@@ -58,10 +58,12 @@ class Recording:
 
     def write_set(self, formed: FormedSet, scores: Mapping[str, float]) -> None:
         """A set, if the gate admits it."""
-        if not self._gate.admits(formed.paired.stamp_ns, formed.world_from_vehicle):
+        place = formed.paired.stamp_ns, formed.world_from_vehicle
+        if not self._gate.admits(*place):
             return
         with suppress(RecordingError):
             if self._writer.write_set(formed.recorded(scores)):
+                self._gate.note_recorded(*place)
                 self._written.append(time.monotonic())
 
     def sets_per_second(self) -> float:

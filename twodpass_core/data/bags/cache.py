@@ -22,7 +22,7 @@ from twodpass_core.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 4  # of the kept file; another one is not read
+FORM: Final = 5  # of the kept file; another one is not read
 ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
 
 
@@ -79,7 +79,7 @@ def _save(place: Path, index: BagIndex, state: list[list[str | int]]) -> None:
         arrays[f"calibration{number}_stamps_ns"] = calibration.stamps_ns
         arrays[f"calibration{number}_messages"] = np.frombuffer(b"".join(calibration.messages), np.uint8)
     for number, moved in enumerate(index.transforms):
-        head["transforms"].append([moved.topic, moved.parent, moved.child, moved.is_static])
+        head["transforms"].append([moved.topic, moved.parent, moved.child, moved.is_static, moved.is_odometry])
         arrays |= {f"transform{number}_stamps_ns": moved.stamps_ns, f"transform{number}_poses": moved.poses}
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        logger.warning("%s: is damaged and made anew: %s", place, error)
+        logger.warning("%s: cannot be read and is made anew: %s", place, error)
         return None
 
 
@@ -124,6 +124,8 @@ def _calibration(kept: Any, number: int, frame_id: str, lengths: list[int]) -> R
     return RecordedCalibration(frame_id, kept[f"calibration{number}_stamps_ns"], messages)
 
 
-def _transforms(kept: Any, number: int, topic: str, parent: str, child: str, is_static: bool) -> RecordedTransforms:
+def _transforms(
+    kept: Any, number: int, topic: str, parent: str, child: str, is_static: bool, is_odometry: bool
+) -> RecordedTransforms:
     stamps_ns, poses = kept[f"transform{number}_stamps_ns"], kept[f"transform{number}_poses"]
-    return RecordedTransforms(topic, parent, child, is_static, stamps_ns, poses)
+    return RecordedTransforms(topic, parent, child, is_static, is_odometry, stamps_ns, poses)

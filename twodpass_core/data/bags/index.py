@@ -68,6 +68,7 @@ class RecordedTransforms:
     parent: str
     child: str
     is_static: bool
+    is_odometry: bool  # and not of /tf or /tf_static
     stamps_ns: Integers  # (M,)
     poses: npt.NDArray[np.float64]  # (M, 7) parent_from_child: quaternion w, x, y, z, translation
 

@@ -18,7 +18,7 @@ from twodpass_core.data.bags.config import BagConfig, FileCamera
 from twodpass_core.data.bags.index import POINT_CLOUD, BagIndex, Integers, TopicIndex
 from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
-from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_odometry
+from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
@@ -189,7 +189,7 @@ def _transforms(
             raise TransformError(f"{index.path}: {error}") from None
         logger.warning("%s: its transforms are of no use, so no motion is known: %s", index.path, error)
         return TransformTree(), None
-    if fixed is None and (odometry := [entry for entry in index.transforms if is_odometry(entry)]):
+    if fixed is None and (odometry := [entry for entry in index.transforms if entry.is_odometry]):
         logger.warning(
             "%s: no motion is known: no transform connects '%s' with what odometry tells of, %s. Name the frame of the "
             "clouds that is connected, in settings by bag.frames",

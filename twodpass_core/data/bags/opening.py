@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twodpass_core.data.bags.checks import check_file, checked, refuse_unlisted
 from twodpass_core.errors import BagError
-from twodpass_core.mcap_files.chunk import ZSTD_MAGIC
+from twodpass_core.mcap_files.unpacked_size import ZSTD_MAGIC
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader

@@ -56,7 +56,7 @@ def scan_bag(path: Path) -> BagIndex:
         )
     with open_bag(path) as reader:
         logger.info("indexing %s", path)
-        scan = _Scan()
+        scan = _Scan(path)
         counts: Counter[tuple[str, str]] = Counter()
         for number, storage in enumerate(storages(reader)):
             _refuse_unchunked(storage, Path(storage.path))
@@ -91,7 +91,8 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
 class _Scan:
     """What has been found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.typestore = get_typestore(Stores.LATEST)  # the types read here are the same in every release of ROS 2
         self.topics: dict[str, _Messages] = {}
         self.calibrations: dict[str, _Calibrations] = {}
@@ -108,7 +109,7 @@ class _Scan:
         if kind in FOUND_AGAIN:
             known = self.topics.setdefault(topic, _Messages(topic, kind))
             if known.type != kind:
-                raise BagError(f"{topic} is of two types, {known.type} and {kind}")
+                raise BagError(f"{self.path}: {topic} is of two types, {known.type} and {kind}")
             known.add(message, log_ns, file)
         elif message is not None and kind == CAMERA_INFO:
             header = message.header
@@ -150,7 +151,8 @@ class _Scan:
                 self._leave_out(topic, error)
                 continue
             if key not in self.transforms:
-                self.transforms[key] = _Poses(*key, kind == TF_MESSAGE and topic.endswith(TF_STATIC))
+                is_static = kind == TF_MESSAGE and topic.split("/")[-1] == TF_STATIC
+                self.transforms[key] = _Poses(*key, is_static, kind == ODOMETRY)
             self.transforms[key].add(_stamp_ns(header), (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
 
 
@@ -228,6 +230,7 @@ class _Poses:
     parent: str
     child: str
     is_static: bool
+    is_odometry: bool
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
     changes: int = 0  # of a static one
@@ -255,7 +258,9 @@ class _Poses:
                 self.topic, (~sound).sum(), len(sound), self.child, self.parent,
             )  # fmt: skip
         stamps_ns, first = np.unique(stamps_ns[sound], return_index=True)
-        return RecordedTransforms(self.topic, self.parent, self.child, self.is_static, stamps_ns, poses[sound][first])
+        return RecordedTransforms(
+            self.topic, self.parent, self.child, self.is_static, self.is_odometry, stamps_ns, poses[sound][first]
+        )
 
 
 def _frame(header: Any) -> str:

@@ -25,10 +25,10 @@ def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) ->
     child moves. Beside it, a transform below the vehicle's frame that never changes is a mounting, though it is on /tf.
     """
     tree = TransformTree(tolerance_ns=TOLERANCE_NS)
-    from_tf = [entry for entry in recorded if not is_odometry(entry) and len(entry.stamps_ns)]
+    from_tf = [entry for entry in recorded if not entry.is_odometry and len(entry.stamps_ns)]
     parents = {_name(entry.child): _name(entry.parent) for entry in from_tf}
     needed = {ancestor for frame in frames for ancestor in _ancestors(_name(frame), parents)}
-    odometry = [entry for entry in recorded if is_odometry(entry) and len(entry.stamps_ns)]
+    odometry = [entry for entry in recorded if entry.is_odometry and len(entry.stamps_ns)]
     vehicles = {ancestor for entry in odometry for ancestor in _ancestors(_name(entry.child), parents)}
     # Where a frame has several parents, the one that is named most often is added last and counts.
     for entry in sorted(from_tf, key=lambda entry: (not entry.is_static, len(entry.stamps_ns))):
@@ -42,11 +42,6 @@ def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) ->
         if not _moves(tree, entry.child):
             _add_odometry(tree, entry, [_name(frame) for frame in frames])
     return tree
-
-
-def is_odometry(entry: RecordedTransforms) -> bool:
-    """Whether it is from an odometry topic, and not from /tf or /tf_static."""
-    return not entry.topic.endswith(("/tf", "/tf_static"))
 
 
 def find_fixed_frame(tree: TransformTree, frame: str, wanted: str | None = None) -> str | None:
