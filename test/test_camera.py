@@ -169,6 +169,14 @@ def test_projection_matrix_splits_into_camera_and_shift() -> None:
     np.testing.assert_allclose(uv, homogeneous[:, :2] / homogeneous[:, 2:], atol=1e-9)
 
 
+def test_a_projection_matrix_is_the_same_at_any_scale() -> None:
+    projection = np.c_[K, [100.0, 2.0, 0.5]]
+    for scale in (1, 2, 0.25):
+        matrix, camera_from_rectified = split_projection(scale * projection)
+        np.testing.assert_allclose(matrix, K)
+        np.testing.assert_allclose(camera_from_rectified.translation, split_projection(projection)[1].translation)
+
+
 def test_real_distorted_camera(shared_data: Path) -> None:
     """Distortion moves points by many pixels at the edge of this image; 10,331 points fall in it with K alone."""
     folder = shared_data / "opencalib_lidar2camera"

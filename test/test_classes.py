@@ -164,3 +164,14 @@ def test_empty_arrays_stay_empty() -> None:
     class_map = ClassMap.load("nuscenes")
     assert class_map.training_ids(np.zeros(0, np.int32)).shape == (0,)
     assert class_map.raw_labels(np.zeros(0, np.uint8)).shape == (0,)
+
+
+def test_what_is_no_list_of_classes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    for classes, reason in (
+        ("!!set {car, road}", "classes"),
+        ("[{id: 0, name: a, colour: [1, 2, 3], raw_ids: 5}]", "list"),
+    ):
+        path.write_text(f"name: own\nclasses: {classes}\n")
+        with pytest.raises(ClassMapError, match=reason):
+            ClassMap.load(path)

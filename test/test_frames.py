@@ -106,6 +106,16 @@ def test_folders_without_sequences(tmp_path: Path) -> None:
         SemanticKitti(tmp_path)
 
 
+def test_scans_numbered_without_zeros_need_a_line_for_the_largest(dataset: Path) -> None:
+    folder = dataset / "sequences/08"
+    for file in list(folder.rglob("000001.*")):
+        file.rename(file.with_stem("9"))
+    for file in list(folder.rglob("000000.*")):
+        file.rename(file.with_stem("10"))
+    with pytest.raises(ScanError, match=r"poses\.txt: has 2 lines, none for scan 10"):
+        SemanticKitti(dataset, "val")
+
+
 def test_the_test_split_has_no_labels(dataset: Path) -> None:
     frame = SemanticKitti(dataset, "test", sequences=["11"])[0]
     assert frame.labels is None
@@ -157,7 +167,10 @@ def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> N
         (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: line 1 has 3 numbers, not 12"),
         (lambda folder: (folder / "times.txt").write_text("soon\nlater"), r"times\.txt: not all of it"),
         (lambda folder: (folder / "times.txt").write_text("0\n1e400"), r"times\.txt: line 2 is not of finite numbers"),
-        (lambda folder: (folder / "poses.txt").write_text(("nan " * 12 + "\n") * 2), r"poses\.txt: line 1 is not of finite numbers"),
+        (
+            lambda folder: (folder / "poses.txt").write_text(("nan " * 12 + "\n") * 2),
+            r"poses\.txt: line 1 is not of finite numbers",
+        ),
         (
             lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1\n0 1 0 0 0 0 1 0 0 0 0 1 0"),
             r"poses\.txt: line 1 has 11 numbers, not 12",

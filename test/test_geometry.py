@@ -122,6 +122,13 @@ def test_matrices_are_checked(matrix: np.ndarray) -> None:
         RigidTransform.from_matrix(matrix)
 
 
+def test_a_transposed_matrix_is_refused() -> None:
+    matrix = RigidTransform.from_xyz_rpy((1, 2, 3, 0, 0, 0.5)).matrix()
+    assert np.array_equal(RigidTransform.from_matrix(matrix).translation, [1, 2, 3])
+    with pytest.raises(ConfigError, match=r"last row of a rigid transform is 0 0 0 1, not \[1\.0, 2\.0.*transposed"):
+        RigidTransform.from_matrix(matrix.T)
+
+
 def test_points_keep_their_precision() -> None:
     transform = RigidTransform.from_matrix(random_transform(1).matrix()[:3])
     assert transform.apply(np.zeros((2, 3), np.float32)).dtype == np.float32

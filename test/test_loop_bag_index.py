@@ -177,6 +177,22 @@ def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCapt
 # --- Bags that cannot be used ---------------------------------------------------------------------------------------
 
 
+def test_static_is_a_topics_name_and_odometry_its_type(tmp_path: Path) -> None:
+    data = BagData()
+    for topic in ("/robot/tf_static", "/my_tf_static", "/tf_replay"):
+        data.transform("base", topic[1:], RigidTransform.identity(), START_NS)
+        data.messages[-1] = topic, *data.messages[-1][1:]
+    data.odometry("odom", "base", RigidTransform.identity(), START_NS)
+    index = open_index(data.write(tmp_path / "drive"))
+    for found in (index, open_index(tmp_path / "drive")):  # as found, and as kept
+        assert {entry.topic: (entry.is_static, entry.is_odometry) for entry in found.transforms} == {
+            "/robot/tf_static": (True, False),
+            "/my_tf_static": (False, False),
+            "/tf_replay": (False, False),
+            "/odometry": (False, True),
+        }
+
+
 def test_bags_compressed_as_files_are_refused(tmp_path: Path) -> None:
     bag = drive().write(tmp_path / "drive", StoragePlugin.SQLITE3, CompressionMode.FILE)
     with pytest.raises(BagError, match=r"drive: its files are compressed as a whole, .* `ros2 bag convert`"):

@@ -97,7 +97,7 @@ def test_evaluation_takes_the_labelled_scans_of_a_bag(tmp_path: Path) -> None:
     assert list(source.ids) == [f"drive/{scan_ns(2)}"]
     assert source[0].views == ()
     np.testing.assert_array_equal(source[0].points[:, 3], 2 * points(2)[:, 3])
-    with pytest.raises(ConfigError, match="kitti: no bag, to which intensity_scale, topic could apply"):
+    with pytest.raises(ConfigError, match="kitti: no bag, to which --intensity-scale, --topic could apply"):
         evaluation_sources([tmp_path / "kitti"], None, None, config)
 
 

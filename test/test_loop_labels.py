@@ -180,7 +180,10 @@ def test_work_in_the_labelling_tool_is_not_overwritten(bag: Path, tmp_path: Path
     with pytest.raises(LabelError, match=r"000000\.label: is there with other labels"):
         export_labels(frames_of(bag), sequence)
     assert np.array_equal(np.fromfile(sequence / "labels/000000.label", "<u4"), raw_labels(5))
+    np.zeros(3, "<u4").tofile(sequence / "labels/000001.label")
+    LabelStore.beside(bag).write(STAMPS[1], raw_labels(1))
     export_labels(frames_of(bag), sequence, overwrite=True)
+    assert np.array_equal(np.fromfile(sequence / "labels/000001.label", "<u4"), raw_labels(1))  # of another length
     assert np.array_equal(np.fromfile(sequence / "labels/000000.label", "<u4"), raw_labels(0))
 
 

@@ -141,3 +141,12 @@ def test_nebula_distances_agree_with_its_coordinates(shared_data: Path) -> None:
     path = shared_data / "velodyne_nebula/vlp16/1673400472138016708.pcd"
     points, distance = read_scan(path), read_scan(path, intensity_field="distance")[:, 3]
     np.testing.assert_allclose(np.linalg.norm(points[:, :3], axis=1), distance, rtol=1e-4)
+
+
+def test_lines_of_another_number_of_columns_are_refused(tmp_path: Path) -> None:
+    path = write_pcd(tmp_path / "scan.pcd", "ascii", HEADER)
+    head, _, data = path.read_text().partition("DATA ascii\n")
+    numbers = len(data.splitlines()[0].split())
+    path.write_text(f"{head}DATA ascii\n" + "".join(f"{line} 1\n" for line in data.splitlines()))
+    with pytest.raises(ScanError, match=rf"scan\.pcd: a point has {numbers + 1} numbers, .* want {numbers}"):
+        read_scan(path)

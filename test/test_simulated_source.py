@@ -90,6 +90,15 @@ def test_kept_frames_are_read_not_made(tmp_path: Path, frame: Frame, monkeypatch
         SimulatedStreets("train", SMALL.model_copy(update={"cache": tmp_path / "kept", "columns": 128}))[1]
 
 
+def test_frames_of_nearly_the_same_time_are_kept_apart(tmp_path: Path) -> None:
+    """As with `seconds` of two settings that share a cache."""
+    first, second = (
+        SimulatedStreets("train", SMALL.model_copy(update={"cache": tmp_path, "seconds": seconds}), cameras=())
+        for seconds in (SMALL.seconds, SMALL.seconds + 9e-4)
+    )
+    assert not np.array_equal(first[1].points, second[1].points)
+
+
 def test_damaged_kept_frame_is_an_error_that_names_it(tmp_path: Path) -> None:
     kept = SimulatedStreets("train", SMALL.model_copy(update={"cache": tmp_path}), cameras=())
     _ = kept[0]

@@ -19,6 +19,7 @@ PLAINER = {
     "model_attributes_type": "must have keys and values",
     "dict_type": "must have keys and values",
     "path_type": "must be a path",
+    "tuple_type": "must be a list",
 }
 """What pydantic says in terms of Python, by its type of problem."""
 
@@ -28,9 +29,14 @@ def describe_problems(error: ValidationError) -> str:
     return "; ".join(_describe_problem(dict(problem)) for problem in error.errors())
 
 
+def plain_message(problem: Mapping[str, Any]) -> str:
+    """What is wrong, of one of pydantic's problems."""
+    return PLAINER.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
+
+
 def _describe_problem(problem: Mapping[str, Any]) -> str:
     place = ".".join(map(str, problem["loc"]))
-    message = PLAINER.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))
+    message = plain_message(problem)
     if place == "format_version":
         return f"{message} (format {problem['input']!r}): a newer twodpass wrote it, update this one"
     return f"{place}: {message}" if place else message

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from twodpass_core.checked import Checked
+from twodpass_core.checked import Checked, plain_message
 from twodpass_core.errors import ClassMapError, ConfigError
 from twodpass_core.yaml_text import read_yaml
 
@@ -203,7 +203,7 @@ def _explain(problem: Any, content: Any) -> str:
     """One of pydantic's error dicts as a phrase that names the class, the key and the value."""
     place = list(problem["loc"])
     subject = ""
-    if len(place) >= 2 and place[0] == "classes" and isinstance(place[1], int):
+    if len(place) >= 2 and place[0] == "classes" and isinstance(content["classes"], list):
         entry = content["classes"][place[1]]
         label = entry.get("name", entry.get("id", "without a name")) if isinstance(entry, dict) else entry
         subject = f"entry {place[1] + 1} ({label}): "
@@ -213,7 +213,7 @@ def _explain(problem: Any, content: Any) -> str:
         return f"{subject}unknown key {key!r}"
     if problem["type"] == "missing":
         return f"{subject}{key} is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = plain_message(problem)
     if not key:
         return subject + message
     value = problem["input"]

@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from twodpass_core.cli.edge import in_words, print_error
 from twodpass_core.cloud import CloudData
@@ -108,7 +109,7 @@ class Report:
                 stage.replace("_", " "), *(f"{values[stage]:.1f}" for values in statistics.values()), style=style
             )
         return Group(
-            f"{self.points:,} points ({self.source}); {self.precision} on {self.device}",
+            Text(f"{self.points:,} points ({self.source}); {self.precision} on {self.device}"),
             table,
             "round trip: publication to labelled cloud received; overhead: the same without segment",
         )

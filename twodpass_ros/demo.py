@@ -15,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
@@ -150,7 +151,7 @@ def print_classes(answers: Sequence[Answer], class_map: ClassMap, caveat: str) -
             name = "unlabelled" if class_id == UNLABELLED else class_map.names[class_id]
             red, green, blue = class_map.colour_table[class_id]
             share = f"{counts[class_id] / counts.sum():.1%}"
-            table.add_row(f"[rgb({red},{green},{blue})]██[/] {name}", f"{counts[class_id]:,}", share)
+            table.add_row(f"[rgb({red},{green},{blue})]██[/] {escape(name)}", f"{counts[class_id]:,}", share)
     console.print(table)
 
 
@@ -179,21 +180,21 @@ def print_agreement(answers: Sequence[Answer], truths: Sequence[np.ndarray | Non
             right += int((answer.class_id == truth)[truth > 0].sum())
             known += int((truth > 0).sum())
     if known:
-        _say(f"the simulation knows the truth: the node is right on [bold]{right / known:.1%}[/] of {known:,} points")
+        _say(f"the simulation knows the truth: the node is right on {right / known:.1%} of {known:,} points")
 
 
 def _draw(scan: Scan, class_id: np.ndarray, class_map: ClassMap, out: Path, what: str) -> None:
     path = out / f"{scan.name}_{what.split()[0]}.png"
     render_bird_eye(scan.points, class_id, class_map, path, title=f"{scan.name}: {what}")
-    _say(f"picture: [bold]{path}[/] ({what})")
+    _say(f"picture: {path} ({what})")
 
 
 def _say_step(number: int, what: str) -> None:
-    console.print(f"[bold]{number}/5  {what}[/]")
+    console.print(f"{number}/5  {what}", style="bold", markup=False)
 
 
-def _say(what: str) -> None:
-    console.print(INDENT + what)
+def _say(what: str, style: str | None = None) -> None:
+    console.print(INDENT + what, style=style, markup=False)
 
 
 def _say_answer(scan: Scan, answer: Answer) -> None:
@@ -203,7 +204,7 @@ def _say_answer(scan: Scan, answer: Answer) -> None:
 
 def _warn_if_untrained(card: Card) -> None:
     if not card.trained:
-        _say(f"[bold white on red] {UNTRAINED} [/]")
+        _say(UNTRAINED, style="bold white on red")
 
 
 if __name__ == "__main__":

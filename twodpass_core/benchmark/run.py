@@ -45,6 +45,7 @@ class Contender:
     device: str
     backend: str
     name: str  # in the report
+    threads: int
 
     def prepare(self) -> Prepared[Mapping[str, float]]:
         """Load the network; what comes back runs it on points (N, 4) and gives its stages' seconds, if it tells any."""
@@ -58,6 +59,7 @@ class Contender:
 
     def __call__(self) -> None:
         """Load and run once, for a measurement of memory."""
+        torch.set_num_threads(self.threads)
         self.prepare()(self.points)
 
 
@@ -95,13 +97,14 @@ def run_benchmark(
         raise ConfigError(f"unknown peer '{peer}': choose {', '.join(PEERS)}")
     if repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
-    torch.set_num_threads(threads or torch.get_num_threads())
+    cpu_threads = threads or torch.get_num_threads()
+    torch.set_num_threads(cpu_threads)
     card, chosen = read_card(weights), choose_device(device)
     points_in_volume = count_points(points, card.grid)
-    contenders = [] if peer == "none" else [Contender(peer, weights, points, device, backends[0], peer)]
+    contenders = [] if peer == "none" else [Contender(peer, weights, points, device, backends[0], peer, cpu_threads)]
     for precision, backend in product(precisions, backends):
         name = precision if len(backends) == 1 else f"{precision} {backend}"
-        contenders.append(Contender(precision, weights, points, device, backend, name))
+        contenders.append(Contender(precision, weights, points, device, backend, name, cpu_threads))
     runs = []
     for contender in contenders:
         progress(f"loading {contender.name}")
@@ -158,7 +161,7 @@ def _measurement(
         backend=run.backend,
         median_ms=statistics.median(totals) * 1e3,
         min_ms=min(totals) * 1e3,
-        stages_ms={stage: statistics.median(run[stage] for run in stages) * 1e3 for stage in stages[0]},
+        stages_ms={stage: statistics.median(times[stage] for times in stages) * 1e3 for stage in stages[0]},
         peak_memory_mb=None if peak is None else peak / 1e6,
     )
 
@@ -183,10 +186,10 @@ def _prepare_peer(contender: Contender) -> Prepared[Mapping[str, float]]:
 
 
 def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
-    results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
     exact = next((contender.name for contender in contenders if contender.kind == "fp32"), None)
     if exact is None:
         return ()
+    results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
     reference = results.pop(exact)
     answered = reference.class_id != UNLABELLED
     if not answered.any():

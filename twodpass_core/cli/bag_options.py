@@ -31,6 +31,11 @@ SensorTransform = Annotated[
 ]
 
 
+def bag_option(setting: str) -> str:
+    """The option that a setting of BagConfig is on the command line."""
+    return "--sensor-transform" if setting == "training_from_sensor" else f"--{setting.replace('_', '-')}"
+
+
 def bag_config(**settings: Any) -> BagConfig:
     """The settings as a BagConfig, those that are None left at their defaults. Raises ConfigError for misfits."""
     from twodpass_core.data.bags.config import BagConfig

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from twodpass_core.classes import check_classes
+from twodpass_core.cli.bag_options import bag_option
 from twodpass_core.cli.edge import checked_settings, print_note, print_whole
 from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.bags import bags_in
@@ -51,8 +52,8 @@ def evaluation_sources(
     nothing that these could apply to.
     """
     named = ", ".join(map(str, data))
-    if (said := sorted(bag.model_dump(exclude_defaults=True))) and not any(map(bags_in, data)):
-        raise ConfigError(f"{named}: no bag, to which {', '.join(said)} could apply")
+    if (said := bag.model_dump(exclude_defaults=True)) and not any(map(bags_in, data)):
+        raise ConfigError(f"{named}: no bag, to which {', '.join(map(bag_option, sorted(said)))} could apply")
     in_other_form = kind not in (None, "semantickitti")
     if sequences and (in_other_form or all(bags_in(path) or is_settings(path) for path in data)):
         raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
