@@ -46,8 +46,8 @@ def test_what_cannot_be_recorded_is_refused_and_costs_nothing(tmp_path: Path) ->
     ("arguments", "reason"),
     [
         (("points", "sensor_msgs/msg/Image", ""), "needs its full name, as in /points"),
-        (("/points", "sensor_msgs/Image", ""), "is no message type"),
-        (("/points", "sensor_msgs/msg/Image", "", "a: ["), "is no YAML"),
+        (("/points", "sensor_msgs/Image", ""), "is not a message type"),
+        (("/points", "sensor_msgs/msg/Image", "", "a: ["), "is not YAML"),
         (("/points", "sensor_msgs/msg/Image", "", "- reliability: reliable"), "as offered_qos"),
     ],
 )
@@ -86,5 +86,5 @@ def test_a_folder_without_a_manifest_or_with_a_damaged_one(tmp_path: Path) -> No
     with pytest.raises(BagError, match=r"manifest.json: cannot be read: No such file"):
         Manifest.read(tmp_path)
     (tmp_path / "manifest.json").write_text('{"version": 1, "software": "x", "sets": [{"stamp_ns": "soon"}]}')
-    with pytest.raises(BagError, match=r"is no manifest of a recording: sets\.0\.stamp_ns"):
+    with pytest.raises(BagError, match=r"is not the manifest of a recording: sets\.0\.stamp_ns"):
         Manifest.read(tmp_path)

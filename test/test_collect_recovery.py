@@ -233,7 +233,7 @@ def test_what_cannot_be_recovered(tmp_path: Path) -> None:
     with pytest.raises(BagError, match=r"holds no \.mcap file"):
         recover(tmp_path)
     (tmp_path / "a.mcap").write_bytes(b"something else altogether")
-    with pytest.raises(BagError, match=r"a\.mcap: this is no MCAP file"):
+    with pytest.raises(BagError, match=r"a\.mcap: this is not an MCAP file"):
         recover(tmp_path)
     (tmp_path / "b.db3").write_bytes(b"x")
     with pytest.raises(BagError, match=r"b\.db3: is no \.mcap file"):

@@ -114,7 +114,7 @@ def test_compressed_images() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"encoding": "32FC1"}, "encoding '32FC1' is no picture; known are mono8"),
+        ({"encoding": "32FC1"}, "encoding '32FC1' is not a picture; known are mono8"),
         ({"data": b"\0" * 100}, "100 bytes are no rgb8 image of 32 x 24 pixels with 96 bytes a row"),
         ({"step": 95}, "with 95 bytes a row"),
         ({"width": 0}, "of 0 x 24 pixels"),

@@ -60,7 +60,7 @@ def test_images_have_their_own_time(drive: Path) -> None:
     [
         ("../calib_velo_to_cam.txt", "R: 1 2", r"calib_velo_to_cam\.txt: R has 2 numbers, not 9"),
         ("../calib_velo_to_cam.txt", "R: 1 0 0 0 1 0 0 0 2\nT: 0 0 0", "no rotation"),
-        ("velodyne_points/timestamps.txt", "noon", "no time stamp"),
+        ("velodyne_points/timestamps.txt", "noon", "not a time stamp"),
         ("velodyne_points/timestamps.txt", "", "has 0 time stamps"),
     ],
 )

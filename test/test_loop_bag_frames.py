@@ -110,7 +110,7 @@ def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplo
     assert [len(source[index].views) for index in range(10)] == [0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
     assert source[0].world_from_lidar is None
     assert "motion between scan and image: 'base' in 'odom': known from" in caplog.text
-    assert "Its scan is used without it; so far 1 like this" in caplog.text
+    assert "The scan is used without it (1 such images so far)" in caplog.text
 
 
 def test_a_motion_of_another_clock_is_told(tmp_path: Path) -> None:

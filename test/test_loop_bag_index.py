@@ -171,7 +171,7 @@ def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCapt
         entry[3].pose.pose.orientation.w = 0.0
     index = open_index(data.write(tmp_path / "drive"))
     assert [len(entry.stamps_ns) for entry in index.transforms if not entry.is_static] == [13]
-    assert "3 of 16 transforms from 'base' to 'odom' are no poses and left out" in caplog.text
+    assert "3 of 16 transforms from 'base' to 'odom' are not poses and are left out" in caplog.text
 
 
 # --- Bags that cannot be used ---------------------------------------------------------------------------------------

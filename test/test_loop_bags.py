@@ -238,7 +238,7 @@ def test_what_is_no_bag(tmp_path: Path) -> None:
     (tmp_path / "metadata.yaml").write_text("#" * (5 * 2**20))
     for path, reason in (
         (tmp_path / "absent.mcap", "does not exist"),
-        (tmp_path / "drive.bag", "is no ROS 2 bag"),
+        (tmp_path / "drive.bag", "is not a ROS 2 bag"),
         (tmp_path, "metadata.yaml: is larger"),
     ):
         with pytest.raises(BagError, match=reason):

@@ -181,7 +181,7 @@ def test_the_commands(bag: Path, tmp_path: Path) -> None:
     assert "5.label: the bag has no such scan" in " ".join(status.output.split())
     missing = run("import", bag, tmp_path / "nowhere")
     assert missing.exit_code == 1
-    assert "nowhere: is no folder" in missing.output
+    assert "nowhere: is not a folder" in missing.output
 
 
 def test_what_is_left_out_of_proposals_is_told_and_that_hardly_a_point_was_sure(bag: Path, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_what_is_left_out_of_proposals_is_told_and_that_hardly_a_point_was_sure(
         assert made.exit_code == 0, made.output
         return " ".join(made.output.split())
 
-    hardly = "hardly a point is as sure as --min-probability 1 wants"
+    hardly = "hardly any point reaches --min-probability 1"
     said = propose("--min-probability", 1)
     assert "labels proposed for 2 scans, 0.0% of their points" in said
     assert hardly in said

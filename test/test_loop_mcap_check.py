@@ -121,7 +121,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         mcap_file([SOUND])[:-28] + bytes(range(20)) + b"\x89MCAP0\r\n", "the summary is not",
     ),
     "only magic": (b"\x89MCAP0\r\n" * 2, "cut off"),
-    "text": (b"hello world, this is no bag at all, but it is long enough", "no MCAP file"),
+    "text": (b"hello world, this is no bag at all, but it is long enough", "not an MCAP file"),
 }  # fmt: skip
 
 

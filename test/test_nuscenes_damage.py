@@ -25,7 +25,11 @@ def root(tmp_path: Path) -> Path:
 def test_a_missing_or_damaged_table_is_named(root: Path, table: str) -> None:
     path = root / f"v1.0-trainval/{table}.json"
     content = path.read_text()
-    for damaged, message in ((content[:-20], "no table"), ('{"a": 1}', "no table"), ('[{"a": 1}]', "a row has no")):
+    for damaged, message in (
+        (content[:-20], "not a table"),
+        ('{"a": 1}', "not a table"),
+        ('[{"a": 1}]', "a row has no"),
+    ):
         path.write_text(damaged)
         with pytest.raises(ScanError, match=rf"{table}\.json: .*{message}"):
             NuScenes(root, "val")

@@ -92,7 +92,7 @@ def test_points_are_read_while_iterating(tmp_path: Path) -> None:
     ("size", "columns", "reason"),
     [
         (0, None, "is empty"),
-        (80 - 4, None, "76 bytes are no whole number of points of 4 float32 columns; the file is cut off"),
+        (80 - 4, None, "76 bytes are not a whole number of points of 4 float32 columns; the file is cut off"),
         (60, None, "--columns 5 would fit"),
         (120, 4, "--columns 5 or 6 would fit"),
         (80, 3, "at least 4"),
@@ -119,7 +119,7 @@ def test_a_damaged_file_of_a_folder_does_not_stop_the_others(tmp_path: Path) -> 
     scans = iter(open_scans([tmp_path]))
     assert next(scans).name == "0"
     for reason in (
-        "7 bytes are no whole number",
+        "7 bytes are not a whole number",
         "is empty",
         "cannot be read",
         "4.bin: cannot be read: Is a directory",
@@ -135,7 +135,7 @@ def test_a_damaged_file_of_a_folder_does_not_stop_the_others(tmp_path: Path) -> 
 def test_a_folder_of_files_of_other_columns_is_refused_as_one(tmp_path: Path) -> None:
     for index, points in enumerate((4, 7)):
         write_bin(tmp_path / f"{index}.bin", 5, POINTS[:points])
-    with pytest.raises(ScanError, match=r"1\.bin is no whole number.* 4 float32 columns; --columns 5 would fit all"):
+    with pytest.raises(ScanError, match=r"1\.bin is not a whole number.* 4 float32 columns; --columns 5 would fit all"):
         open_scans([tmp_path])
     assert len(open_scans([tmp_path], columns=5)) == 2
 
@@ -147,7 +147,7 @@ def test_inputs_that_hold_no_scan(tmp_path: Path) -> None:
         ([], "no input"),
         ([tmp_path / "absent.bin"], r"absent\.bin: does not exist"),
         ([tmp_path / "folder"], "folder: holds no scans"),
-        ([tmp_path / "notes.txt"], r"notes\.txt: is no scan"),
+        ([tmp_path / "notes.txt"], r"notes\.txt: is not a scan"),
     ):
         with pytest.raises(ScanError, match=reason):
             open_scans(inputs)

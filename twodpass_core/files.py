@@ -35,9 +35,10 @@ UserPath = Annotated[Path, AfterValidator(_expanded_or_refused)]
 
 @contextmanager
 def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """An OSError inside that names no file, as that of a full disk, names this one.
+    """Gives an OSError raised inside the name of this file, where it has none, as that of a full disk.
 
-    So does one that names `instead_of`, the partial file or folder in its place; of something in it, it names that.
+    Where it names `instead_of`, the partial file or folder that will become `path`, or something in that, it is given
+    the name that this will have.
     """
     try:
         yield

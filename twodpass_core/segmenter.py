@@ -98,7 +98,7 @@ class Segmenter:
 
         Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to
         the network: class_id 255, probability 0, scores 0. An intensity beyond `sensor.TOO_BRIGHT` times full scale is
-        taken for that: without a bound a single damaged one would change the labels of all that is within 10 m.
+        clipped to that: without a bound a single damaged one would change the labels of all that is within 10 m.
 
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.

@@ -47,7 +47,7 @@ class SensorMounting:
 
 
 def bound_intensity(points: npt.NDArray[np.float32], intensity_max: float) -> None:
-    """Take intensities of points (N, 4) that are beyond `TOO_BRIGHT` times full scale for that, in place.
+    """Clip the intensities of points (N, 4) to `TOO_BRIGHT` times full scale, in place.
 
     As `Segmenter` does: a single damaged one would reach the features of all that is near.
     """

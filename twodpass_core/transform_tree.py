@@ -83,7 +83,7 @@ class TransformTree:
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise TransformError(
-                f"no transform from '{source}' to '{target}': '{source}' hangs in '{down[-1]}', '{target}' in "
+                f"no transform from '{source}' to '{target}': the root of '{source}' is '{down[-1]}', that of '{target}' "
                 f"'{up[-1]}', and nothing connects the two. There are the frames {_listed(self.frames)}"
             )
         up, down = up[: up.index(common)], down[: down.index(common)]
@@ -115,7 +115,7 @@ class TransformTree:
         chain = [frame]
         while (parent := self._parents.get(chain[-1])) is not None:
             if parent in chain:
-                raise TransformError(f"these frames hang in each other in a circle: {' in '.join([*chain, parent])}")
+                raise TransformError(f"these frames form a cycle: {' in '.join([*chain, parent])}")
             chain.append(parent)
         return chain
 
@@ -138,7 +138,7 @@ def add_transforms(tree: TransformTree, message: Any, *, static: bool) -> None:
     """Add a tf2_msgs/TFMessage of /tf, or of /tf_static, in the form of any library that has its attributes.
 
     Raises:
-        TransformError: a transform in it is none; those before are added.
+        TransformError: one of its transforms is invalid; those before are added.
     """
     for entry in message.transforms:
         q, t, stamp = entry.transform.rotation, entry.transform.translation, entry.header.stamp

@@ -65,7 +65,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
         return True
     if own:
         raise NodeError(
-            f"'{own[0]}' is no argument of this node: parameters (-p NAME:=VALUE) and topics (-r FROM:=TO) follow "
+            f"'{own[0]}' is not an argument of this node: parameters (-p NAME:=VALUE) and topics (-r FROM:=TO) follow "
             "--ros-args; --help lists the parameters"
         )
     return False

@@ -21,7 +21,7 @@ REFUSED = [
     (("-p", "training_from_sensor:=[0,0,1.7,0,0,0]"), "with a decimal point: 0.0"),
     (("--params-file", "/nowhere.yaml"), "/nowhere.yaml"),
     (("--params-files", "/nowhere.yaml"), "--params-files"),
-    (("--", "scan.bin"), "'scan.bin' is no argument of this node"),
+    (("--", "scan.bin"), "'scan.bin' is not an argument of this node"),
     (("--", "-p", "votes:=3"), "(-p NAME:=VALUE) and topics (-r FROM:=TO) follow --ros-args"),
 ]
 

@@ -28,8 +28,6 @@ INSTALL = "pip install spconv (CPU), or spconv-cu126 and the like for your CUDA"
 class SpconvStudent:
     """Built from a PointVoxelStudent; called with points in the volume (N, 4) float32, gives logits (N, K)."""
 
-    name = "spconv"
-
     def __init__(self, student: PointVoxelStudent, device: torch.device) -> None:
         try:
             import spconv.pytorch as spconv

@@ -69,7 +69,7 @@ def segment(
     device: Device = "auto",
     precision: PrecisionOption = Precision.fp32,
     backend: Backend = "auto",
-    votes: Annotated[int, typer.Option(min=1, help="Segment each scan this often, rotated, and average.")] = 1,
+    votes: Annotated[int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged.")] = 1,
     random_angles: Annotated[
         bool, typer.Option("--random-angles", help="Random rotations and shifts for the votes, as the authors do.")
     ] = False,

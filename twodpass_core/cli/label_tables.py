@@ -57,6 +57,6 @@ def print_proposals(proposals: Iterable[Proposal], total: int, *, min_probabilit
     Console().print(f"labels proposed for {counted(scans, 'scan')}{share}", markup=False)
     if labelled < HARDLY_ANY * points:
         print_note(
-            f"hardly a point is as sure as --min-probability {min_probability:g} wants: are --sensor-transform and "
-            "--intensity-scale right? Where they are, choose less, and --again"
+            f"hardly any point reaches --min-probability {min_probability:g}: are --sensor-transform and "
+            "--intensity-scale right? If so, lower it, and run again with --again"
         )

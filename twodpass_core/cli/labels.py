@@ -103,7 +103,7 @@ def propose(
     min_probability: Annotated[
         float, typer.Option(min=0, max=1, help="Points that the network is less sure of stay unlabelled.")
     ] = 0.9,
-    votes: Annotated[int, typer.Option(min=1, help="Segment each scan this often, rotated, and average.")] = 12,
+    votes: Annotated[int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged.")] = 12,
     again: Annotated[bool, typer.Option("--again", help="Also scans that have proposals: these are replaced.")] = False,
     topic: Topic = None,
     intensity_field: IntensityField = None,

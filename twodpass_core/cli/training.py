@@ -51,7 +51,7 @@ KindOption = Annotated[
 ]
 Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
 Votes = Annotated[
-    int, typer.Option(min=1, help="Segment each scan this often, rotated, and average (the paper reports 12).")
+    int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged (the paper reports 12).")
 ]
 
 

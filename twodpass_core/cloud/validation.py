@@ -56,7 +56,7 @@ def _attribute(owner: Any, key: str) -> Any:
     try:
         return getattr(owner, key)
     except AttributeError:
-        raise CloudError(f"{key}: missing, so this {type(owner).__name__} is no sensor_msgs/PointCloud2") from None
+        raise CloudError(f"{key}: missing, so this {type(owner).__name__} is not a sensor_msgs/PointCloud2") from None
 
 
 def _uint32(owner: Any, key: str, of: str = "") -> int:

@@ -1,1 +1,1 @@
-"""Where scans come from: files, folders and bags."""
+"""Frames: where they come from, augmentation, batches, pairing of scans with images, and `prepare`."""

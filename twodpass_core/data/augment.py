@@ -40,11 +40,11 @@ class AugmentationConfig(Checked):
     shift: float = Field(
         0.0, ge=0, le=100, description="standard deviation of a shift of all points along each axis, metres"
     )
-    dropout: Strength = Field(0.0, description="largest share of points that copies of the first one take the place of")
+    dropout: Strength = Field(0.0, description="largest share of points that is replaced by copies of the first one")
     resize: Size | None = Field(None, description="width, height that images are resized to first; null: as they are")
     crop: Size | None = Field((480, 320), description="width, height of the part of the image that is used; null: all")
-    crop_at: Literal["random", "bottom"] = Field("random", description="that part's height in the image")
-    flip_image: bool = Field(True, description="every other image, left to right")
+    crop_at: Literal["random", "bottom"] = Field("random", description="vertical position of the crop")
+    flip_image: bool = Field(True, description="mirror half of the images, drawn at random, left to right")
     brightness: Strength = Field(0.4, description="largest change of the image's brightness, as a share")
     contrast: Strength = Field(0.4, description="largest change of its contrast")
     saturation: Strength = Field(0.4, description="largest change of its saturation")

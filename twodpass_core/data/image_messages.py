@@ -100,7 +100,7 @@ def _decode(message: Any) -> Picture:
         return np.ascontiguousarray(picture[..., order])
     if message.encoding in CONVERTED:
         return _convert(message, _rows(message, *CONVERTED[message.encoding]))
-    raise ImageError(f"encoding '{message.encoding}' is no picture; known are {', '.join(PICTURE_ENCODINGS)}")
+    raise ImageError(f"encoding '{message.encoding}' is not a picture; known are {', '.join(PICTURE_ENCODINGS)}")
 
 
 def _rows(message: Any, kind: str, channels: int) -> npt.NDArray[Any]:

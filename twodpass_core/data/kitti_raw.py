@@ -117,7 +117,7 @@ def _read_stamps(path: Path, stems: Sequence[str]) -> list[int] | None:
                 time = datetime.fromisoformat(seconds).replace(tzinfo=timezone.utc)
                 stamps.append(int(time.timestamp()) * 10**9 + int(fraction.ljust(9, "0")[:9]))
             except ValueError as error:
-                raise ScanError(f"{path}: '{line.strip()}' is no time stamp") from error
+                raise ScanError(f"{path}: '{line.strip()}' is not a time stamp") from error
     for stem in stems:
         if not stem.isdecimal() or int(stem) >= len(stamps):
             raise ScanError(f"{path}: has {len(stamps)} time stamps, none for scan {stem}")

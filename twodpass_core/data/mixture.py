@@ -42,7 +42,7 @@ class AllFrames:
 
 
 class FramesByShare:
-    """As many frames of each source as its share. An epoch ends when the first source has been seen whole.
+    """As many frames of each source as its share. An epoch ends when one of the sources has been seen whole.
 
     Of the others each epoch has another part, drawn at random.
     """

@@ -31,7 +31,7 @@ def read_table(
     except KeyError as error:
         raise ScanError(f"{path}: a row has no {error}") from error
     except (ValueError, TypeError) as error:
-        raise ScanError(f"{path}: is no table of nuScenes (a JSON list of rows): {error}") from error
+        raise ScanError(f"{path}: is not a table of nuScenes (a JSON list of rows): {error}") from error
 
 
 def _checked(row: Row, path: Path) -> Row:

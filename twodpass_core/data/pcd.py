@@ -147,7 +147,7 @@ def _read_header(file: BinaryIO) -> PcdHeader:
         if key == "DATA":
             break
     else:
-        raise ValueError("no DATA line in the header: this is no PCD file")
+        raise ValueError("no DATA line in the header: this is not a PCD file")
     for key in ("FIELDS", "SIZE", "TYPE", "WIDTH", "HEIGHT"):
         if not entries.get(key):
             raise ValueError(f"the PCD header lacks {key}")
@@ -159,7 +159,7 @@ def _read_header(file: BinaryIO) -> PcdHeader:
     offset = 0
     for name, size, kind, count in zip(names, sizes, types, counts, strict=True):
         if (kind, size) not in _DATATYPES and (kind, size) not in (("I", 8), ("U", 8)):
-            raise ValueError(f"field {name!r}: TYPE {kind} of SIZE {size} is no PCD type")
+            raise ValueError(f"field {name!r}: TYPE {kind} of SIZE {size} is not a PCD type")
         if (kind, size) in _DATATYPES:
             fields.append(PointFieldSpec(name, offset, _DATATYPES[kind, size], count))
         else:

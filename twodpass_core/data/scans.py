@@ -166,7 +166,9 @@ def _read_bin(path: Path, columns: int | None) -> npt.NDArray[np.float32]:
     points = np.ascontiguousarray(table[:, :4], np.float32)
     farthest = np.max(np.abs(points[:, :3]), where=np.isfinite(points[:, :3]), initial=0)
     if farthest > MAX_COORDINATE_M:
-        raise ScanError(f"{path}: a point is {farthest:.0e} m away, so this is no float32 file of that many columns")
+        raise ScanError(
+            f"{path}: a point is {farthest:.0e} m away, so this is not float32, or not with that many columns"
+        )
     return points
 
 
@@ -179,7 +181,9 @@ def _find(path: Path, columns: int | None) -> list[Path]:
     if path.is_file():
         if not _suffix(path):
             refuse_ros1(path)
-            raise ScanError(f"{path}: is no scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)")
+            raise ScanError(
+                f"{path}: is not a scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)"
+            )
         _check_file(path, columns)
         return [path]
     folders = [path / name for name in SCAN_FOLDERS if (path / name).is_dir()]
@@ -213,8 +217,8 @@ def _check_file(path: Path, columns: int | None) -> None:
     if _is_bin(path) and size % (4 * _columns(path, columns)):
         fitting = _fitting_columns([size])
         raise ScanError(
-            f"{path}: {size} bytes are no whole number of points of {_columns(path, columns)} float32 columns; "
-            + (f"--columns {fitting} would fit" if fitting else "the file is cut off or no scan")
+            f"{path}: {size} bytes are not a whole number of points of {_columns(path, columns)} float32 columns; "
+            + (f"--columns {fitting} would fit" if fitting else "the file is cut off or not a scan")
         )
 
 
@@ -224,7 +228,7 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: int | None) -> 
     wrong = [path for path, size in sizes.items() if size % (4 * _columns(path, columns))]
     if wrong and (fitting := _fitting_columns(list(sizes.values()))):
         raise ScanError(
-            f"{folder}: {wrong[0].name} is no whole number of points of {_columns(wrong[0], columns)} float32 columns; "
+            f"{folder}: {wrong[0].name} is not a whole number of points of {_columns(wrong[0], columns)} float32 columns; "
             f"--columns {fitting} would fit all files of the folder"
         )
 

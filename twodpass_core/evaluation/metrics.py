@@ -30,7 +30,7 @@ authors: left out, as in the code of 2DPASS, which so never counts a point outsi
 
 @dataclass(frozen=True)
 class Scores:
-    """All from 0 to 1; NaN where there is nothing to count. K - 1 entries per class: class 0 has none."""
+    """All from 0 to 1; NaN where there is nothing to count. One entry for each of the classes 1 to K - 1."""
 
     iou: tuple[float, ...]
     points: tuple[int, ...]  # labelled points of each class

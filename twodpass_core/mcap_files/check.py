@@ -44,7 +44,7 @@ def check_mcap(path: Path) -> None:
 
 def _check_records(file: BinaryIO, size: int) -> None:
     if file.read(8) != MAGIC:
-        raise DamageError(0, "this is no MCAP file")
+        raise DamageError(0, "this is not an MCAP file")
     file.seek(max(size - _FOOTER_BYTES, 8))
     footer = file.read()
     if len(footer) != _FOOTER_BYTES or footer[0] != FOOTER or footer[-8:] != MAGIC:

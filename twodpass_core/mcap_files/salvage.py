@@ -73,7 +73,7 @@ class Salvage:
             size = self.path.stat().st_size
             magic = file.read(len(MAGIC))
             if not MAGIC.startswith(magic):
-                raise BagError(f"{self.path}: this is no MCAP file")
+                raise BagError(f"{self.path}: this is not an MCAP file")
             self._learn_from_summary(file, size)
             loose = _Loose()
             for offset, opcode, body in self._records(file, size):

@@ -31,7 +31,7 @@ def zstd_bound(file: BinaryIO, position: int, end: int) -> int:
             continue
         flags = word & 0xFF
         if magic != int.from_bytes(ZSTD_MAGIC, "little"):
-            raise DamageError(position, f"this is no Zstandard frame: {CUT_OFF}")
+            raise DamageError(position, f"this is not a Zstandard frame: {CUT_OFF}")
         single_segment = flags >> 5 & 1
         position += 5 + (1 - single_segment) + (0, 1, 2, 4)[flags & 3] + (single_segment, 2, 4, 8)[flags >> 6]
         last = 0
@@ -54,7 +54,7 @@ def lz4_bound(file: BinaryIO, position: int, end: int) -> int:
         file.seek(position)
         magic, flags, block_code = struct.unpack("<IBB", file.read(6))
         if magic != 0x184D2204:
-            raise DamageError(position, f"this is no LZ4 frame: {CUT_OFF}")
+            raise DamageError(position, f"this is not an LZ4 frame: {CUT_OFF}")
         block_max = 2 ** (8 + 2 * (block_code >> 4 & 7))
         position += 7 + 8 * (flags >> 3 & 1) + 4 * (flags & 1)
         size = 1

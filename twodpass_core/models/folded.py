@@ -201,8 +201,8 @@ class _Residual:
 class _Points:
     """The point branch; its last linear layer runs after the average over points (`finish`), where rows are fewer.
 
-    In float32, whatever the convolutions are in: in bf16, this branch and the classifier tipped over a quarter of the
-    labels that differed.
+    In float32, whatever the convolutions are in: in bf16, this branch and the classifier caused over a quarter of
+    the differences in labels.
     """
 
     def __init__(self, branch: PointBranch, device: torch.device) -> None:

@@ -94,7 +94,7 @@ class Manifest(_Entry):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise BagError(f"{path}: is no manifest of a recording: {where} {first['msg']}") from None
+            raise BagError(f"{path}: is not the manifest of a recording: {where} {first['msg']}") from None
 
     def write(self, bag: Path) -> None:
         """Write it to the bag's folder, whole or not at all. Raises OSError."""

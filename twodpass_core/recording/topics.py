@@ -31,7 +31,7 @@ class RecordedTopic:
         if not self.name.startswith("/"):
             raise ConfigError(f"a recorded topic needs its full name, as in /{self.name}, not {self.name!r}")
         if not _TYPE.fullmatch(self.type):
-            raise ConfigError(f"{self.name}: {self.type!r} is no message type; one is as in sensor_msgs/msg/Image")
+            raise ConfigError(f"{self.name}: {self.type!r} is not a message type, such as sensor_msgs/msg/Image")
         _check_qos(self.name, self.qos)
 
     @classmethod
@@ -108,7 +108,7 @@ def _check_qos(topic: str, qos: str) -> None:
     try:
         profiles = yaml.safe_load(qos) if qos else []
     except yaml.YAMLError as error:
-        raise ConfigError(f"{topic}: its QoS is no YAML: {error}") from None
+        raise ConfigError(f"{topic}: its QoS is not YAML: {error}") from None
     numbers = ("history", "depth", "reliability", "durability", "liveliness")
     sound = isinstance(profiles, list) and all(
         isinstance(profile, dict) and all(isinstance(profile.get(key), int) for key in numbers) for profile in profiles

@@ -71,7 +71,7 @@ class LossSettings(Checked):
     lovasz_weight: float = Field(1.0, ge=0, description="of Lovasz-softmax in the student's loss; 1 for cross entropy")
     point_counts: tuple[NonNegativeInt, ...] | None = Field(
         None,
-        description="training points of each class, the ignored one included: it weighs by their inverse cube root; "
+        description="training points of each class, the ignored one included: classes are weighted by their inverse cube root; "
         "null: all alike",
     )
 
@@ -87,7 +87,7 @@ class OptimiserSettings(Checked):
         "cosine", description="cosine: by step, to 0; authors_annealing: by epoch, as the authors for nuScenes"
     )
     warmup_steps: int = Field(0, ge=0, description="of a linear rise before the cosine")
-    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: any")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: it is not clipped")
     accumulate: PositiveInt = Field(1, description="parts that a batch is computed in, in turn, to save memory")
 
     @model_validator(mode="after")
@@ -122,7 +122,7 @@ class TrainingConfig(Checked):
 
     run: UserPath = Field(Path("runs/twodpass"), description="folder of this run: log, checkpoints, pictures, weights")
     seed: int = Field(0, ge=0, lt=2**32, description="of initial weights, order of frames and augmentation")
-    epochs: PositiveInt = Field(64, description="times that the frames are gone through")
+    epochs: PositiveInt = Field(64, description="passes over the training frames")
     max_steps: PositiveInt | None = Field(None, description="optimiser steps to end after, if before the last epoch")
     validate_every: PositiveInt = Field(1, description="epochs between validations")
     checkpoint_steps: PositiveInt = Field(500, description="optimiser steps between checkpoints to resume from")

@@ -47,7 +47,7 @@ class TrainingData(LightningDataModule):
 
     def _batches(self) -> TrainingBatches:
         share, accumulate = self._share(), self.config.optimiser.accumulate
-        each = self.config.data.batch_size // (share.processes * accumulate)  # without a rest, see trainer_options
+        each = self.config.data.batch_size // (share.processes * accumulate)  # divides evenly, see trainer_options
         order = epoch_order(self.training.source)
         return TrainingBatches(order, each, self.config.seed, share, self._batches_seen)
 

@@ -184,9 +184,9 @@ class CollectNode(Node):
 
     def _tell(self, recording: Recording) -> None:
         """What the manifest shall say beside the sets."""
-        recording.tell_lost(self._lost() - self._lost_at_start)
+        recording.record_lost(self._lost() - self._lost_at_start)
         if (calibration := self._sensors.calibration()) is not None:
-            recording.tell_calibration(calibration)
+            recording.record_calibration(calibration)
 
     def _lost(self) -> Counter[str]:
         """Topic -> messages that did not come as far as a bag."""

@@ -62,7 +62,7 @@ class CollectParameters:
     )
     queue_size: int = parameter(
         30,
-        "Messages of each stream that wait for the others at most.",
+        "Largest number of messages of each stream that wait to be paired.",
         minimum=2,
         maximum=1000,
         read_only=True,
@@ -104,7 +104,7 @@ class CollectParameters:
     )
     every_nth: int = parameter(
         GATE.every_nth,
-        "Of the sets that arrive one in so many may be recorded.",
+        "Only every n-th set that arrives may be recorded.",
         minimum=1,
         maximum=1_000_000,
         fixed_at_work=True,
@@ -131,7 +131,7 @@ class CollectParameters:
     )
     min_free_bytes: int = parameter(
         WRITER.min_free_bytes,
-        "Bytes of the disk to leave free: recording ends before.",
+        "Disk space to leave free, in bytes: recording ends before it is used.",
         minimum=0,
         maximum=TEBIBYTE,
         fixed_at_work=True,

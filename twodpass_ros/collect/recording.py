@@ -72,11 +72,11 @@ class Recording:
             self._written.popleft()
         return len(self._written) / min(RATE_WINDOW, max(now - self._started, 1.0))
 
-    def tell_calibration(self, calibration: Calibration) -> None:
+    def record_calibration(self, calibration: Calibration) -> None:
         """For the manifest."""
         self._writer.record_calibration(calibration)
 
-    def tell_lost(self, lost: Mapping[str, int]) -> None:
+    def record_lost(self, lost: Mapping[str, int]) -> None:
         """Topic -> messages lost since the recording began, before they came here; for the manifest."""
         for topic, count in lost.items():
             if (more := count - self._told[topic]) > 0:

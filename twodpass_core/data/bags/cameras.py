@@ -38,14 +38,14 @@ OTHER_CALIBRATION = (
 
 @dataclass
 class UnusableImages:
-    """Counts how often an image of a camera was of no use; tells of the first time, the tenth, the hundredth."""
+    """Counts how often an image of a camera was of no use; warns of the first, the tenth, the hundredth."""
 
     count: int = 0
 
     def add(self, error: TwodpassError) -> None:
         self.count += 1
         if str(self.count).strip("0") == "1":
-            logger.warning("%s. Its scan is used without it; so far %d like this", error, self.count)
+            logger.warning("%s. The scan is used without it (%d such images so far)", error, self.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class BagImage:
 
 @dataclass(frozen=True, eq=False)
 class BagCamera:
-    """One image topic, with CameraInfo or an entry of a calibration file, or both: then that counts first."""
+    """One image topic, with CameraInfo or an entry of a calibration file, or both: then the file wins."""
 
     images: TopicIndex
     frame: str

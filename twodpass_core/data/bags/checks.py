@@ -26,7 +26,7 @@ def checked(path: Path) -> Path:
     if not path.exists():
         raise BagError(f"{path}: does not exist")
     if path.is_file() and path.suffix not in BAG_SUFFIXES:
-        raise BagError(f"{path}: is no ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
+        raise BagError(f"{path}: is not a ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
     with not_recording(path):
         files, source = [path] if path.is_file() else storage_files(path), path
     if path.is_dir():
@@ -70,7 +70,7 @@ def _check_sqlite(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        raise BagError(f"{path}: is no SQLite database")
+        raise BagError(f"{path}: is not an SQLite database")
     (page_bytes,) = struct.unpack_from(">H", header, 16)
     changes, pages = struct.unpack_from(">II", header, 24)
     (valid_for,) = struct.unpack_from(">I", header, 92)

@@ -69,7 +69,7 @@ def _column(message: Any, name: str) -> npt.NDArray[np.int64]:
     values = view_cloud(message).column(name).ravel()
     whole = values.astype(np.int64)
     if values.dtype.kind == "f" and not (values == whole).all():
-        raise CloudError(f"field '{name}': holds numbers that are no ids")
+        raise CloudError(f"field '{name}': holds numbers that are not ids")
     return whole
 
 

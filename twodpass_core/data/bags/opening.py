@@ -44,7 +44,7 @@ def open_bag(path: Path) -> Iterator[Reader]:
         raise
     except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
         raise BagError(
-            f"{path}: cannot be read, it is damaged or no ROS 2 bag: {error or type(error).__name__}"
+            f"{path}: cannot be read, it is damaged or not a ROS 2 bag: {error or type(error).__name__}"
         ) from error
 
 

@@ -254,7 +254,7 @@ class _Poses:
         sound = np.isfinite(poses).all(axis=1) & poses[:, :4].any(axis=1)
         if not sound.all():
             logger.warning(
-                "%s: %d of %d transforms from '%s' to '%s' are no poses and left out",
+                "%s: %d of %d transforms from '%s' to '%s' are not poses and are left out",
                 self.topic, (~sound).sum(), len(sound), self.child, self.parent,
             )  # fmt: skip
         stamps_ns, first = np.unique(stamps_ns[sound], return_index=True)
