@@ -83,8 +83,8 @@ class TransformTree:
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise TransformError(
-                f"no transform from '{source}' to '{target}': the root of '{source}' is '{down[-1]}', that of '{target}' "
-                f"'{up[-1]}', and nothing connects the two. There are the frames {_listed(self.frames)}"
+                f"no transform from '{source}' to '{target}': the root of '{source}' is '{down[-1]}', that of "
+                f"'{target}' '{up[-1]}', and nothing connects the two. There are the frames {_listed(self.frames)}"
             )
         up, down = up[: up.index(common)], down[: down.index(common)]
         if stamp_ns is None:

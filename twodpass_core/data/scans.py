@@ -228,8 +228,8 @@ def _check_columns(folder: Path, files: Sequence[Path], columns: int | None) -> 
     wrong = [path for path, size in sizes.items() if size % (4 * _columns(path, columns))]
     if wrong and (fitting := _fitting_columns(list(sizes.values()))):
         raise ScanError(
-            f"{folder}: {wrong[0].name} is not a whole number of points of {_columns(wrong[0], columns)} float32 columns; "
-            f"--columns {fitting} would fit all files of the folder"
+            f"{folder}: {wrong[0].name} is not a whole number of points of {_columns(wrong[0], columns)} float32 "
+            f"columns; --columns {fitting} would fit all files of the folder"
         )
 
 

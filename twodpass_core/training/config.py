@@ -71,8 +71,8 @@ class LossSettings(Checked):
     lovasz_weight: float = Field(1.0, ge=0, description="of Lovasz-softmax in the student's loss; 1 for cross entropy")
     point_counts: tuple[NonNegativeInt, ...] | None = Field(
         None,
-        description="training points of each class, the ignored one included: classes are weighted by their inverse cube root; "
-        "null: all alike",
+        description="training points of each class, the ignored one included: classes are weighted by their inverse "
+        "cube root; null: all alike",
     )
 
 
