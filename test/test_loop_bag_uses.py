@@ -140,8 +140,8 @@ def test_bags_without_a_camera_teach_2dpass_only_when_that_is_said(tmp_path: Pat
         train(TrainingConfig.model_validate(config))
     assert not (tmp_path / "run").exists()
     said = SourceConfig.model_validate({**settings, "cameras": []})
-    assert len(open_training(said, learns_from_images=True)) == 3
-    assert len(open_training(SourceConfig.model_validate(settings))) == 3
+    assert len(open_training(said)) == 3
+    assert len(open_training(SourceConfig.model_validate(settings), images=False)) == 3
 
 
 @pytest.mark.slow

@@ -55,8 +55,8 @@ def bound_intensity(points: npt.NDArray[np.float32], intensity_max: float) -> No
     np.clip(points[:, 3], -limit, limit, out=points[:, 3])
 
 
-def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
-    """Why intensities (N,), NaN without a return, seem not to be in the weights' unit, 0..intensity_max; "" if they do.
+def is_of_another_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> bool:
+    """Whether intensities (N,), NaN without a return, seem not to be in the unit of 0..intensity_max.
 
     Where more than one in twenty is far above full scale, or fewer than one in a hundred is above a hundredth of it.
     Zeros alone say nothing of their unit.
@@ -64,7 +64,12 @@ def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> s
     known = np.count_nonzero(np.isfinite(intensity))
     bright = np.count_nonzero(intensity > TOO_BRIGHT * intensity_max) > known / 20
     dark = np.count_nonzero(intensity > TOO_DARK * intensity_max) < known / 100 and bool((intensity > 0).any())
-    if not (bright or dark):
+    return bright or dark
+
+
+def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
+    """Why intensities (N,) seem not to be in the unit of the weights, 0..intensity_max; empty if they do."""
+    if not is_of_another_unit(intensity, intensity_max):
         return ""
     return (
         f"intensity goes up to {np.nanmax(intensity):.3g}, in the weights' training data to {intensity_max:g}: convert "

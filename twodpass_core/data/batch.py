@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from twodpass_core.data.augment import AugmentationConfig, augment, augment_points
 from twodpass_core.data.cutmix import add_points, instances_of
 from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.mixture import epoch_order
 from twodpass_core.data.sample import TrainingSample, make_sample
 from twodpass_core.sensor import bound_intensity
 
@@ -50,7 +51,7 @@ class TrainingSet(Dataset[TrainingSample]):
         bound_intensity(sample.points, self.source.intensity_max)
         sample = augment(sample, self.augmentation, augmenting)
         if self.augmentation.cutmix:
-            other = instances_of(self.source[int(mixing.integers(len(self.source)))], self.source.grid)
+            other = instances_of(self.source[epoch_order(self.source).draw_one(mixing)], self.source.grid)
             bound_intensity(other.points, self.source.intensity_max)
             sample = add_points(sample, augment_points(other, self.augmentation, mixing))
         return sample

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.classes import ClassMap
+from twodpass_core.data.image_messages import to_rgb
 from twodpass_core.errors import ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import VoxelGrid
@@ -41,7 +42,7 @@ class CameraView:
         if isinstance(self.image, Path):
             try:
                 with Image.open(self.image) as file:
-                    image = np.asarray(file.convert("RGB"))
+                    image = to_rgb(file)
             except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
                 raise ScanError(f"{self.image}: cannot be read as an image: {error}") from error
         else:

@@ -118,6 +118,13 @@ def _rows(message: Any, kind: str, channels: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(rows).view(dtype).astype(dtype.newbyteorder("="), copy=False)
 
 
+def to_rgb(picture: Image.Image) -> Picture:
+    """(H, W, 3) of a picture that Pillow has opened; its own conversion makes 16 bits of grey all white."""
+    if picture.mode.startswith("I"):
+        return np.repeat(_upper_bits(np.asarray(picture).astype(np.uint16))[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
+
+
 def _upper_bits(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     """The upper 8 of 16 bits, or of the 12 that a sensor has."""
     return (values >> (8 if (values > MAX_12_BITS).any() else 4)).astype(np.uint8)
@@ -151,10 +158,7 @@ def _decompress(message: Any) -> Picture:
             if encoding.startswith("bayer_") and picture.mode in GREY_MODES:  # a sensor's values as they are
                 values = np.asarray(picture).astype("u2" if encoding.endswith("16") else "u1")
                 return _convert(SimpleNamespace(height=picture.height, width=picture.width, encoding=encoding), values)
-            if picture.mode.startswith("I"):  # 16 bits of grey
-                grey = _upper_bits(np.asarray(picture).astype(np.uint16))
-                return np.repeat(grey[..., None], 3, axis=2)
-            return np.asarray(picture.convert("RGB"))
+            return to_rgb(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise ImageError(f"a compressed image ({message.format}) is damaged or cut off: {error}") from error
 

@@ -27,6 +27,10 @@ class EpochOrder(Protocol):
         """The frames of one epoch in their order: a function of the generator's state alone."""
         ...
 
+    def draw_one(self, rng: np.random.Generator) -> int:
+        """Any frame, as likely as it is to be in an epoch."""
+        ...
+
 
 class AllFrames:
     """Every frame once in an epoch."""
@@ -39,6 +43,9 @@ class AllFrames:
 
     def draw(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         return rng.permutation(self.frames)
+
+    def draw_one(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.frames))
 
 
 class FramesByShare:
@@ -63,6 +70,10 @@ class FramesByShare:
         parts = zip(starts, self.sizes, self.counts, strict=True)
         chosen = [start + rng.permutation(size)[:count] for start, size, count in parts]
         return rng.permutation(np.concatenate(chosen))
+
+    def draw_one(self, rng: np.random.Generator) -> int:
+        source = int(np.searchsorted(np.cumsum(self.counts), rng.integers(len(self)), side="right"))
+        return sum(self.sizes[:source]) + int(rng.integers(self.sizes[source]))
 
 
 class Mixture:
@@ -109,22 +120,22 @@ def epoch_order(source: FrameSource) -> EpochOrder:
     return source.order if isinstance(source, Mixture) else AllFrames(len(source))
 
 
-def open_training(settings: SourceConfig | Sequence[MixedSource], *, learns_from_images: bool = False) -> FrameSource:
-    """One source, or several mixed, to train on.
+def open_training(settings: SourceConfig | Sequence[MixedSource], *, images: bool = True) -> FrameSource:
+    """One source, or several mixed, to train on, with `images` to learn from or LiDAR only.
 
     Raises:
         ConfigError, ScanError, BagError, TransformError: as `open_source` and `for_training` do; also where images are
             to be learned from, and bags have none though they are not said to be LiDAR only.
     """
     if isinstance(settings, SourceConfig):
-        return _open_training(settings, learns_from_images)
-    sources = [_open_training(entry, learns_from_images) for entry in settings]
+        return _open_training(settings, images)
+    sources = [_open_training(entry, images) for entry in settings]
     return Mixture(sources, [entry.share for entry in settings])
 
 
-def _open_training(settings: SourceConfig, learns_from_images: bool) -> FrameSource:
-    source = open_source(settings)
-    if learns_from_images and isinstance(source, BagFrames) and settings.cameras is None and not source.cameras:
+def _open_training(settings: SourceConfig, images: bool) -> FrameSource:
+    source = open_source(settings if images else settings.model_copy(update={"cameras": ()}))
+    if images and isinstance(source, BagFrames) and settings.cameras is None and not source.cameras:
         raise ConfigError(
             f"{', '.join(map(str, source.bags))}: has no camera, and training is to learn from images; it has "
             f"{shorten(list(source.topics))}. Set `cameras` of this source to [] to learn from its scans alone, or "

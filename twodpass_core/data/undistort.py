@@ -27,19 +27,22 @@ class Undistortion:
             raise MissingDependencyError(
                 "OpenCV", "taking distortion out of images", 'pip install "twodpass[bags]"'
             ) from error
-        self._remap, self._linear = cv2.remap, cv2.INTER_LINEAR
+        self._remap, self._linear, self._edge = cv2.remap, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
         # Where the middle of each pixel of the result is seen. A pixel covers up to row + 1, column + 1 here, in OpenCV
         # a half to both sides.
         column, row = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
         rays = np.stack([column.ravel(), row.ravel(), np.ones(column.size)], axis=1) @ np.linalg.inv(camera.matrix).T
         uv, visible = camera.project(rays)
-        seen_at = np.where(visible[:, None], uv - 0.5, -10).astype(np.float32)
+        seen_at = np.where(visible[:, None], uv - 0.5, 0).astype(np.float32)
         self._u, self._v = (seen_at[:, axis].reshape(column.shape) for axis in (0, 1))
+        self._unseen = ~visible.reshape(column.shape)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if not self._is_needed:
             return image
-        return np.asarray(self._remap(image, self._u, self._v, self._linear), np.uint8)
+        out = np.asarray(self._remap(image, self._u, self._v, self._linear, borderMode=self._edge), np.uint8)
+        out[self._unseen] = 0
+        return out
 
     def fits(self, camera: CameraModel) -> bool:
         """Whether another camera has the same K, distortion and size."""

@@ -72,7 +72,7 @@ def _train(
 ) -> Path:
     checkpoint = folder.checkpoint_for(config, resume=resume)
     if training is None:
-        training = open_training(config.data.train, learns_from_images=config.distillation.kind != "none")
+        training = open_training(config.data.train, images=config.distillation.kind != "none")
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
     _refuse_other_data(training, validation)
