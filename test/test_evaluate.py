@@ -196,7 +196,7 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
     settings.write_text(f"data: {{validation: {{root: {sequence}}}}}")
     assert CliRunner().invoke(app, ["evaluate", str(weights), str(settings)]).exit_code == 0
     submitted = submission_settings(settings, None, None)
-    assert (submitted.root, submitted.split, submitted.cameras) == (sequence, "train", ())
+    assert (submitted.root, submitted.split, submitted.cameras) == (sequence, "val", ())
     for command in (["evaluate", str(weights), str(settings)], ["submit", str(weights), str(settings), "out.zip"]):
         for option in (["--split", "test"], ["--kind", "nuscenes"]):
             result = CliRunner().invoke(app, [*command, *option])

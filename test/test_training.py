@@ -38,10 +38,8 @@ DISTILLED = {"kind": "msfskd"}
 class Damaged(Blobs):
     """Some frames have an intensity of which no gradient comes."""
 
-    intensity_max = 1e38  # nothing is beyond it, so that nothing is cut off
-
     def __init__(self, frames: int, damaged: Sequence[int]) -> None:
-        super().__init__(frames)
+        super().__init__(frames, intensity_max=1e38)  # nothing is beyond it, so that nothing is cut off
         self.damaged = damaged
 
     def __getitem__(self, index: int) -> Frame:
@@ -158,9 +156,17 @@ def test_fp16_finds_a_scale_for_its_gradients_and_keeps_it(tmp_path: Path) -> No
     assert load(tmp_path / "whole")["MixedPrecision"]["_growth_tracker"] > 0
 
 
+class FewPoints(Blobs):
+    """All frames but the first have few points."""
+
+    def __getitem__(self, index: int) -> Frame:
+        return super().__getitem__(index) if index else Blobs(1)[0]
+
+
 @pytest.mark.parametrize("points", [0, 1, 2])
 def test_frames_of_few_points_do_not_stop_a_training(tmp_path: Path, points: int) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED), training=Blobs(2, points=points))
+    config = tiny_config(tmp_path / "run", epochs=1, distillation=DISTILLED, data={"batch_size": 1})
+    train(config, training=FewPoints(3, points=points))
     assert all(tensor.isfinite().all() for tensor in load(tmp_path / "run")["state_dict"].values())
 
 

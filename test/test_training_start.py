@@ -69,7 +69,7 @@ def test_weights_for_other_classes_give_all_but_the_last_layer(
 ) -> None:
     network = TrainingNetwork(tiny_config(begun), MORE_CLASSES, Blobs(2).grid)
     before = {name: tensor.clone() for name, tensor in network.student.state_dict().items()}
-    start_from(begun / file, network, MORE_CLASSES)
+    start_from(begun / file, network, Blobs(2, class_map=MORE_CLASSES))
     kept = [name for name, tensor in network.student.state_dict().items() if torch.equal(tensor, before[name])]
     assert {"classifier.2.weight", "classifier.2.bias"} <= set(kept)
     assert "blocks.0.voxel_branch.0.convolution1.weight" not in kept
@@ -105,7 +105,7 @@ def test_teachers_of_other_classes_keep_all_but_their_classifiers(
         update={"classes": tuple(entry.model_copy(update={"name": f"{entry.name} one"}) for entry in CLASS_MAP.classes)}
     )
     network = TrainingNetwork(config, renamed, Blobs.grid)
-    start_from(tmp_path / "run/checkpoints/last.ckpt", network, renamed)
+    start_from(tmp_path / "run/checkpoints/last.ckpt", network, Blobs(2, class_map=renamed))
     weights = {f"network.{name}": value for name, value in network.named_parameters() if not name.startswith("student")}
     same = {name: torch.equal(value, saved[name]) for name, value in weights.items()}
     assert all(is_same for name, is_same in same.items() if "classifier" not in name)
@@ -120,3 +120,12 @@ def test_a_run_goes_on_with_as_many_processes(tmp_path: Path) -> None:
     torch.save(torch.load(checkpoint, weights_only=True) | {"processes": 2}, checkpoint)
     with pytest.raises(ConfigError, match="begun by 2 processes, not 1: resume it with as many"):
         train(config, training=Blobs(2), resume=True)
+
+
+def test_weights_of_another_unit_of_intensity_or_volume_are_told(begun: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = Blobs(2, intensity_max=255.0)
+    source.grid = source.grid.model_copy(update={"minimum": (-9.0, -8.0, -2.0)})
+    network = TrainingNetwork(tiny_config(begun), source.class_map, source.grid)
+    start_from(begun / "weights.safetensors", network, source)
+    assert "was trained on intensities up to 1, those of data.train go up to 255" in caplog.text
+    assert "was trained in the volume" in caplog.text

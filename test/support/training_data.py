@@ -34,8 +34,17 @@ class Blobs:
     grid = GRID
     intensity_max = 1.0
 
-    def __init__(self, frames: int, seed: int = 0, points: int = 300, images: bool = True) -> None:
+    def __init__(
+        self,
+        frames: int,
+        seed: int = 0,
+        points: int = 300,
+        images: bool = True,
+        class_map: ClassMap = CLASS_MAP,
+        intensity_max: float = 1.0,
+    ) -> None:
         self.frames, self.seed, self.points, self.images = frames, seed, points, images
+        self.class_map, self.intensity_max = class_map, intensity_max
 
     @property
     def ids(self) -> Sequence[str]:

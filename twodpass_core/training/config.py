@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Discriminator,
@@ -11,6 +11,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -40,6 +41,12 @@ class DataSettings(Checked):
     workers: int = Field(
         4, ge=0, description="processes that load data ahead, per device, at most one for each processor; 0: none"
     )
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _validate_on_what_is_held_out(cls, given: Any) -> Any:
+        """Not, as data.train, on split `train` where nothing is said."""
+        return {"split": "val", **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _bags_are_divided_alike(self) -> DataSettings:

@@ -166,13 +166,42 @@ class TrainingModule(LightningModule):
         checkpoint["torch_generator"] = torch.get_rng_state()
         checkpoint["card"] = self.card.model_dump_json()
         checkpoint["processes"] = self.trainer.world_size
+        checkpoint["frames"] = self._frames_trained_on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises ConfigError for one of another number of processes, which share the frames out otherwise."""
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: it is of another number of processes, which share the frames out otherwise, or
+                of other data.
+        """
         before = checkpoint.get("processes", self.trainer.world_size)
         if before != self.trainer.world_size:
             raise ConfigError(
                 f"this run was begun by {counted(before, 'process')}, not {self.trainer.world_size}: resume it with as "
                 "many (--devices), or begin another run with start_from=FOLDER/checkpoints/last.ckpt"
             )
+        self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint.get("frames"))
         self._generator_state = checkpoint["torch_generator"]
+
+    @property
+    def _frames_trained_on(self) -> int:
+        return len(self.trainer.datamodule.training)  # type: ignore[attr-defined]
+
+    def _refuse_other_data(self, before: Card, frames: int | None) -> None:
+        """Where an epoch begins depends on the number of frames, what labels and points mean on the rest."""
+        found = [
+            what
+            for what, old, new in (
+                ("classes", before.class_map.names, self.card.class_map.names),
+                ("volume", before.grid, self.card.grid),
+                ("full scale of the intensity", before.intensity_max, self.card.intensity_max),
+                (f"number of frames ({frames}, now {self._frames_trained_on})", frames, self._frames_trained_on),
+            )
+            if old != new and old is not None
+        ]
+        if found:
+            raise ConfigError(
+                f"data.train has changed since this run was begun, in its {', '.join(found)}: put it back, or begin "
+                "another run with start_from=FOLDER/checkpoints/last.ckpt"
+            )

@@ -26,6 +26,8 @@ from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
+from twodpass_core.training.overlap import tell_what_is_in_both
+from twodpass_core.training.points_seen import PointsSeen
 from twodpass_core.training.progress import TrainingProgress
 from twodpass_core.training.run_log import RunLog
 from twodpass_core.training.start import initialise, read_checkpoint
@@ -76,11 +78,13 @@ def _train(
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
     _refuse_other_data(training, validation)
+    if checkpoint is None and is_first_process():
+        tell_what_is_in_both(config.data, training, validation)
 
     seed_everything(config.seed, verbose=False)
     network = TrainingNetwork(config, training.class_map, training.grid)
     if checkpoint is None:
-        initialise(network, config, training.class_map)
+        initialise(network, config, training)
     else:
         read_checkpoint(checkpoint)  # what Lightning says of a damaged one is a traceback
     if is_first_process():
@@ -94,8 +98,9 @@ def _train(
     validate_every = None if validation is None else config.validate_every
     last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
     seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
+    points = PointsSeen(training.class_map, training.intensity_max)
     log = RunLog(folder)
-    trainer = make_trainer(config, options, folder, [log, *seen, best, last, *callbacks])
+    trainer = make_trainer(config, options, folder, [log, points, *seen, best, last, *callbacks])
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     if validation is not None and module.evaluated_step != trainer.global_step:
         trainer.validate(module, data, verbose=False)

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.data.frame import FrameSource
 from twodpass_core.errors import WeightsError
 from twodpass_core.models.student import StudentShape
 from twodpass_core.training.config import TrainingConfig
@@ -26,7 +26,7 @@ LAST_LAYER = "classifier.2."
 CLASSIFIER = "classifier"  # in the names of the teachers' layers that give scores
 
 
-def initialise(network: TrainingNetwork, config: TrainingConfig, class_map: ClassMap) -> None:
+def initialise(network: TrainingNetwork, config: TrainingConfig, training: FrameSource) -> None:
     """Load what the settings name: ImageNet weights, then `start_from`.
 
     Raises:
@@ -37,13 +37,14 @@ def initialise(network: TrainingNetwork, config: TrainingConfig, class_map: Clas
     if imagenet is not None and network.image_network is not None:
         network.image_network.encoder.load_imagenet(None if imagenet == "download" else imagenet)
     if config.start_from is not None:
-        start_from(config.start_from, network, class_map)
+        start_from(config.start_from, network, training)
 
 
-def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> None:
+def start_from(path: Path, network: TrainingNetwork, training: FrameSource) -> None:
     """Load a weights file into the student, or a run's checkpoint into all networks it has in common with `network`.
 
-    Weights for other classes give all but the last layer, which stays random. The log says what is not loaded.
+    Weights for other classes give all but the last layer, which stays random. The log says what is not loaded, and what
+    is otherwise in `training` than in the data of the weights.
 
     Raises:
         WeightsError: the file is damaged, or of a network of another shape.
@@ -56,13 +57,15 @@ def start_from(path: Path, network: TrainingNetwork, class_map: ClassMap) -> Non
         card, student = load_weights(path)
         state = {}
     _refuse_other_shape(path, card.architecture, network.student.config)
-    if card.class_map.names != class_map.names:
+    _tell_other_data(path, card, training)
+    same_classes = card.class_map.names == training.class_map.names
+    if not same_classes:
         logger.warning("%s is for the classes of %s: the student's last layer starts anew", path, card.class_map.name)
         fresh = network.student.state_dict()
         student |= {name: fresh[name] for name in fresh if name.startswith(LAST_LAYER)}
     _load_student(path, network, student)
     if state:
-        _load_teachers(path, network, state, same_classes=card.class_map.names == class_map.names)
+        _load_teachers(path, network, state, same_classes=same_classes)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -99,6 +102,18 @@ def _refuse_other_shape(path: Path, given: StudentShape, wanted: StudentShape) -
     theirs, ours = (" and ".join(f"{key} {_words(getattr(shape, key))}" for key in keys) for shape in (given, wanted))
     settings = " and ".join(f"student.{key}" for key in keys)
     raise WeightsError(f"{path}: is of a network with {theirs}, but this training's has {ours}: change {settings}")
+
+
+def _tell_other_data(path: Path, card: Card, training: FrameSource) -> None:
+    """What the weights have learned of space and intensity is of little use where these are measured otherwise."""
+    if card.intensity_max != training.intensity_max:
+        logger.warning(
+            "%s was trained on intensities up to %g, those of data.train go up to %g: bring them to the same scale, as "
+            "by bag.intensity_scale and bag.intensity_max",
+            path, card.intensity_max, training.intensity_max,
+        )  # fmt: skip
+    if card.grid != training.grid:
+        logger.warning("%s was trained in the volume %s, data.train has %s", path, card.grid, training.grid)
 
 
 def _words(value: int | tuple[int, ...]) -> str:
