@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bag_data import BagData
 from cloud_bag import cloud_message, storage_file, write_bag
-from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, write_sequence
+from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, run, write_sequence
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.classes import ClassMap
@@ -187,6 +187,29 @@ def test_work_in_the_labelling_tool_is_not_overwritten(bag: Path, tmp_path: Path
     assert np.array_equal(np.fromfile(sequence / "labels/000000.label", "<u4"), raw_labels(0))
 
 
+def test_labelled_scans_that_a_folder_has_no_place_for_are_told(bag: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        LabelStore.beside(bag).write(STAMPS[number], raw_labels(number))
+    done = run("export", bag, write_sequence(tmp_path / "00", STAMPS[1:], {}))
+    assert "1 label and 0 proposals written" in done.output
+    assert "1 labelled scan left out: in no sequence of" in done.output
+    with pytest.raises(ConfigError, match="01: its sequences are of other scans than the 2 labelled ones"):
+        export_labels(frames_of(bag), write_sequence(tmp_path / "01", STAMPS[2:], {}))
+
+
+def test_a_prepared_sequence_without_labels_yet_is_told(bag: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"00/labels: is empty: label scans of .*00/velodyne there first"):
+        import_labels(frames_of(bag), write_sequence(tmp_path / "00", STAMPS, {}))
+
+
+def test_labels_that_are_inside_the_clouds_come_back_unchanged(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "inside", StoragePlugin.MCAP, {"/points": [labelled_cloud(k) for k in range(2)]})
+    done = import_labels(frames_of(bag), write_sequence(tmp_path / "00", STAMPS[:2], {0: raw_labels(0)}))
+    assert (done.unchanged, done.new) == (1, 0)
+    with pytest.raises(LabelError, match="differs from the labels inside the cloud"):
+        import_labels(frames_of(bag), write_sequence(tmp_path / "01", STAMPS[:2], {0: raw_labels(7)}))
+
+
 def test_nothing_to_export_is_said(bag: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no labels to write .* --proposals"):
         export_labels(frames_of(bag), tmp_path / "out")
@@ -204,8 +227,8 @@ def test_labels_inside_the_clouds_go_first_and_are_counted(tmp_path: Path) -> No
     (status,) = label_status(frames)
     assert (status.scans, status.labelled, status.problems) == (2, 2, ())
     files = LabelStore(tmp_path / "files")
-    files.write(STAMPS[0], raw_labels(0))
-    with pytest.raises(LabelError, match="has labels inside"):
+    files.write(STAMPS[0], raw_labels(5))
+    with pytest.raises(LabelError, match="differs from the labels inside the cloud"):
         import_labels(frames, files.folder)
 
 

@@ -33,7 +33,7 @@ from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.undistort import Undistortion
-from twodpass_core.errors import ConfigError, LabelError
+from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.exchange import import_labels
 from twodpass_core.labels.status import label_status
@@ -105,8 +105,7 @@ def test_labels_in_the_cloud_stay_as_they_are_whatever_lies_beside(tmp_path: Pat
     (done,) = prepare(frames, tmp_path / "out")
     assert (done.labelled, done.proposed) == (1, 0)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "out/sequences/00/labels/000000.label", "<u4"), raw)
-    with pytest.raises(LabelError, match="has labels inside"):
-        import_labels(frames, tmp_path / "out/sequences/00")
+    assert import_labels(frames, tmp_path / "out/sequences/00").unchanged == 1
     (status,) = label_status(frames)
     assert (status.labelled, int(status.points.sum())) == (1, 0)
 
@@ -249,3 +248,14 @@ def test_options_of_cameras_are_refused_without_cameras(tmp_path: Path, option: 
     assert result.exit_code == 1
     assert "--no-cameras leaves no use for" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_camera_of_another_bag_leaves_no_empty_folder(tmp_path: Path) -> None:
+    one, two = drive(2).write(tmp_path / "one"), two_cameras(2).write(tmp_path / "two")
+    first, second = prepare(BagFrames([one, two]), tmp_path / "out")
+    assert [sorted(done.images) for done in (first, second)] == [
+        ["/camera/image_raw"],
+        ["/camera/image_raw", "/rear/image_raw"],
+    ]
+    assert not (first.folder / "image_3").exists()
+    assert len(SemanticKitti(first.folder, partly_labelled=True)[0].views) == 1

@@ -94,6 +94,8 @@ def export(
 
     done = export_labels(_open([bag], topic, class_map), folder, proposals=proposals, overwrite=overwrite)
     typer.echo(f"{counted(done.labels, 'label')} and {counted(done.proposals, 'proposal')} written to {folder}")
+    if done.left_out:
+        typer.echo(f"{counted(done.left_out, 'labelled scan')} left out: in no sequence of {folder}")
 
 
 @app.command()

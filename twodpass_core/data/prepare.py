@@ -144,10 +144,11 @@ class _SequenceWriter:
         times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
         write_lines(self._folder / "times.txt", times)
         write_stamps(self._folder, self._stamps_ns)
-        images = {
-            name: (images_of, sum(name in views for views in self._calibrations))
-            for name, images_of in self._image_folders.items()
-        }
+        counts = {name: sum(name in views for views in self._calibrations) for name in self._image_folders}
+        for name, count in counts.items():
+            if not count:  # a camera of another bag
+                (self._folder / self._image_folders[name]).rmdir()
+        images = {name: (self._image_folders[name], count) for name, count in counts.items() if count}
         return Prepared(
             bag=self._bag,
             folder=folder,

@@ -31,10 +31,11 @@ class Imported:
 
 @dataclass(frozen=True)
 class Exported:
-    """How many files were written."""
+    """How many files were written, and how many labelled scans have no place in the folder's sequences."""
 
     labels: int
     proposals: int
+    left_out: int
 
 
 def import_labels(
@@ -60,13 +61,18 @@ def import_labels(
         if stamp_ns not in scans:
             raise LabelError(
                 f"{path}: is of the scan at {stamp_ns} ns, which is not in {', '.join(map(str, frames.bags))}: "
-                "are these labels of another bag?"
-            )
-        if inside[scans[stamp_ns]]:
-            raise LabelError(
-                f"{path}: the cloud at {stamp_ns} ns has labels inside, which are used instead of any others"
+                "give the bag that they are of, too, or only this one's sequence, as OUT/sequences/NN"
             )
         num_points = frames.num_points(scans[stamp_ns])
+        if inside[scans[stamp_ns]]:
+            own = frames.raw_labels(scans[stamp_ns])
+            if own is None or not np.array_equal(_read(path, num_points), own):
+                raise LabelError(
+                    f"{path}: differs from the labels inside the cloud at {stamp_ns} ns, which are used instead of any "
+                    "others"
+                )
+            kinds["unchanged"] += 1
+            continue
         kind = _kind(frames, scans[stamp_ns], path, num_points, accept_proposals)
         if kind == "replaced" and not overwrite:
             raise LabelError(f"{path}: differs from the labels kept beside the bag: --overwrite replaces those")
@@ -92,9 +98,14 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
         ConfigError: there is nothing to write.
     """
     scans = scans_by_stamp(frames)
+    places = label_places(folder, scans)
+    labelled = (
+        stamp_ns for stamp_ns, index in scans.items() if frames.label_store(frames.origin(index)[0]).has(stamp_ns)
+    )
+    left_out = sum(stamp_ns not in places for stamp_ns in labelled)
     wanted: list[tuple[Path, LabelStore, int, int]] = []
     proposed = 0
-    for stamp_ns, path in label_places(folder, scans).items():
+    for stamp_ns, path in places.items():
         store = frames.label_store(frames.origin(scans[stamp_ns])[0])
         if not store.has(stamp_ns):
             store = store.proposed
@@ -107,6 +118,10 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
             if there is not None and not _is(store, stamp_ns, there):
                 raise LabelError(f"{path}: is there with other labels: --overwrite replaces them")
         wanted.append((path, store, stamp_ns, num_points))
+    if not wanted and left_out:
+        raise ConfigError(
+            f"{folder}: its sequences are of other scans than the {left_out} labelled ones: give another folder"
+        )
     if not wanted:
         raise ConfigError(
             f"there are no labels to write beside {', '.join(map(str, frames.bags))}"
@@ -116,7 +131,7 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_bytes(_read(store.path(stamp_ns), num_points).astype("<u4").tobytes())
-    return Exported(len(wanted) - proposed, proposed)
+    return Exported(len(wanted) - proposed, proposed, left_out)
 
 
 def scans_by_stamp(frames: BagFrames) -> dict[int, int]:

@@ -64,6 +64,8 @@ def find_label_files(folder: Path) -> dict[int, Path]:
                 "a network: for those use `twodpass labels propose`, which keeps them apart as proposals"
             )
     files = {stamp_ns: path for stamp_ns, path in sorted(places.items()) if path.exists()}
+    if not files and sequences:
+        raise LabelError(f"{sequences[0] / 'labels'}: is empty: label scans of {sequences[0] / 'velodyne'} there first")
     if not files:
         raise LabelError(
             f"{folder}: has neither labels of a sequence with {STAMPS}, as `twodpass prepare` writes it, nor files "
