@@ -317,3 +317,10 @@ def test_sources_travel_to_other_processes(dataset: Path) -> None:
     frame, copied = source[1], pickle.loads(pickle.dumps(source))[1]
     np.testing.assert_array_equal(copied.points, frame.points)
     np.testing.assert_array_equal(copied.views[0].load_image(), frame.views[0].load_image())
+
+
+def test_a_picture_of_16_bits_of_grey_is_not_white(tmp_path: Path) -> None:
+    grey = np.arange(200, dtype=np.uint16).reshape(10, 20)
+    Image.fromarray(grey << 8 | 7).save(tmp_path / "deep.png")
+    view = CameraView("deep", CameraModel(np.eye(3), 20, 10), RigidTransform.identity(), tmp_path / "deep.png")
+    np.testing.assert_array_equal(view.load_image(), np.repeat(grey[..., None], 3, axis=2))

@@ -259,3 +259,12 @@ def test_a_camera_of_another_bag_leaves_no_empty_folder(tmp_path: Path) -> None:
     ]
     assert not (first.folder / "image_3").exists()
     assert len(SemanticKitti(first.folder, partly_labelled=True)[0].views) == 1
+
+
+def test_an_undistorted_picture_has_no_dark_edge() -> None:
+    pytest.importorskip("cv2")
+    camera = CameraModel(
+        np.array([[300.0, 0, 160], [0, 300, 100], [0, 0, 1]]), 320, 200, "plumb_bob", (0.05, 0, 0, 0, 0)
+    )
+    white = np.full((200, 320, 3), 255, np.uint8)
+    assert set(np.unique(Undistortion(camera)(white))) <= {0, 255}
