@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from twodpass_core.camera import CameraModel
+from twodpass_core.data.frame import CameraView
 from twodpass_core.data.image_messages import PLAIN, decode_image, image_size, is_picture
 from twodpass_core.errors import ImageError, MissingDependencyError
+from twodpass_core.geometry import RigidTransform
 
 HEIGHT, WIDTH = 24, 32
 
@@ -183,3 +186,10 @@ def test_pairs_of_pixels_of_an_odd_width_are_refused(encoding: str) -> None:
     )
     with pytest.raises(ImageError, match="pairs of pixels, and 63 are an odd number"):
         decode_image(image)
+
+
+def test_a_picture_of_16_bits_of_grey_is_not_white(tmp_path: Path) -> None:
+    grey = np.arange(200, dtype=np.uint16).reshape(10, 20)
+    Image.fromarray(grey << 8 | 7).save(tmp_path / "deep.png")
+    view = CameraView("deep", CameraModel(np.eye(3), 20, 10), RigidTransform.identity(), tmp_path / "deep.png")
+    np.testing.assert_array_equal(view.load_image(), np.repeat(grey[..., None], 3, axis=2))

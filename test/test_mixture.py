@@ -180,6 +180,15 @@ def test_the_larger_source_gives_another_part_to_each_epoch() -> None:
     assert epochs[0] != epochs[1]
 
 
+def test_a_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
+    """For what is mixed into others, as by CutMix."""
+    order, rng = FramesByShare([10, 800], [2, 1]), np.random.default_rng(0)
+    drawn = np.array([order.draw_one(rng) for _ in range(3000)])
+    assert abs((drawn < 10).mean() - 2 / 3) < 0.03
+    assert set(drawn[drawn < 10]) == set(range(10))
+    assert drawn.max() > 700
+
+
 def test_one_source_keeps_its_order() -> None:
     """That of trainings that have begun before there were mixtures."""
     drawn = epoch_order(Blobs(7)).draw(np.random.default_rng([3, 1]))
@@ -293,12 +302,3 @@ def test_refusals(override: str, message: str, tmp_path: Path) -> None:
     path.write_text(MIXED)
     with pytest.raises(ConfigError, match=message):
         load_config(path, [override])
-
-
-def test_a_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
-    """For what is mixed into others, as by CutMix."""
-    order, rng = FramesByShare([10, 800], [2, 1]), np.random.default_rng(0)
-    drawn = np.array([order.draw_one(rng) for _ in range(3000)])
-    assert abs((drawn < 10).mean() - 2 / 3) < 0.03
-    assert set(drawn[drawn < 10]) == set(range(10))
-    assert drawn.max() > 700
