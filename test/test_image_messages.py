@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 

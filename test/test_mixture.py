@@ -165,8 +165,7 @@ def test_an_epoch_has_each_source_by_its_share_and_no_frame_twice(sources: list[
     order = FramesByShare(sizes, shares)
     drawn = order.draw(np.random.default_rng(seed))
     assert len(set(drawn.tolist())) == len(drawn) == len(order)
-    bounds = np.cumsum([0, *sizes])
-    counts = np.histogram(drawn, bounds)[0]
+    counts = np.histogram(drawn, np.cumsum([0, *sizes]))[0]
     assert counts.tolist() == list(order.counts)
     assert any(count == size for count, size in zip(counts, sizes, strict=True))
     wanted = np.array(shares) / sum(shares) * min(np.array(sizes) * sum(shares) / np.array(shares))
@@ -180,19 +179,17 @@ def test_the_larger_source_gives_another_part_to_each_epoch() -> None:
     assert epochs[0] != epochs[1]
 
 
-def test_a_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
-    """For what is mixed into others, as by CutMix."""
+def test_one_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
     order, rng = FramesByShare([10, 800], [2, 1]), np.random.default_rng(0)
     drawn = np.array([order.draw_one(rng) for _ in range(3000)])
     assert abs((drawn < 10).mean() - 2 / 3) < 0.03
     assert set(drawn[drawn < 10]) == set(range(10))
-    assert drawn.max() > 700
 
 
 def test_one_source_keeps_its_order() -> None:
     """That of trainings that have begun before there were mixtures."""
-    drawn = epoch_order(Blobs(7)).draw(np.random.default_rng([3, 1]))
-    assert drawn.tolist() == np.random.default_rng([3, 1]).permutation(7).tolist()
+    drawn, expected = epoch_order(Blobs(7)).draw(np.random.default_rng(3)), np.random.default_rng(3).permutation(7)
+    assert drawn.tolist() == expected.tolist()
 
 
 def test_frames_of_a_mixture_are_those_of_its_sources() -> None:
