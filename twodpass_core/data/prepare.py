@@ -33,7 +33,7 @@ ANY_TIME_NS: Final = 2**62
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSequence:
     """A sequence that has been written."""
 
     bag: Path
@@ -52,7 +52,7 @@ def prepare(
     *,
     first_sequence: int = 0,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
-) -> list[Prepared]:
+) -> list[PreparedSequence]:
     """Write each bag as out/sequences/NN, counted from `first_sequence`; a sequence appears when it is whole.
 
     velodyne/ has every point of a scan in its order, (0, 0, 0) where there was no return; labels/ those labels there
@@ -82,7 +82,7 @@ def prepare(
     folders = {bag: out / "sequences" / f"{first_sequence + n:02d}" for n, bag in enumerate(frames.bags)}
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
         raise ConfigError(f"{', '.join(existing)} exists: choose another folder, or the number of another sequence")
-    done: list[Prepared] = []
+    done: list[PreparedSequence] = []
     inside = frames.labels_inside
     for bag, indices in groupby(progress(range(len(frames))), lambda index: frames.origin(index)[0]):
         with new_folder(folders[bag]) as partial:
@@ -128,7 +128,7 @@ class _SequenceWriter:
         self._poses.append(frame.world_from_lidar)
         self._calibrations.append(written)
 
-    def finish(self, folder: Path) -> Prepared:
+    def finish(self, folder: Path) -> PreparedSequence:
         """Write what is of all scans. `folder` is where the sequence will be."""
         typical: dict[str, CameraView] = {}
         for views in self._calibrations:
@@ -149,7 +149,7 @@ class _SequenceWriter:
             if not count:  # a camera of another bag
                 (self._folder / self._image_folders[name]).rmdir()
         images = {name: (self._image_folders[name], count) for name, count in counts.items() if count}
-        return Prepared(
+        return PreparedSequence(
             bag=self._bag,
             folder=folder,
             scans=len(self._stamps_ns),

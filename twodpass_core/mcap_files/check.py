@@ -16,7 +16,8 @@ from twodpass_core.mcap_files.unpacked_size import CUT_OFF, DamageError, lz4_bou
 MAGIC: Final = b"\x89MCAP0\r\n"
 FOOTER, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x06, 0x08, 0x09
 MAX_RECORD_BYTES: Final = 64 * 2**20  # a chunk holds about 1 to 4 MB by default, a cloud of 4 million points fits
-_FOOTER_BYTES: Final = 9 + 20 + 8  # the record and the closing magic
+HEAD_BYTES: Final = 9  # of a record: opcode, length
+FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
 _RECOVER: Final = "`twodpass recover` saves what is whole"
 _CUT_OFF: Final = f"{CUT_OFF}. {_RECOVER}"
 
@@ -45,22 +46,22 @@ def check_mcap(path: Path) -> None:
 def _check_records(file: BinaryIO, size: int) -> None:
     if file.read(8) != MAGIC:
         raise DamageError(0, "this is not an MCAP file")
-    file.seek(max(size - _FOOTER_BYTES, 8))
+    file.seek(max(size - FOOTER_BYTES, 8))
     footer = file.read()
-    if len(footer) != _FOOTER_BYTES or footer[0] != FOOTER or footer[-8:] != MAGIC:
+    if len(footer) != FOOTER_BYTES or footer[0] != FOOTER or footer[-8:] != MAGIC:
         raise DamageError(size, f"the closing record is missing: {_CUT_OFF}")
     (summary_start,) = struct.unpack_from("<Q", footer, 9)
 
     chunks: dict[int, _Chunk] = {}
     open_chunks: list[tuple[int, int, int]] = []  # first time, last time, bytes
-    summary_found = summary_start in (0, size - _FOOTER_BYTES)
+    summary_found = summary_start in (0, size - FOOTER_BYTES)
     offset = 8
-    while offset < size - _FOOTER_BYTES:
+    while offset < size - FOOTER_BYTES:
         summary_found |= offset == summary_start
         file.seek(offset)
         opcode, length = struct.unpack("<BQ", file.read(9))
         end = offset + 9 + length
-        if end > size - _FOOTER_BYTES:
+        if end > size - FOOTER_BYTES:
             raise DamageError(offset, f"a record of {length} bytes ends beyond the file: {_CUT_OFF}")
         if length > MAX_RECORD_BYTES and opcode != ATTACHMENT:
             raise DamageError(offset, f"a record of {length} bytes, more than the {MAX_RECORD_BYTES} read here")
@@ -70,7 +71,7 @@ def _check_records(file: BinaryIO, size: int) -> None:
             open_chunks.append(_check_chunk_index(file.read(length), offset, chunks))
         offset = end
     if not summary_found:
-        raise DamageError(size - _FOOTER_BYTES, f"the summary is not at byte {summary_start}: {_CUT_OFF}")
+        raise DamageError(size - FOOTER_BYTES, f"the summary is not at byte {summary_start}: {_CUT_OFF}")
     _check_overlap(open_chunks, size)
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
@@ -34,9 +33,8 @@ from mcap.records import (
 )
 
 from twodpass_core.files import sync_folder
+from twodpass_core.mcap_files.check import MAGIC
 from twodpass_core.mcap_files.chunk import PackedChunk
-
-MAGIC: Final = b"\x89MCAP0\r\n"
 
 
 class McapFile:

@@ -19,13 +19,12 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message, Metadata, Schema
 
 from twodpass_core.errors import BagError
-from twodpass_core.mcap_files.check import MAGIC, MAX_RECORD_BYTES
+from twodpass_core.mcap_files.check import FOOTER_BYTES, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES
 from twodpass_core.mcap_files.chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
-from twodpass_core.mcap_files.walk import HEAD_BYTES, find_records, walk
+from twodpass_core.mcap_files.walk import find_records, walk
 from twodpass_core.wording import counted
 
 _LOOSE_BYTES: Final = 4 * 2**20  # messages without a chunk are gathered up to this
-_FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
 _DERIVED: Final = (  # written anew from what is whole
     Opcode.MESSAGE_INDEX,
     Opcode.CHUNK_INDEX,
@@ -154,9 +153,9 @@ class Salvage:
 
     def _learn_from_summary(self, file: BinaryIO, size: int) -> None:
         """Descriptions of topics are in the index too, where the file has one."""
-        file.seek(max(size - _FOOTER_BYTES, 0))
+        file.seek(max(size - FOOTER_BYTES, 0))
         footer = file.read()
-        if len(footer) != _FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-8:] != MAGIC:
+        if len(footer) != FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-8:] != MAGIC:
             return
         start, _, checksum = struct.unpack_from("<QQI", footer, 9)
         start = start or size

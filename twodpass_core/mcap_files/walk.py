@@ -10,7 +10,8 @@ from typing import BinaryIO, Final
 
 from mcap.opcode import Opcode
 
-HEAD_BYTES: Final = 9  # opcode, length
+from twodpass_core.mcap_files.check import HEAD_BYTES
+
 _CHUNK_HEAD: Final = struct.Struct("<BQQQQII")  # the record's head, times, unpacked size, checksum, length of a name
 _LENGTH: Final = struct.Struct("<Q")
 _PLAIN_HEAD_BYTES: Final = _CHUNK_HEAD.size + _LENGTH.size  # of a chunk whose compression has no name
