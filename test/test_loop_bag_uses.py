@@ -119,6 +119,17 @@ def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(
     assert "intensity_scale: Input should be greater than 0" in wrong.output
 
 
+def test_the_command_evaluates_the_end_of_a_bag_that_training_left_out(tmp_path: Path) -> None:
+    bag, weights = drive(4).write(tmp_path / "drive"), write_tiny_weights(tmp_path / "tiny.safetensors")
+    for index in (0, 1, 3):
+        LabelStore.beside(bag).write(scan_ns(index), np.full(60, 40, np.uint32))
+    arguments = ["evaluate", str(weights), str(bag), "--device", "cpu"]
+    assert "1 of 4 frames left out" in CliRunner().invoke(app, arguments).output
+    assert "1 of 2 frames left out" in CliRunner().invoke(app, [*arguments, "--held-out", "0.5"]).output
+    refused = CliRunner().invoke(app, ["evaluate", str(weights), str(tmp_path / "kitti"), "--held-out", "0.5"])
+    assert "no bag, to which --held-out could apply" in refused.output
+
+
 @pytest.mark.parametrize("what", ["a bag", "its file", "a folder of bags"])
 def test_a_bag_in_the_place_of_settings_is_told(tmp_path: Path, what: str) -> None:
     bag = drive(1).write(tmp_path / "drive")

@@ -141,6 +141,10 @@ def evaluate(
         typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
     ] = None,
     topic: Topic = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Only this last share of each bag, as bag.held_out kept it from training."),
+    ] = None,
     class_map: ClassMapOption = "semantickitti",
     intensity_field: IntensityField = None,
     intensity_scale: IntensityScale = 1.0,
@@ -166,6 +170,7 @@ def evaluate(
 
     bag = bag_config(
         topic=topic,
+        held_out=held_out,
         class_map=class_map,
         intensity_field=intensity_field,
         intensity_scale=intensity_scale,
