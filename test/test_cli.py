@@ -17,6 +17,7 @@ from recording_data import wait_for
 from tiny_weights import write_tiny_weights
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.pretrained import default_weights
 from twodpass_core.weights import Card, load_weights
 
 
@@ -98,6 +99,8 @@ def test_a_checkpoint_given_as_weights_names_the_command(scans: Path, tmp_path: 
 
 
 def test_info(weights: Path) -> None:
+    assert f"\n{weights}\n" in twodpass("info", weights).output
+    assert f"\n{default_weights()}\n" in twodpass("info").output
     output = one_line(twodpass("info", weights).output)
     assert "8 channels, scales 2, 4" in output
     assert "(-50, -50, -4) .. (50, 50, 2) m" in output

@@ -162,7 +162,7 @@ def info(
     if json:
         typer.echo(card.model_dump_json(indent=2))
     else:
-        print_card(card, weights.name)
+        print_card(card, weights)
 
 
 @app.command()

@@ -49,7 +49,9 @@ KindOption = Annotated[
     Kind | None,
     typer.Option(help="Form of the data in a folder: semantickitti unless given; bags are known by themselves."),
 ]
-Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
+Weights = Annotated[
+    Path, typer.Argument(help="Weights file (.safetensors) of twodpass, or default: those that come with it.")
+]
 Votes = Annotated[
     int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged (the paper reports 12).")
 ]
@@ -126,7 +128,9 @@ def evaluate(
     ],
     before: Annotated[
         Path | None,
-        typer.Option("--before", help="Other weights, such as those before fine-tuning: tells what changed by class."),
+        typer.Option(
+            "--before", help="Other weights, as those before fine-tuning, or default: tells what changed by class."
+        ),
     ] = None,
     kind: KindOption = None,
     split: Annotated[str | None, typer.Option(help="Part of the data in a folder: val unless given.")] = None,
@@ -166,6 +170,7 @@ def evaluate(
 
     from twodpass_core.cli.edge import name_list, numbers
     from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
     bag = bag_config(
@@ -177,18 +182,17 @@ def evaluate(
         training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
     )
     sources = evaluation_sources(data, kind and kind.value, split, bag, name_list(sequences, "--sequences"))
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
-    earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    earlier = before and weights_file(before)
+    other = None if earlier is None else Segmenter.from_weights(earlier, device, precision.value, backend)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
         if len(data) > 1:
             typer.echo(f"\n{path}")
-        if earlier is None:
+        if other is None:
             run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=folder)
         else:
             names = str(before), str(weights)
-            run_comparison(
-                earlier, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder
-            )
+            run_comparison(other, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder)
 
 
 def submit(
@@ -208,8 +212,9 @@ def submit(
     require_packages("evaluation", EVALUATION)
 
     from twodpass_core.cli.evaluating import run_submission, submission_settings
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
     settings = submission_settings(data, kind and kind.value, split)
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
     run_submission(segmenter, settings, out, votes=votes)
