@@ -39,6 +39,12 @@ def test_help_is_there_without_torch() -> None:
         assert twodpass(command, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize("command", ["prepare", "segment", "labels status", "labels propose", "benchmark-training"])
+def test_what_may_be_several_is_shown_so_once(command: str) -> None:
+    usage = twodpass(*command.split(), "--help").output.partition("Usage:")[2].strip().splitlines()[0]
+    assert usage.count("...") == 1
+
+
 def test_version() -> None:
     result = twodpass("--version")
     assert result.exit_code == 0

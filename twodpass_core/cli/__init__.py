@@ -26,7 +26,7 @@ app = typer.Typer(
 ScanInputs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="INPUT...", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
+        metavar="INPUT", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
     ),
 ]
 Weights = Annotated[
