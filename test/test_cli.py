@@ -63,6 +63,7 @@ def test_version() -> None:
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--sensor-transform", "1,2"], "--sensor-transform"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--intensity-scale", "0"], "intensity_scale"),
         (["info", "{scans}/000000.bin"], "not a safetensors file"),
+        (["evaluate", "{weights}", "nowhere"], "nowhere: does not exist: give a folder of data, a bag, or settings: a"),
         (["evaluate", "{weights}", "~nobody-of-that-name/data"], "there is no such user"),
         (["evaluate", "{weights}", "{scans}", "--sensor-transform", "0,0,1,0,0,0"], "no bag, to which --sensor-transf"),
         (["benchmark-training", "--patch", "0,0"], "--patch must be a width and a height above 0"),

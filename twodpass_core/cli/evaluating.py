@@ -30,10 +30,11 @@ from twodpass_core.evaluation.submissions import (
     Submission,
     write_submission,
 )
+from twodpass_core.files import expanded
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import doubt_of_unit
 from twodpass_core.training.config_file import load_config
-from twodpass_core.training.shipped import is_settings
+from twodpass_core.training.shipped import is_settings, shipped_settings
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
@@ -89,6 +90,9 @@ def _settings(
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
+    if not expanded(str(data)).exists():
+        known = ", ".join(shipped_settings())
+        raise ConfigError(f"{data}: does not exist: give a folder of data, a bag, or settings: a YAML file, or {known}")
     folder = {"kind": kind or "semantickitti", "root": data, "split": split, "sequences": sequences}
     return checked_settings(SourceConfig, {**folder, "unlabelled": unlabelled})
 
