@@ -109,7 +109,7 @@ def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(
     arguments = ["evaluate", str(weights), str(bag), "--device", "cpu"]
     refused = CliRunner().invoke(app, arguments)
     assert refused.exit_code == 1
-    assert "name one of them by --topic, in settings as topic: /points, /rear" in refused.output
+    assert "name one of them by --topic, in settings bag.topic: /points, /rear" in refused.output
     arguments += ["--topic", "/rear", "--sensor-transform", "0,0,1.7,0,0,0", "--intensity-scale"]
     done = CliRunner().invoke(app, [*arguments, "2", "--out", str(tmp_path / "report")])
     assert done.exit_code == 0, done.output
