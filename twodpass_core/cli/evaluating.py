@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -38,6 +39,9 @@ from twodpass_core.training.shipped import is_settings, shipped_settings
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
+BENCHMARKS: Final = ("semantickitti", "nuscenes")
+"""Kinds of data whose test sets are submitted."""
+
 
 def evaluation_sources(
     data: Sequence[Path],
@@ -63,9 +67,18 @@ def evaluation_sources(
 
 
 def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
-    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images."""
+    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images.
+
+    Raises ConfigError for data that has no benchmark.
+    """
     _refuse_unheeded([data], kind, split)
-    return _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+    settings = _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+    if settings.kind not in BENCHMARKS:
+        raise ConfigError(
+            f"{data}: is of kind {settings.kind}, and benchmarks are for {' and '.join(BENCHMARKS)}: "
+            "`twodpass segment` labels scans of bags and folders"
+        )
+    return settings
 
 
 def _refuse_unheeded(data: Sequence[Path], kind: str | None, split: str | None) -> None:

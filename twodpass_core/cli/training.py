@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """Form of the data."""
+    """Form of data with labels."""
 
     semantickitti = "semantickitti"
     nuscenes = "nuscenes"
-    kitti_raw = "kitti_raw"
     bag = "bag"
+
+
+class BenchmarkKind(str, Enum):
+    """Form of data that has a benchmark."""
+
+    semantickitti = "semantickitti"
+    nuscenes = "nuscenes"
 
 
 class Definition(str, Enum):
@@ -47,7 +53,10 @@ Data = Annotated[
 ]
 KindOption = Annotated[
     Kind | None,
-    typer.Option(help="Form of the data in a folder: semantickitti unless given; bags are known by themselves."),
+    typer.Option(
+        metavar="KIND",
+        help="Form of the data in a folder: semantickitti (unless given), nuscenes, bag; bags are known by themselves.",
+    ),
 ]
 Weights = Annotated[
     Path, typer.Argument(help="Weights file (.safetensors) of twodpass, or default: those that come with it.")
@@ -139,7 +148,10 @@ def evaluate(
         typer.Option(metavar="NN,NN", help="In a folder of SemanticKITTI's form: these instead of the split's."),
     ] = None,
     votes: Votes = 1,
-    definition: Annotated[Definition, typer.Option(help="How scores are counted.")] = Definition.benchmark,
+    definition: Annotated[
+        Definition,
+        typer.Option(metavar="DEFINITION", help="How scores are counted: benchmark, semantic-kitti-api, authors."),
+    ] = Definition.benchmark,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
@@ -162,7 +174,8 @@ def evaluate(
     Frames without labels are left out, and how many is told.
 
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
-    semantic-kitti-api: the same, but classes that do not occur count as 0. authors: such points are left out.
+    semantic-kitti-api: the same, but classes neither labelled nor predicted count as 0 in the mean, where the others
+    leave them out. authors: such points are left out.
     """
     from twodpass_core.training import EVALUATION, require_packages
 
@@ -199,7 +212,10 @@ def submit(
     weights: Weights,
     data: Data,
     out: Annotated[Path, typer.Argument(help="Folder, or .zip, for the benchmark's server.")],
-    kind: KindOption = None,
+    kind: Annotated[
+        BenchmarkKind | None,
+        typer.Option(metavar="KIND", help="Form of the data in a folder: semantickitti (unless given), nuscenes."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data in a folder: test unless given.")] = None,
     votes: Votes = 12,
     device: Device = "auto",

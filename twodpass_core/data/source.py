@@ -107,11 +107,10 @@ def _check_root(root: Path, kind: str) -> None:
 
 
 def _kinds_in(root: Path) -> list[str]:
-    """Which kinds of data a folder or file looks like; none where that cannot be told."""
+    """Which kinds of data with labels a folder or file looks like; none where that cannot be told."""
     signs = {
         "bag": bags_in(root),
         "semantickitti": (root / "sequences").is_dir() or (root / "velodyne").is_dir(),
         "nuscenes": any(root.glob("v1.0-*")),
-        "kitti_raw": (root / "velodyne_points").is_dir(),
     }
     return [kind for kind, sign in signs.items() if sign]
