@@ -64,7 +64,7 @@ def is_of_another_unit(intensity: npt.NDArray[np.float32], intensity_max: float)
     known = np.count_nonzero(np.isfinite(intensity))
     bright = np.count_nonzero(intensity > TOO_BRIGHT * intensity_max) > known / 20
     dark = np.count_nonzero(intensity > TOO_DARK * intensity_max) < known / 100 and bool((intensity > 0).any())
-    return bright or dark
+    return bool(bright or dark)
 
 
 def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
