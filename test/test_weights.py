@@ -232,5 +232,5 @@ def test_truncated_files(kept: int, weights: Path) -> None:
 def test_absent_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="No such file"):
         load_weights(tmp_path / "absent.safetensors")
-    with pytest.raises(WeightsError, match="is a folder$"):
+    with pytest.raises(WeightsError, match=r"is a folder$"):
         load_weights(tmp_path)
