@@ -17,6 +17,7 @@ from recording_data import wait_for
 from tiny_weights import write_tiny_weights
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.pretrained import default_weights
 from twodpass_core.weights import Card, load_weights
 
 
@@ -38,6 +39,12 @@ def test_help_is_there_without_torch() -> None:
         assert twodpass(command, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize("command", ["prepare", "segment", "labels status", "labels propose", "benchmark-training"])
+def test_what_may_be_several_is_shown_so_once(command: str) -> None:
+    usage = twodpass(*command.split(), "--help").output.partition("Usage:")[2].strip().splitlines()[0]
+    assert usage.count("...") == 1
+
+
 def test_version() -> None:
     result = twodpass("--version")
     assert result.exit_code == 0
@@ -56,6 +63,7 @@ def test_version() -> None:
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--sensor-transform", "1,2"], "--sensor-transform"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--intensity-scale", "0"], "intensity_scale"),
         (["info", "{scans}/000000.bin"], "not a safetensors file"),
+        (["evaluate", "{weights}", "nowhere"], "nowhere: does not exist: give a folder of data, a bag, or settings: a"),
         (["evaluate", "{weights}", "~nobody-of-that-name/data"], "there is no such user"),
         (["evaluate", "{weights}", "{scans}", "--sensor-transform", "0,0,1,0,0,0"], "no bag, to which --sensor-transf"),
         (["benchmark-training", "--patch", "0,0"], "--patch must be a width and a height above 0"),
@@ -98,6 +106,8 @@ def test_a_checkpoint_given_as_weights_names_the_command(scans: Path, tmp_path: 
 
 
 def test_info(weights: Path) -> None:
+    assert f"\n{weights}\n" in twodpass("info", weights).output
+    assert f"\n{default_weights()}\n" in twodpass("info").output
     output = one_line(twodpass("info", weights).output)
     assert "8 channels, scales 2, 4" in output
     assert "(-50, -50, -4) .. (50, 50, 2) m" in output

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
+from drive_bag import drive
 
 from twodpass_core.calibration.overlay import draw_overlay
 from twodpass_core.camera import CameraModel
@@ -57,3 +61,12 @@ def test_dots_grow_with_the_image_and_stay_inside_it() -> None:
 def test_an_image_of_another_size_is_refused() -> None:
     with pytest.raises(ScanError, match="200 x 100"):
         draw_overlay(GREY[:50], np.zeros((1, 4), np.float32), CAMERA, CAMERA_FROM_LIDAR)
+
+
+def test_the_script_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs/calibration.md").read_text(encoding="utf-8")
+    (tmp_path / "script.py").write_text(text.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    drive(1).write(tmp_path / "drive")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("script.py")
+    assert (tmp_path / "overlay_0.png").exists()

@@ -210,3 +210,20 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
     assert result.exit_code == 1
     assert "data.validation" in result.output
+
+
+def test_classes_that_are_nowhere_are_told_to_be_out_of_the_mean(sequence: Path, tmp_path: Path) -> None:
+    weights = write_tiny_weights(tmp_path / "untrained.safetensors")
+    for definition, told in (("benchmark", True), ("semantic-kitti-api", False)):
+        arguments = ["evaluate", str(weights), str(sequence), "--definition", definition]
+        output = " ".join(CliRunner().invoke(app, arguments).output.split())
+        assert ("classes neither labelled nor predicted are not in the mean" in output) == told
+
+
+def test_what_has_no_benchmark_is_not_submitted(tmp_path: Path) -> None:
+    bag, weights = tmp_path / "drive.mcap", tmp_path / "untrained.safetensors"
+    bag.touch()
+    for data, kind in ((str(bag), "bag"), ("simulation", "simulation")):
+        result = CliRunner().invoke(app, ["submit", str(weights), data, str(tmp_path / "out.zip")])
+        assert result.exit_code == 1
+        assert f"is of kind {kind}, and benchmarks are for semantickitti and nuscenes" in result.stderr

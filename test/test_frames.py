@@ -83,7 +83,7 @@ def test_semantickitti_frame(dataset: Path) -> None:
 def test_splits(dataset: Path) -> None:
     assert SemanticKitti(dataset, "val").ids == ["08/000000", "08/000001"]
     for split, chosen, words in (
-        ("train", None, r"sequences: holds 00, 08, 11, not 01, .*, 10 of split train: name .* --sequences 00,08,11,"),
+        ("train", None, r"holds 00, 08, 11, not 01, .*, 10 of split train: choose --split val, or name .* 00,08,11,"),
         ("val", ["08", "99"], r"sequences: holds 00, 08, 11, not 99: .* sequences: \['00', '08', '11'\]"),
     ):
         with pytest.raises(ScanError, match=words):
@@ -252,12 +252,27 @@ def test_open_source(dataset: Path) -> None:
     assert source[0].views == ()
     assert source.class_map.name == "semantickitti"
     assert open_source(SourceConfig(root=dataset, sequences=("00",))).ids[0] == "00/000000"
-    with pytest.raises(ScanError, match=r"v1\.0-mini/scene\.json"):
-        open_source(SourceConfig(kind="nuscenes", root=dataset, split="mini_val"))
     with pytest.raises(ValidationError):
         SourceConfig.model_validate({"kind": "waymo"})
     with pytest.raises(ValidationError, match="not for nuscenes"):
         SourceConfig(kind="nuscenes", sequences=("00",))
+
+
+def test_data_of_another_kind_are_told(dataset: Path, tmp_path: Path) -> None:
+    bag = tmp_path / "drives/drive"
+    bag.mkdir(parents=True)
+    (bag / "drive.mcap").touch()
+    for kind, root, found in (
+        ("nuscenes", dataset, "semantickitti"),
+        ("bag", dataset, "semantickitti"),
+        ("semantickitti", bag, "bag"),
+        ("semantickitti", bag.parent, "bag"),
+    ):
+        told = rf"of kind {found}, not {kind}: say so by --kind {found}; .* kind: {found} beside this root"
+        with pytest.raises(ScanError, match=told):
+            open_source(SourceConfig.model_validate({"kind": kind, "root": root}))
+    with pytest.raises(ScanError, match=r"absent: does not exist: .* the root of data\.train or data\.validation"):
+        open_source(SourceConfig(kind="bag", root=tmp_path / "absent"))
 
 
 def test_sources_travel_to_other_processes(dataset: Path) -> None:

@@ -156,6 +156,17 @@ def test_a_calibration_file_stands_in_for_what_is_missing(tmp_path: Path, kept: 
     assert_same(frame.views[0].camera_from_lidar, expected_transform(2, kept == "/tf"), 1e-4)
 
 
+def test_a_calibration_file_for_other_topics_is_told(tmp_path: Path) -> None:
+    data = without(drive(2), "camera")
+    data.image(image_ns(0), picture(0), topic="/front/image_raw")
+    config = BagConfig(calibration=calibration(tmp_path / "cameras.yaml"))
+    with pytest.raises(
+        BagError,
+        match=r"is for /camera/image_raw, which the bag does not have\. Name them in settings bag\.camera_info",
+    ):
+        BagFrames([data.write(tmp_path / "other")], config)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -109,7 +109,7 @@ def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(
     arguments = ["evaluate", str(weights), str(bag), "--device", "cpu"]
     refused = CliRunner().invoke(app, arguments)
     assert refused.exit_code == 1
-    assert "name one of them by --topic, in settings as topic: /points, /rear" in refused.output
+    assert "name one of them by --topic, in settings bag.topic: /points, /rear" in refused.output
     arguments += ["--topic", "/rear", "--sensor-transform", "0,0,1.7,0,0,0", "--intensity-scale"]
     done = CliRunner().invoke(app, [*arguments, "2", "--out", str(tmp_path / "report")])
     assert done.exit_code == 0, done.output
@@ -117,6 +117,18 @@ def test_the_command_evaluates_one_of_a_bags_topics_seen_by_a_sensor_of_its_own(
     wrong = CliRunner().invoke(app, [*arguments, "0"])
     assert wrong.exit_code == 1
     assert "intensity_scale: Input should be greater than 0" in wrong.output
+
+
+def test_the_command_evaluates_the_end_of_a_bag_that_training_left_out(tmp_path: Path) -> None:
+    bag, weights = drive(4).write(tmp_path / "drive"), write_tiny_weights(tmp_path / "tiny.safetensors")
+    for index in (0, 1, 3):
+        LabelStore.beside(bag).write(scan_ns(index), np.full(60, 40, np.uint32))
+    arguments = ["evaluate", str(weights), str(bag), "--device", "cpu"]
+    assert "1 of 4 frames left out" in CliRunner().invoke(app, arguments).output
+    held_out = CliRunner().invoke(app, [*arguments, "--held-out", "0.5", "--before", "default"])
+    assert "1 of 2 frames left out" in held_out.output
+    refused = CliRunner().invoke(app, ["evaluate", str(weights), str(tmp_path / "kitti"), "--held-out", "0.5"])
+    assert "no bag, to which --held-out could apply" in refused.output
 
 
 @pytest.mark.parametrize("what", ["a bag", "its file", "a folder of bags"])

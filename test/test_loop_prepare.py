@@ -211,10 +211,18 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "2 scans, 0 labelled, 2 images of /rear/image_raw in image_2" in result.output.replace("\n", " ")
-    result = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--no-cameras"])
+    assert f"labels import {bag} {tmp_path}/out/sequences/03\n" in result.output
+    result = CliRunner().invoke(app, ["prepare", str(bag), str(tmp_path / "out"), "--no-cameras", "--topic", "/points"])
     assert result.exit_code == 0, result.output
+    assert f"labels import {bag} {tmp_path}/out/sequences/00 --topic /points\n" in result.output
     assert (tmp_path / "out/sequences/00/calib.txt").read_text().splitlines()[-1].startswith("Tr: 1.0")
     assert CliRunner().invoke(app, ["prepare", str(tmp_path / "none"), str(tmp_path / "out")]).exit_code == 1
+
+
+def test_the_folder_to_write_to_is_asked_for() -> None:
+    result = CliRunner().invoke(app, ["prepare", "drive"])
+    assert result.exit_code == 1
+    assert "give the bags and then the folder to write to: twodpass prepare drive FOLDER" in result.stderr
 
 
 def test_projections_of_cameras_that_look_another_way() -> None:

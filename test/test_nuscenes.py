@@ -23,7 +23,7 @@ from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.nuscenes import CAMERAS, VALIDATION, NuScenes, _scene_names
 from twodpass_core.data.nuscenes_tables import read_table
 from twodpass_core.data.sample import pair
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 
 
@@ -84,6 +84,9 @@ def test_mini_has_its_own_splits(root: Path) -> None:
     write_tables(root, tables, "v1.0-mini")
     assert NuScenes(root, "mini_train").ids[0].startswith("scene-0003")
     assert NuScenes(root, "mini_val").ids[0].startswith("scene-0001")
+    shutil.rmtree(root / "v1.0-trainval")
+    with pytest.raises(ScanError, match=r"trainval: no tables of split val; .* v1\.0-mini of split mini_train or mini"):
+        NuScenes(root, "val")
 
 
 def test_the_test_split_has_no_labels(root: Path) -> None:

@@ -13,11 +13,13 @@ from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.losses import inverse_frequency_weights
+from twodpass_core.pretrained import default_weights
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig
 from twodpass_core.training.config_file import known_keys, load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.schedules import authors_annealing, cosine
 from twodpass_core.training.shipped import shipped_settings
+from twodpass_core.weights import read_card
 
 
 @pytest.mark.parametrize("path", shipped_settings().values(), ids=lambda path: path.stem)
@@ -47,6 +49,17 @@ def test_the_papers_hyper_parameters() -> None:
     second = shipped("semantickitti_cutmix")
     assert second.augmentation.cutmix
     assert (second.epochs, second.start_from) == (48, kitti.run / "checkpoints/last.ckpt")
+
+
+def test_fine_tuning_starts_from_the_weights_that_come_with_twodpass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, card = shipped("finetune"), read_card(default_weights())
+    assert config.start_from == default_weights()
+    assert (config.student.scales, config.student.width) == (card.architecture.scales, card.architecture.width)
+    monkeypatch.chdir(tmp_path)
+    Path("default").touch()
+    assert shipped("finetune").start_from == Path("default")
 
 
 def test_the_defaults_are_the_papers_for_semantickitti() -> None:

@@ -99,6 +99,8 @@ def test_a_run_goes_on_with_the_data_it_was_begun_with(tmp_path: Path, change: d
     train(tiny_config(tmp_path / "run", epochs=1, data=data), training=Blobs(2))
     elsewhere = {"train": {"kind": "simulation", "simulation": {"cache": tmp_path / "moved"}}, "workers": 1}
     train(tiny_config(tmp_path / "run", epochs=1, data=elsewhere), training=Blobs(2), resume=True)
+    with pytest.raises(ConfigError, match=r"settings of epochs: .* start_from=.*/run/checkpoints/last\.ckpt$"):
+        train(tiny_config(tmp_path / "run", epochs=2, data=data), training=Blobs(2), resume=True)
     with pytest.raises(ConfigError, match=rf"begun with other settings of data\.{next(iter(change))}: "):
         train(tiny_config(tmp_path / "run", epochs=1, data=data | change), training=Blobs(2), resume=True)
 

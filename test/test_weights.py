@@ -192,6 +192,8 @@ def test_a_checkpoint_of_a_run_names_the_runs_weights(tmp_path: Path, monkeypatc
     with pytest.raises(WeightsError, match=f"{tmp_path}/weights.safetensors, once it has been validated or has ended$"):
         load_weights(tmp_path / "checkpoints/last.ckpt")
     (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(WeightsError, match=f"{tmp_path}: is a folder: .* are in {tmp_path}/weights.safetensors$"):
+        load_weights(tmp_path)
     monkeypatch.chdir(tmp_path / "checkpoints")
     with pytest.raises(WeightsError, match=f"^last.ckpt: .* {tmp_path}/weights.safetensors$"):
         load_weights(Path("last.ckpt"))
@@ -230,5 +232,5 @@ def test_truncated_files(kept: int, weights: Path) -> None:
 def test_absent_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="No such file"):
         load_weights(tmp_path / "absent.safetensors")
-    with pytest.raises(WeightsError, match="directory"):
+    with pytest.raises(WeightsError, match=r"is a folder$"):
         load_weights(tmp_path)

@@ -25,6 +25,7 @@ from twodpass_core.sparse.grid import VoxelGrid
 
 CARD_KEY = "twodpass_card"
 LISTED_DIFFERENCES = 20
+RUN_WEIGHTS = "weights.safetensors"  # in the folder of a training
 
 
 class Card(Checked):
@@ -117,6 +118,9 @@ def read_card(path: Path) -> Card:
             head = file.read(4)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+    except IsADirectoryError as error:
+        of_run = f": the weights of its training are in {inner}" if (inner := path / RUN_WEIGHTS).exists() else ""
+        raise WeightsError(f"{path}: is a folder{of_run}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
@@ -142,7 +146,7 @@ def _instead_of_checkpoint(path: Path) -> str:
             "Where it is one of the 2DPASS authors', convert it first: "
             f"twodpass import-weights {path} {path.with_suffix('.safetensors').name}"
         )
-    weights = run / "weights.safetensors"
+    weights = run / RUN_WEIGHTS
     when = "" if weights.exists() else ", once it has been validated or has ended"
     return f"The weights of its training are in {weights}{when}"
 

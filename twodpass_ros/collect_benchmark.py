@@ -78,7 +78,7 @@ class Report:
     def render(self) -> Table:
         table = Table(
             title=f"{self.seconds:.0f} s, {RATE:g} sets a second of one scan and {counted(self.cameras, 'image')}, "
-            f"{self.megabytes_per_set:.1f} MB each",
+            f"{self.megabytes_per_set:.1f} MB a set",
             title_justify="left",
             show_header=False,
         )

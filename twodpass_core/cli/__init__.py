@@ -26,7 +26,7 @@ app = typer.Typer(
 ScanInputs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="INPUT...", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
+        metavar="INPUT", help="Scans: .bin, .pcd.bin, .npy, .pcd, folders of them, KITTI sequences, ROS 2 bags."
     ),
 ]
 Weights = Annotated[
@@ -162,7 +162,7 @@ def info(
     if json:
         typer.echo(card.model_dump_json(indent=2))
     else:
-        print_card(card, weights.name)
+        print_card(card, weights)
 
 
 @app.command()

@@ -77,7 +77,7 @@ def benchmark(
 
 def benchmark_training(
     scans: Annotated[
-        list[Path] | None, typer.Argument(metavar="SCAN...", help="The batch's scans; simulated ones if none.")
+        list[Path] | None, typer.Argument(metavar="SCAN", help="The batch's scans; simulated ones if none.")
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Scans in the batch (as many as given, or 2); given ones are repeated.")

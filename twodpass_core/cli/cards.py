@@ -31,7 +31,7 @@ def import_to(checkpoint: Path, out: Path, options: ImportOptions, *, overwrite:
     card, state_dict, report = import_official(checkpoint, options)
     save_weights(out, state_dict, card)
     print_report(report, checkpoint.name)
-    print_card(card, out.name)
+    print_card(card, out)
 
 
 def print_report(report: ImportReport, name: str) -> None:
@@ -46,8 +46,9 @@ def print_report(report: ImportReport, name: str) -> None:
             output.print(f"  from the {source}: {', '.join(settings)}", markup=False)
 
 
-def print_card(card: Card, name: str) -> None:
-    table = Table("", "", title=escape(name), show_header=False)
+def print_card(card: Card, path: Path) -> None:
+    """The card of the weights file `path`, and where that is."""
+    table = Table("", "", title=escape(path.name), show_header=False)
     if not card.trained:
         table.add_row("[bold red]UNTRAINED[/]", "[bold red]random weights: the labels mean nothing[/]")
     network, grid = card.architecture, card.grid
@@ -60,6 +61,7 @@ def print_card(card: Card, name: str) -> None:
     table.add_row("licence", escape(card.licence))
     table.add_row("created", card.created.isoformat())
     Console().print(table)
+    Console(soft_wrap=True).print(str(path), markup=False, highlight=False)
 
 
 def _cell_size(card: Card) -> tuple[float, ...]:

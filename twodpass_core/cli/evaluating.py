@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -30,12 +31,16 @@ from twodpass_core.evaluation.submissions import (
     Submission,
     write_submission,
 )
+from twodpass_core.files import expanded
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import doubt_of_unit
 from twodpass_core.training.config_file import load_config
-from twodpass_core.training.shipped import is_settings
+from twodpass_core.training.shipped import is_settings, shipped_settings
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
+
+BENCHMARKS: Final = ("semantickitti", "nuscenes")
+"""Kinds of data whose test sets are submitted."""
 
 
 def evaluation_sources(
@@ -62,9 +67,18 @@ def evaluation_sources(
 
 
 def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
-    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images."""
+    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images.
+
+    Raises ConfigError for data that has no benchmark.
+    """
     _refuse_unheeded([data], kind, split)
-    return _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+    settings = _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+    if settings.kind not in BENCHMARKS:
+        raise ConfigError(
+            f"{data}: is of kind {settings.kind}, and benchmarks are for {' and '.join(BENCHMARKS)}: "
+            "`twodpass segment` labels scans of bags and folders"
+        )
+    return settings
 
 
 def _refuse_unheeded(data: Sequence[Path], kind: str | None, split: str | None) -> None:
@@ -89,6 +103,9 @@ def _settings(
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
+    if not expanded(str(data)).exists():
+        known = ", ".join(shipped_settings())
+        raise ConfigError(f"{data}: does not exist: give a folder of data, a bag, or settings: a YAML file, or {known}")
     folder = {"kind": kind or "semantickitti", "root": data, "split": split, "sequences": sequences}
     return checked_settings(SourceConfig, {**folder, "unlabelled": unlabelled})
 

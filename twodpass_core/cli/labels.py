@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Labels of ROS 2 bags, kept beside them in BAG_labels/.")
 
-Bags = Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")]
+Bags = Annotated[list[Path], typer.Argument(metavar="BAG", help="ROS 2 bags, or folders of them.")]
 Bag = Annotated[Path, typer.Argument(help="ROS 2 bag, or a folder of them.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace labels that differ.")]
 

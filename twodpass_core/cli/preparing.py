@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +20,20 @@ from twodpass_core.cli.bag_options import (
 from twodpass_core.cli.edge import numbers
 from twodpass_core.wording import counted
 
+if TYPE_CHECKING:
+    from twodpass_core.data.prepare import Prepared
+
 
 def prepare(
-    bags: Annotated[list[Path], typer.Argument(metavar="BAG...", help="ROS 2 bags, or folders of them.")],
+    bags: Annotated[
+        list[Path],  # none is not refused here, where the message would be that BAG is missing and not OUT
+        typer.Argument(
+            metavar="BAG",
+            default_factory=list,
+            show_default=False,
+            help="ROS 2 bags, or folders of them; one at least.",
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to, one for each bag; made if missing.")],
     topic: Topic = None,
     camera: Annotated[
@@ -57,6 +70,8 @@ def prepare(
     from twodpass_core.data.prepare import prepare as write
     from twodpass_core.errors import ConfigError
 
+    if not bags:
+        raise ConfigError(f"give the bags and then the folder to write to: twodpass prepare {out} FOLDER")
     if no_cameras and (camera or calibration or max_offset is not None):
         raise ConfigError("--no-cameras leaves no use for --camera, --calibration and --max-offset: leave one out")
     config = bag_config(
@@ -78,6 +93,17 @@ def prepare(
         first_sequence=sequence,
         progress=lambda indices: track(indices, "preparing", console=console, transient=True),
     )
+    _tell(done)
+    if not frames.labels_inside.all():
+        options = [
+            *(["--topic", topic] if topic else []),
+            *(["--class-map", class_map] if class_map != "semantickitti" else []),
+        ]
+        _tell_next(done, options)
+
+
+def _tell(done: Sequence[Prepared]) -> None:
+    """What has become of each bag."""
     for entry in done:
         images = ", ".join(
             f"{counted(count, 'image')} of {name} in {folder}" for name, (folder, count) in entry.images.items()
@@ -87,3 +113,12 @@ def prepare(
         if entry.unknown_poses:
             instead = "those nearest in time" if entry.unknown_poses < entry.scans else "a vehicle that stands still"
             typer.echo(f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has {instead} instead")
+
+
+def _tell_next(done: Sequence[Prepared], options: Sequence[str]) -> None:
+    """How labels are made, and come back to the bags."""
+    typer.echo(
+        "next: label the scans of velodyne/ there, as in SemanticKITTI into labels/, then bring them to the bag:"
+    )
+    for entry in done:
+        typer.echo(f"  twodpass labels import {shlex.join([str(entry.bag), str(entry.folder), *options])}")

@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """Form of the data."""
+    """Form of data with labels."""
 
     semantickitti = "semantickitti"
     nuscenes = "nuscenes"
-    kitti_raw = "kitti_raw"
     bag = "bag"
+
+
+class BenchmarkKind(str, Enum):
+    """Form of data that has a benchmark."""
+
+    semantickitti = "semantickitti"
+    nuscenes = "nuscenes"
 
 
 class Definition(str, Enum):
@@ -47,9 +53,14 @@ Data = Annotated[
 ]
 KindOption = Annotated[
     Kind | None,
-    typer.Option(help="Form of the data in a folder: semantickitti unless given; bags are known by themselves."),
+    typer.Option(
+        metavar="KIND",
+        help="Form of the data in a folder: semantickitti (unless given), nuscenes, bag; bags are known by themselves.",
+    ),
 ]
-Weights = Annotated[Path, typer.Argument(help="Weights file (.safetensors) of twodpass.")]
+Weights = Annotated[
+    Path, typer.Argument(help="Weights file (.safetensors) of twodpass, or default: those that come with it.")
+]
 Votes = Annotated[
     int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged (the paper reports 12).")
 ]
@@ -126,7 +137,9 @@ def evaluate(
     ],
     before: Annotated[
         Path | None,
-        typer.Option("--before", help="Other weights, such as those before fine-tuning: tells what changed by class."),
+        typer.Option(
+            "--before", help="Other weights, as those before fine-tuning, or default: tells what changed by class."
+        ),
     ] = None,
     kind: KindOption = None,
     split: Annotated[str | None, typer.Option(help="Part of the data in a folder: val unless given.")] = None,
@@ -135,12 +148,19 @@ def evaluate(
         typer.Option(metavar="NN,NN", help="In a folder of SemanticKITTI's form: these instead of the split's."),
     ] = None,
     votes: Votes = 1,
-    definition: Annotated[Definition, typer.Option(help="How scores are counted.")] = Definition.benchmark,
+    definition: Annotated[
+        Definition,
+        typer.Option(metavar="DEFINITION", help="How scores are counted: benchmark, semantic-kitti-api, authors."),
+    ] = Definition.benchmark,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
     ] = None,
     topic: Topic = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Only this last share of each bag, as bag.held_out kept it from training."),
+    ] = None,
     class_map: ClassMapOption = "semantickitti",
     intensity_field: IntensityField = None,
     intensity_scale: IntensityScale = 1.0,
@@ -154,7 +174,8 @@ def evaluate(
     Frames without labels are left out, and how many is told.
 
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
-    semantic-kitti-api: the same, but classes that do not occur count as 0. authors: such points are left out.
+    semantic-kitti-api: the same, but classes neither labelled nor predicted count as 0 in the mean, where the others
+    leave them out. authors: such points are left out.
     """
     from twodpass_core.training import EVALUATION, require_packages
 
@@ -162,35 +183,39 @@ def evaluate(
 
     from twodpass_core.cli.edge import name_list, numbers
     from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
     bag = bag_config(
         topic=topic,
+        held_out=held_out,
         class_map=class_map,
         intensity_field=intensity_field,
         intensity_scale=intensity_scale,
         training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
     )
     sources = evaluation_sources(data, kind and kind.value, split, bag, name_list(sequences, "--sequences"))
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
-    earlier = None if before is None else Segmenter.from_weights(before, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    earlier = before and weights_file(before)
+    other = None if earlier is None else Segmenter.from_weights(earlier, device, precision.value, backend)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
         if len(data) > 1:
             typer.echo(f"\n{path}")
-        if earlier is None:
+        if other is None:
             run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=folder)
         else:
             names = str(before), str(weights)
-            run_comparison(
-                earlier, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder
-            )
+            run_comparison(other, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder)
 
 
 def submit(
     weights: Weights,
     data: Data,
     out: Annotated[Path, typer.Argument(help="Folder, or .zip, for the benchmark's server.")],
-    kind: KindOption = None,
+    kind: Annotated[
+        BenchmarkKind | None,
+        typer.Option(metavar="KIND", help="Form of the data in a folder: semantickitti (unless given), nuscenes."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data in a folder: test unless given.")] = None,
     votes: Votes = 12,
     device: Device = "auto",
@@ -203,8 +228,9 @@ def submit(
     require_packages("evaluation", EVALUATION)
 
     from twodpass_core.cli.evaluating import run_submission, submission_settings
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
     settings = submission_settings(data, kind and kind.value, split)
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
     run_submission(segmenter, settings, out, votes=votes)

@@ -65,6 +65,8 @@ class NuScenes:
             raise ConfigError(f"nuScenes has no split '{split}': choose {', '.join(VERSIONS)}")
         if unknown := sorted(set(cameras) - set(CAMERAS)):
             raise ConfigError(f"nuScenes has no camera {', '.join(unknown)}: choose {', '.join(CAMERAS)}")
+        if not (root / VERSIONS[split]).is_dir():
+            raise ScanError(_no_tables(root, split))
         self.class_map = ClassMap.load("nuscenes")
         self._root = root
         self._samples = _read_samples(root / VERSIONS[split], split, cameras)
@@ -113,6 +115,15 @@ class NuScenes:
             return self.class_map.training_ids(raw)
         except ClassMapError as error:
             raise ScanError(f"{path}: {error}") from error
+
+
+def _no_tables(root: Path, split: str) -> str:
+    there = {version: [name for name in VERSIONS if VERSIONS[name] == version] for version in VERSIONS.values()}
+    found = [
+        f"{version} of split {' or '.join(names)}" for version, names in there.items() if (root / version).is_dir()
+    ]
+    known = f"there is {', '.join(found)}: choose that by --split, in settings as split" if found else "there are none"
+    return f"{root / VERSIONS[split]}: no tables of split {split}; {known}"
 
 
 @dataclass(frozen=True)

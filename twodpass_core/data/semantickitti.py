@@ -145,9 +145,7 @@ class _Sequence:
 def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -> list[Path]:
     """Those wanted. Where some are not there, the error lists those that are."""
     if not root.exists():
-        raise ScanError(
-            f"{root}: does not exist: name the data set's folder, in settings as root (--set data.train.root)"
-        )
+        raise ScanError(f"{root}: does not exist: name the data set's folder")
     if (root / "velodyne").is_dir():
         if sequences:
             raise ConfigError(f"{root} is a single sequence: leave out sequences, or give the folder above")
@@ -160,9 +158,11 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
         raise ConfigError(f"sequences {', '.join(wanted)}: name each once")
     if missing := [name for name in wanted if name not in there]:
         of_split = "" if sequences else f" of split {split}"
+        whole = [name for name, needed in SPLITS.items() if set(needed) <= set(there)]
+        another = f"choose --split {' or '.join(whole)}, or " if whole and not sequences else ""
         raise ScanError(
-            f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: name those to take "
-            f"by evaluate's --sequences {','.join(there)}, in settings as sequences: {there}"
+            f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: {another}name those "
+            f"to take by evaluate's --sequences {','.join(there)}, in settings as sequences: {there}"
         )
     return [root / "sequences" / name for name in wanted]
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from twodpass_core.checked import Checked
+from twodpass_core.data.bags import bags_in
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
@@ -15,6 +16,7 @@ from twodpass_core.data.labelled import Unlabelled
 from twodpass_core.data.nuscenes import NuScenes
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
+from twodpass_core.errors import ScanError
 from twodpass_core.files import UserPath
 
 
@@ -64,9 +66,11 @@ def open_source(config: SourceConfig) -> FrameSource:
 
     Raises:
         ConfigError: unknown split or camera, or sequences chosen where root is one.
-        ScanError, BagError: files are missing or damaged.
+        ScanError, BagError: files are missing or damaged, or of another kind of data.
         TransformError: a bag does not tell where a camera stands.
     """
+    if config.kind != "simulation" and not config.bag.bags:
+        _check_root(config.root, config.kind)
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
     if config.kind == "semantickitti":
         return SemanticKitti(
@@ -85,3 +89,28 @@ def open_source(config: SourceConfig) -> FrameSource:
     if config.kind == "simulation":
         return SimulatedStreets(config.split, config.simulation, **cameras)
     return KittiRaw(config.root, **cameras)
+
+
+def _check_root(root: Path, kind: str) -> None:
+    """Raise ScanError where root is missing or holds data of another kind, and say which setting it is."""
+    if not root.exists():
+        raise ScanError(
+            f"{root}: does not exist: name the data's folder; in a training's settings it is the root of data.train or "
+            "data.validation"
+        )
+    found = _kinds_in(root)
+    if found and kind not in found:
+        raise ScanError(
+            f"{root}: holds data of kind {found[0]}, not {kind}: say so by --kind {found[0]}; in a training's settings "
+            f"by kind: {found[0]} beside this root, in data.train or data.validation"
+        )
+
+
+def _kinds_in(root: Path) -> list[str]:
+    """Which kinds of data with labels a folder or file looks like; none where that cannot be told."""
+    signs = {
+        "bag": bags_in(root),
+        "semantickitti": (root / "sequences").is_dir() or (root / "velodyne").is_dir(),
+        "nuscenes": any(root.glob("v1.0-*")),
+    }
+    return [kind for kind, sign in signs.items() if sign]

@@ -67,6 +67,8 @@ def class_table(evaluation: Evaluation) -> Table:
     table.add_section()
     for name, part in zip(_bins(evaluation), evaluation.by_distance, strict=True):
         table.add_row("", f"mean IoU, {name}", f"{sum(part.points):,}", _percent(part.mean_iou))
+    if any(map(math.isnan, scores.iou)):
+        table.caption = "classes neither labelled nor predicted are not in the mean"
     return table
 
 

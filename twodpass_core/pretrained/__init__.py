@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from twodpass_core.errors import WeightsError
 
 USED_UNASKED = "using those that come with twodpass, which know simulated streets only"
 """What to say where they are used unasked."""
+
+DEFAULT: Final = Path("default")
+"""What they are called where a file of weights is to be named."""
 
 
 def default_weights() -> Path:
@@ -16,3 +20,8 @@ def default_weights() -> Path:
     if not path.exists():
         raise WeightsError(f"{path}: the weights that come with twodpass are missing: install it again, or name a file")
     return path
+
+
+def weights_file(given: Path) -> Path:
+    """The file that is meant: `default_weights` for the word `default`, unless a file of that name is there."""
+    return default_weights() if given == DEFAULT and not given.exists() else given

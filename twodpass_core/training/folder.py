@@ -119,7 +119,8 @@ class RunFolder:
         if changed:
             raise ConfigError(
                 f"{self.path} was begun with other settings of {', '.join(changed)}: "
-                f"resume with those in {self.config}, or choose another --set run=FOLDER"
+                f"resume with those in {self.config}, or begin another run from its end: --set run=FOLDER "
+                f"--set start_from={self.last_checkpoint}"
             )
 
 

@@ -150,7 +150,8 @@ class BagCamera:
             else:
                 return
         raise ConfigError(
-            f"{problems[0]}. Name the right CameraInfo by camera_info, give a calibration, or leave the camera out"
+            f"{problems[0]}. Name the right CameraInfo in settings bag.camera_info, give a calibration, or leave the "
+            "camera out"
         )
 
 
@@ -173,7 +174,7 @@ def find_cameras(
             raise BagError(f"{index.path}: has no images on {', '.join(missing)}; its image topics are {known}")
         cameras = [_camera(index, topics[name], config, given) for name in names]
         if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
-            raise BagError(_uncalibrated(index, bare))
+            raise BagError(_uncalibrated(index, bare, given))
         return cameras
     cameras = [_camera(index, topic, config, given) for topic in topics.values() if topic.is_picture]
     if unknown := [entry for entry in topics.values() if not entry.is_picture and not is_depth(entry.encoding)]:
@@ -182,7 +183,7 @@ def find_cameras(
         logger.warning("%s: images that are not decoded here are left out: %s; known are %s", index.path, told, known)
     calibrated = [camera for camera in cameras if _is_calibrated(camera)]
     if cameras and not calibrated:
-        raise BagError(_uncalibrated(index, [camera.name for camera in cameras]))
+        raise BagError(_uncalibrated(index, [camera.name for camera in cameras], given))
     if bare := [camera.name for camera in cameras if not _is_calibrated(camera)]:
         logger.warning("%s: images without calibration are left out: %s", index.path, ", ".join(bare))
     chosen: dict[tuple[str | None, str], BagCamera] = {}
@@ -230,8 +231,8 @@ def _find_info(index: BagIndex, images: TopicIndex) -> str | None:
     if not named:
         return None
     logger.warning(
-        "%s: the images on %s are in frame '%s', their CameraInfo on %s in '%s': is it theirs? Name the right one by "
-        "camera_info",
+        "%s: the images on %s are in frame '%s', their CameraInfo on %s in '%s': is it theirs? Name the right one in "
+        "settings bag.camera_info",
         index.path, images.topic, frame, named[0], index.calibrations[named[0]].frame_id,
     )  # fmt: skip
     return named[0]
@@ -241,11 +242,13 @@ def _is_calibrated(camera: BagCamera) -> bool:
     return camera.recorded is not None or (camera.given is not None and camera.given.matrix is not None)
 
 
-def _uncalibrated(index: BagIndex, names: Sequence[str]) -> str:
+def _uncalibrated(index: BagIndex, names: Sequence[str], given: Mapping[str, FileCamera]) -> str:
     known = ", ".join(sorted(index.calibrations)) or "none"
+    elsewhere = ", ".join(sorted(set(given) - set(index.topics)))
+    unused = f" The calibration file is for {elsewhere}, which the bag does not have." if elsewhere else ""
     return (
-        f"{index.path}: no CameraInfo belongs to {', '.join(names)}; its CameraInfo topics are {known}. Name them by "
-        f"camera_info, {OTHER_CALIBRATION}"
+        f"{index.path}: no CameraInfo belongs to {', '.join(names)}; its CameraInfo topics are {known}.{unused} Name "
+        f"them in settings bag.camera_info, {OTHER_CALIBRATION}"
     )
 
 

@@ -48,6 +48,7 @@ class OpenedBag:
     lidar: str
     fixed: str | None
     store: LabelStore
+    has_transforms: bool
     topics: tuple[str, ...]  # all there are, as `BagIndex.everything` has them
 
     def __len__(self) -> int:
@@ -149,6 +150,7 @@ def open_recorded(
         lidar=lidar,
         fixed=fixed,
         store=LabelStore.beside(path, proposals=config.proposals, topic=clouds.topic),
+        has_transforms=any(not entry.is_odometry for entry in index.transforms),
         topics=index.everything,
     )
     for unread in labels_of_single_files(path):
@@ -161,7 +163,7 @@ def open_recorded(
 
 def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
     found = {entry.topic: entry for entry in index.topics.values() if entry.type == POINT_CLOUD}
-    how_to_name = "by --topic, in settings as topic"
+    how_to_name = "by --topic, in settings bag.topic"
     chosen = found[choose_cloud_topic(index.path, topic, found, index.everything, how_to_name)]
     if not len(chosen):
         reason = index.malformed[chosen.topic].reason
@@ -225,6 +227,9 @@ def _check_motion(bag: OpenedBag, camera: BagCamera, pairs: Integers) -> None:
         except TransformTimeError as error:
             unknown = error
         except TransformError as error:
+            if not bag.has_transforms:
+                told = f"{path}: {camera.name}: the bag has no transforms (/tf, /tf_static)"
+                raise TransformError(f"{told}: {OTHER_CALIBRATION}") from None
             raise TransformError(
                 f"{path}: {camera.name}: {error}. Name the right frames (in settings bag.frames), {OTHER_CALIBRATION}"
             ) from None
