@@ -11,7 +11,7 @@ from PIL import Image
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.kitti_raw import KittiRaw
-from twodpass_core.data.mixture import open_training
+from twodpass_core.data.opening import open_training
 from twodpass_core.data.sample import pair
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError

@@ -15,7 +15,7 @@ from twodpass_core.cli import app
 from twodpass_core.cli.evaluating import evaluation_sources
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
-from twodpass_core.data.mixture import open_training
+from twodpass_core.data.opening import open_training
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError, LabelError, ScanError
 from twodpass_core.labels.store import LabelStore

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli import app
-from twodpass_core.data.mixture import open_evaluation, open_training
+from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
 from twodpass_core.labels.exchange import export_labels, import_labels

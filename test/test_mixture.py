@@ -20,7 +20,8 @@ from twodpass_core.data.batch import TrainingSet, collate
 from twodpass_core.data.cutmix import instances_of
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import for_evaluation, for_training, labelled_frames
-from twodpass_core.data.mixture import AllFrames, FramesByShare, Mixture, describe, epoch_order, open_training
+from twodpass_core.data.mixture import AllFrames, FramesByShare, Mixture, describe, epoch_order
+from twodpass_core.data.opening import open_training
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError, ScanError

@@ -14,7 +14,7 @@ from training_data import CLASS_MAP, Blobs, tiny_config
 from training_runs import Interrupting
 
 from twodpass_core.data.frame import Frame
-from twodpass_core.data.mixture import open_evaluation, open_training
+from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.training.config import DataSettings

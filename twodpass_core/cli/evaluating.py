@@ -17,7 +17,7 @@ from twodpass_core.data.bags import bags_in
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.labelled import LabelledOnly
-from twodpass_core.data.mixture import open_evaluation
+from twodpass_core.data.opening import open_evaluation
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError
 from twodpass_core.evaluation.compare import compare

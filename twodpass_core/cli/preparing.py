@@ -21,7 +21,7 @@ from twodpass_core.cli.edge import numbers
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
-    from twodpass_core.data.prepare import Prepared
+    from twodpass_core.data.prepare import PreparedSequence
 
 
 def prepare(
@@ -102,7 +102,7 @@ def prepare(
         _tell_next(done, options)
 
 
-def _tell(done: Sequence[Prepared]) -> None:
+def _tell(done: Sequence[PreparedSequence]) -> None:
     """What has become of each bag."""
     for entry in done:
         images = ", ".join(
@@ -115,7 +115,7 @@ def _tell(done: Sequence[Prepared]) -> None:
             typer.echo(f"  {entry.unknown_poses} of {entry.scans} poses unknown: poses.txt has {instead} instead")
 
 
-def _tell_next(done: Sequence[Prepared], options: Sequence[str]) -> None:
+def _tell_next(done: Sequence[PreparedSequence], options: Sequence[str]) -> None:
     """How labels are made, and come back to the bags."""
     typer.echo(
         "next: label the scans of velodyne/ there, as in SemanticKITTI into labels/, then bring them to the bag:"

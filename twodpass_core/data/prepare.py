@@ -81,7 +81,9 @@ def prepare(
         )
     folders = {bag: out / "sequences" / f"{first_sequence + n:02d}" for n, bag in enumerate(frames.bags)}
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
-        raise ConfigError(f"{', '.join(existing)} exists: choose another folder, or the number of another sequence")
+        raise ConfigError(
+            f"{', '.join(existing)} exists: choose another folder, or another number to begin with (--sequence)"
+        )
     done: list[PreparedSequence] = []
     inside = frames.labels_inside
     for bag, indices in groupby(progress(range(len(frames))), lambda index: frames.origin(index)[0]):

@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from twodpass_core.data.batch import TrainingSet
 from twodpass_core.data.frame import FrameSource
-from twodpass_core.data.mixture import describe, open_evaluation, open_training
+from twodpass_core.data.mixture import describe
+from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.best_weights import BestWeights
 from twodpass_core.training.config import TrainingConfig
