@@ -215,7 +215,9 @@ class Sensors:
     def _on_static_transforms(self, message: Message) -> None:
         self._on_message(message)
         content = message.content(TFMessage)
-        self._latched[tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)] = message
+        frames = tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)
+        self._latched.pop(frames, None)  # the newest comes last: it may contradict what others have said meanwhile
+        self._latched[frames] = message
         add_transforms(self._tree, content, static=True)
 
     def _form(self, paired: PairedSet[Message]) -> None:
