@@ -40,6 +40,6 @@ def test_a_recording_begins_with_the_static_transforms_in_the_order_of_their_las
     ):
         before = len(heard)
         publisher.publish(message)
-        vehicle.spin_until(lambda before=before: len(heard) > before, "a static transform")
+        vehicle.spin_until(lambda: len(heard) > before, "a static transform")  # noqa: B023
     begun = [deserialize_message(message.data, TFMessage) for message in sensors.beginning(0)]
     assert begun == [mounting(2.0, vehicle_too=True), mounting(3.0)]

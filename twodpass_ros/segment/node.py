@@ -209,6 +209,7 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
+        health.work_begun()
         try:
             settings = self._settings
             labelled = label_scan(scan, segmenter, settings)
@@ -236,13 +237,17 @@ class SegmentNode(LifecycleNode):
     def _describe_source(self) -> str:
         return describe_publishers(self, INPUT, ["sensor_msgs/msg/PointCloud2"])
 
+    def _troubles(self) -> list[tuple[bytes, str]]:
+        settings = self._settings
+        return self._health.troubles(settings.input_timeout, settings.late_after, self._describe_source())
+
     def _report(self) -> None:
         """Once a second."""
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(self._settings.input_timeout, self._describe_source()):
+        elif troubles := self._troubles():
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"
