@@ -68,12 +68,14 @@ def test_sets_are_recorded_as_they_were_sent(start: Start, vehicle: Vehicle, tmp
 
 
 def test_odometry_that_has_ended_does_not_hold_sets_back(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
-    start(min_distance=1.0, odometry="/odometry")
-    vehicle.odometry.publish(odometry(0, 0.0))
+    start(min_distance=1.0, odometry="/odometry", input_timeout=0.5)
     vehicle.wait_for_recording()
+    vehicle.odometry.publish(odometry(0, 0.0))
     before = vehicle.next_status().sets
     vehicle.drive(range(100_000, 102_000, 100))
     assert vehicle.wait_for_status(lambda status: status.sets >= before + 18, "sets without a pose")
+    vehicle.wait_for_words("nothing on /odometry for ")
+    assert "min_distance cannot be kept" in vehicle.diagnostics[-1].message
 
 
 def test_a_stream_with_every_trouble_and_the_next_set_is_fine(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ class Input:
         self._recorded: RecordedTopic | None = None
         self._subscriber: Any = None
 
+    @property
+    def is_latched(self) -> bool:
+        """Whether what was said once holds until something else is said."""
+        return self._qos is not None and self._qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+
+    def silence(self) -> float:
+        """Seconds since the newest message; 0 before the first one."""
+        return 0.0 if self.newest is None else time.monotonic() - self.newest_at
+
     def connect(self) -> None:
         """Subscribes when there are publishers, and anew when others change what all of them offer."""
         publishers = self._node.get_publishers_info_by_topic(self._topic)

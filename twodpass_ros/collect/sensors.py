@@ -65,12 +65,14 @@ class Sensors:
         self._motion: deque[Message] = deque(maxlen=RECENT_MESSAGES)
         self.fixed_frame = parameters.fixed_frame
         self._has_formed = False
+        self.place_is_known = True
+        """Whether anybody has said where the vehicle was at the newest set."""
         self.offsets_ns: dict[str, int] = {}
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
         moving = Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False)
-        static = Input(
+        self._static = Input(
             node,
             "/tf_static",
             [TFMessage],
@@ -79,7 +81,7 @@ class Sensors:
             has_header=False,
             latched_if=any,
         )
-        self._others = [moving, static]
+        self._others = [moving, self._static]
         self._odometry: Input | None = None
         if parameters.odometry:
             self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)
@@ -113,8 +115,15 @@ class Sensors:
         return [self.scans, *cameras, *self._others]
 
     @property
-    def _of_sets(self) -> list[Input]:
+    def of_sets(self) -> list[Input]:
+        """Scans and images: without one of them there is no set."""
         return [self.scans, *(camera.image for camera in self.cameras.values())]
+
+    @property
+    def beside_sets(self) -> list[Input]:
+        """What comes again and again beside them: not /tf_static, nor what else is latched."""
+        infos = [camera.info for camera in self.cameras.values()]
+        return [topic for topic in (*infos, *self._others) if topic is not self._static and not topic.is_latched]
 
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
@@ -129,10 +138,10 @@ class Sensors:
 
     def obstacles(self) -> list[str]:
         """What keeps any set from being recorded."""
-        found = [topic.describe_absence() for topic in self._of_sets if topic.newest is None]
+        found = [topic.describe_absence() for topic in self.of_sets if topic.newest is None]
         if self._clock.now().nanoseconds == 0:
             found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
-        found += chain.from_iterable(map(_too_large, self._of_sets))
+        found += chain.from_iterable(map(_too_large, self.of_sets))
         return found if found or self._has_formed else ["no set has formed yet", *self._apart()]
 
     def problems(self, max_clock_difference: float) -> list[str]:
@@ -142,7 +151,7 @@ class Sensors:
         found = list(malformation(self.scans))
         for camera in self.cameras.values():
             found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
-        return [*found, *chain.from_iterable(map(_stillness, self._of_sets))]
+        return [*found, *chain.from_iterable(map(_stillness, self.of_sets))]
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -223,7 +232,9 @@ class Sensors:
     def _form(self, paired: PairedSet[Message]) -> None:
         self._has_formed = True
         self.offsets_ns = {camera: image.offset_ns for camera, image in paired.images.items()}
-        self._on_set(FormedSet(paired, self._pose(paired), self._calibrated(paired)))
+        pose = self._pose(paired)
+        self.place_is_known = pose is not None
+        self._on_set(FormedSet(paired, pose, self._calibrated(paired)))
 
     def _pose(self, paired: PairedSet[Message]) -> RigidTransform | None:
         """Where the vehicle was, as far as anybody says."""
