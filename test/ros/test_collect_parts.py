@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
-from vehicle import camera_info, cloud, compressed, image
+from vehicle import camera_info, cloud, compressed, image, messages
 
 from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
@@ -24,7 +25,7 @@ from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.in_order_worker import InOrderWorker
 from twodpass_ros.collect.input import Message, read_header, wanted_qos
 from twodpass_ros.collect.parameters import CollectParameters
-from twodpass_ros.collect.recording import obstacles_to_write
+from twodpass_ros.collect.recording import Recording, obstacles_to_write
 from twodpass_ros.collect.sensors import malformation
 from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
 from twodpass_ros.parameter_table import rules_of
@@ -123,6 +124,19 @@ def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
     monkeypatch.setattr("twodpass_ros.collect.recording.free_bytes", lambda _: left)
     assert told in "".join(obstacles := obstacles_to_write(str(tmp_path / "bags"), WriterSettings(min_free_bytes=0)))
     assert bool(obstacles) == bool(told)
+
+
+def test_what_was_received_before_there_was_a_time_is_not_recorded(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
+    for received_ns in (0, 5):
+        scan = replace(received("/points", cloud(1000, 3)).newest, received_ns=received_ns)
+        recording.write_set(FormedSet(PairedSet(scan.stamp_ns, scan, {}), None, {}), {})
+        recording.write(replace(received("/info", camera_info("front", 1000)).newest, received_ns=received_ns))
+    recording.close()
+    assert {topic: [time for time, _ in found] for topic, found in messages(recording.bag).items()} == {
+        "/points": [5],
+        "/info": [5],
+    }
 
 
 def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:

@@ -23,6 +23,8 @@ RATE_WINDOW = 5.0  # seconds over which sets are counted for their rate
 class Recording:
     """Writes messages and sets into a new bag. Where the disk is full or fails, `failure` says so and no call raises.
 
+    What was received at time 0, before a simulated clock began, is left out: a bag would span years.
+
     Raises:
         RecordingError: the bag cannot be made. DiskFullError, which is one: there is no room for it.
     """
@@ -53,13 +55,15 @@ class Recording:
 
     def write(self, message: Message) -> None:
         """A message that belongs to no set."""
+        if message.received_ns == 0:
+            return
         with suppress(RecordingError):  # which is `failure`
             self._writer.write(message.topic, message.received_ns, message.data)
 
     def write_set(self, formed: FormedSet, scores: Mapping[str, float]) -> None:
         """A set, if the gate admits it."""
         place = formed.paired.stamp_ns, formed.world_from_vehicle
-        if not self._gate.admits(*place):
+        if not (formed.has_time and self._gate.admits(*place)):
             return
         with suppress(RecordingError):
             if self._writer.write_set(formed.recorded(scores)):

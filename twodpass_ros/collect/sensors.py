@@ -127,7 +127,8 @@ class Sensors:
 
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
-        motion = [message for message in self._motion if now_ns - RECENT_NS <= message.received_ns <= now_ns]
+        first_ns = max(1, now_ns - RECENT_NS)  # at 0 a simulated clock has not begun
+        motion = [message for message in self._motion if first_ns <= message.received_ns <= now_ns]
         start_ns = min((message.received_ns for message in motion), default=now_ns)
         return [*(replace(message, received_ns=start_ns) for message in self._latched.values()), *motion]
 
