@@ -97,7 +97,9 @@ class CollectNode(Node):
 
     def _count_lost(self, formed: FormedSet) -> None:
         with self._lost_sets_lock:
-            self._lost_sets.update(self._sensors.topics_of(formed))
+            self._lost_sets.update(message.topic.name for message in formed.messages)
+        if (recording := self._recording) is not None:
+            recording.count_lost_set()
 
     # Sets, in the worker's thread.
 

@@ -82,10 +82,13 @@ class Recording:
 
     def record_lost(self, lost: Mapping[str, int]) -> None:
         """Topic -> messages lost since the recording began, before they came here; for the manifest."""
-        for topic, count in lost.items():
-            if (more := count - self._told[topic]) > 0:
-                self._told[topic] = count
-                self._writer.count_dropped(topic, more)
+        more = Counter(lost) - self._told
+        self._told += more
+        self._writer.count_dropped(more)
+
+    def count_lost_set(self) -> None:
+        """A set was lost before it came here; `record_lost` tells of its messages."""
+        self._writer.count_dropped({}, sets=1)
 
     def close(self) -> None:
         """Writes what is queued and ends the bag."""

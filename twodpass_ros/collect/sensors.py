@@ -169,10 +169,6 @@ class Sensors:
         """Camera -> scans for which it had no image."""
         return Counter({camera: self._pairer.counts[camera].missing for camera in self.cameras})
 
-    def topics_of(self, formed: FormedSet) -> list[str]:
-        """The topics of a set's messages."""
-        return [self.scans.name, *(self._topic_of(camera) for camera in formed.paired.images)]
-
     def calibration(self) -> Calibration | None:
         """As it is known now; None before the first scan."""
         if self.scans.newest is None:
