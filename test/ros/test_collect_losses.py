@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from vehicle import Start, Vehicle, only_bag
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from tf2_msgs.msg import TFMessage
+from vehicle import CAMERA_FROM_LIDAR, Start, Vehicle, odometry, only_bag, transform_message
 
 from twodpass_core.recording import Manifest
 from twodpass_ros.collect import main
+from twodpass_ros.collect.input import Message
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.sensors import Sensors
+
+BEST_EFFORT, TRANSIENT_LOCAL = ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.TRANSIENT_LOCAL
 
 
 def main_with_slow_sets(arguments: list[str]) -> int:
@@ -34,3 +43,39 @@ def test_sets_that_come_faster_than_they_are_looked_at_are_counted(
     assert vehicle.call_trigger("stop")[0]
     manifest = Manifest.read(only_bag(tmp_path))
     assert manifest.dropped_sets == manifest.dropped["/collect/input/points"] > 0
+
+
+def test_a_publisher_that_joins_and_leaves_costs_no_message(vehicle: Vehicle) -> None:
+    heard: list[Message] = []
+    sensors = Sensors(vehicle.node, CollectParameters(odometry="/odometry"), heard.append, lambda _: None)
+    sent = 0
+
+    def drive() -> None:
+        nonlocal sent
+        for _ in range(20):
+            sensors.connect()
+            for _ in range(3):
+                vehicle.odometry.publish(odometry(sent, 0.0))
+                latched.publish(TFMessage(transforms=[transform_message("odom", "lidar", CAMERA_FROM_LIDAR, sent)]))
+                sent += 1
+            vehicle.spin(0.02)
+
+    vehicle.node.destroy_publisher(vehicle.moving)
+    latched = vehicle.node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100, durability=TRANSIENT_LOCAL))
+    vehicle.spin_until(lambda: vehicle.node.count_publishers("/tf") == 1, "that /tf comes from one")
+    sensors.connect()
+    read = (vehicle.odometry, latched)
+    vehicle.spin_until(lambda: all(publisher.get_subscription_count() for publisher in read), "connection")
+    for _ in range(2):
+        others = [
+            vehicle.node.create_publisher(Odometry, "/odometry", QoSProfile(depth=1, reliability=BEST_EFFORT)),
+            vehicle.node.create_publisher(TFMessage, "/tf", 1),
+        ]
+        drive()
+        for other in others:
+            vehicle.node.destroy_publisher(other)
+        drive()
+    vehicle.spin(0.2)
+    assert Counter(message.topic.name for message in heard) == {"/odometry": sent, "/tf": sent}
+    assert len({message.data for message in heard}) == 2 * sent
+    assert not +sensors.lost()

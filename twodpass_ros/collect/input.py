@@ -57,8 +57,9 @@ class Input:
     """Reads one topic. `on_message` may raise: that message is dropped and counted, the next one is read.
 
     What is asked of the publishers is what all of them offer: reliable where all are, latched where all are. So nothing
-    is lost on a poor network that need not be, and nobody goes unheard. But a topic of which what was said before
-    matters most is asked to be latched where any of them offers it (`latched_if`), as tf2 does with /tf_static.
+    is lost on a poor network that need not be, and nobody goes unheard. Where one joins that offers less, another
+    subscription takes over, for good. But a topic of which what was said before matters most is asked to be latched
+    where any of them offers it (`latched_if`), as tf2 does with /tf_static.
     """
 
     def __init__(
@@ -91,19 +92,22 @@ class Input:
         self._latched_if = latched_if
         self._qos: QoSProfile | None = None
         self._recorded: RecordedTopic | None = None
+        self._gaps = SequenceGaps()
         self._subscriber: Any = None
+        self._retiring: Any = None
 
     @property
     def is_latched(self) -> bool:
         """Whether what was said once holds until something else is said."""
-        return self._qos is not None and self._qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        return self._latched_if is any or (self._qos is not None and _is_latched(self._qos))
 
     def silence(self) -> float:
         """Seconds since the newest message; 0 before the first one."""
         return 0.0 if self.newest is None else time.monotonic() - self.newest_at
 
     def connect(self) -> None:
-        """Subscribes when there are publishers, and anew when others change what all of them offer."""
+        """Subscribes when there are publishers, and anew when others offer less: to be called once in a while."""
+        self._retire()
         publishers = self._node.get_publishers_info_by_topic(self._topic)
         fitting = [info for info in publishers if info.topic_type in self._types]
         if not fitting:
@@ -111,38 +115,49 @@ class Input:
         type_name = self._type_of(fitting)
         offered = [info.qos_profile for info in fitting if info.topic_type == type_name]
         qos = wanted_qos(offered, self._depth, self._latched_if)
-        if self._qos is not None and (qos.reliability, qos.durability) == (self._qos.reliability, self._qos.durability):
-            return
-        self.close()
+        if self._qos is None or self._hears_less(qos):
+            self._subscribe(type_name, qos)
+
+    def _hears_less(self, wanted: QoSProfile) -> bool:
+        """Whether the subscription misses what one of this quality hears. Nothing is gained where it asks for less.
+
+        But what is to be latched wherever that is offered must be so with the first publisher that offers it.
+        """
+        assert self._qos is not None
+        if self._latched_if is any and wanted.durability != self._qos.durability:
+            return True
+        return (_is_reliable(self._qos) and not _is_reliable(wanted)) or (self.is_latched and not _is_latched(wanted))
+
+    def _subscribe(self, type_name: str, qos: QoSProfile) -> None:
         self._qos = qos
         self.type = self._types[type_name]
         self._recorded = RecordedTopic(
             self.name,
             type_name,
             definition_of(type_name),
-            offered_qos(
-                reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
-                latched=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
-                depth=self._depth,
+            offered_qos(reliable=_is_reliable(qos), latched=_is_latched(qos), depth=self._depth),
+        )
+        self._retiring, self._subscriber = (
+            self._subscriber,
+            _Subscriber(
+                self._node,
+                self.type,
+                self._topic,
+                qos_profile=qos,
+                raw=True,
+                event_callbacks=SubscriptionEventCallbacks(message_lost=self._lose),
             ),
         )
-        gaps = SequenceGaps()
-        self._subscriber = _Subscriber(
-            self._node,
-            self.type,
-            self._topic,
-            qos_profile=qos,
-            raw=True,
-            event_callbacks=SubscriptionEventCallbacks(message_lost=lambda event: self._lose(event, gaps)),
-        )
-        self._subscriber.gaps = gaps
+        self._subscriber.gaps = self._gaps
         self._subscriber.registerCallback(self._take)
+        if not self._gaps.numbered:  # what comes by both could not be told apart
+            self._retire()
 
-    def close(self) -> None:
-        """Ends the subscription."""
-        if self._subscriber is not None:
-            self._node.destroy_subscription(self._subscriber.sub)
-            self._subscriber = None
+    def _retire(self) -> None:
+        """Ends the subscription that was before, when publishers have found the one that takes its place."""
+        if self._retiring is not None:
+            self._node.destroy_subscription(self._retiring.sub)
+            self._retiring = None
 
     def describe_absence(self) -> str:
         """Why nothing comes."""
@@ -183,19 +198,21 @@ class Input:
             self.lost += 1
             self.failures.bad(f"a message of {self.name} was dropped: {error}")
 
-    def _lose(self, event: Any, gaps: SequenceGaps) -> None:
-        if not gaps.numbered:  # numbers tell of these losses, too
+    def _lose(self, event: Any) -> None:
+        if not self._gaps.numbered:  # numbers tell of these losses, too
             self.received += event.total_count_change
             self.lost += event.total_count_change
 
 
 class _Subscriber(message_filters.Subscriber):
-    """Also passes on how many messages are missing before each."""
+    """Passes on each message once, and how many are missing before it."""
 
     gaps: SequenceGaps
 
     def _callback_with_info(self, message: bytes, info: Mapping[str, Any]) -> None:
-        self.signalMessage(message, self.gaps.before(info))
+        missing = self.gaps.before(info)
+        if missing is not None:
+            self.signalMessage(message, missing)
 
     if hasattr(Subscription, "CallbackType"):  # Humble's callbacks hear nothing of a message's origin
         callback = _callback_with_info
@@ -211,12 +228,19 @@ def wanted_qos(
     offered: Sequence[QoSProfile], depth: int, latched_if: Callable[[Iterable[bool]], bool] = all
 ) -> QoSProfile:
     """What to ask of publishers that offer this: see `Input`."""
-    latched = latched_if(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
-    heard = [profile for profile in offered if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL or not latched]
-    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in heard)
+    latched = latched_if(map(_is_latched, offered))
+    reliable = all(_is_reliable(profile) for profile in offered if _is_latched(profile) or not latched)
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def _is_reliable(qos: QoSProfile) -> bool:
+    return bool(qos.reliability == ReliabilityPolicy.RELIABLE)
+
+
+def _is_latched(qos: QoSProfile) -> bool:
+    return bool(qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)

@@ -72,7 +72,7 @@ class Sensors:
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
         moving = Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False)
-        self._static = Input(
+        static = Input(
             node,
             "/tf_static",
             [TFMessage],
@@ -81,7 +81,7 @@ class Sensors:
             has_header=False,
             latched_if=any,
         )
-        self._others = [moving, self._static]
+        self._others = [moving, static]
         self._odometry: Input | None = None
         if parameters.odometry:
             self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)
@@ -123,7 +123,7 @@ class Sensors:
     def beside_sets(self) -> list[Input]:
         """What comes again and again beside them: not /tf_static, nor what else is latched."""
         infos = [camera.info for camera in self.cameras.values()]
-        return [topic for topic in (*infos, *self._others) if topic is not self._static and not topic.is_latched]
+        return [topic for topic in (*infos, *self._others) if not topic.is_latched]
 
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
