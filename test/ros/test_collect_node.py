@@ -85,7 +85,7 @@ def test_a_stream_with_every_trouble_and_the_next_set_is_fine(start: Start, vehi
 
     before = vehicle.next_status()
     vehicle.moving.publish(TFMessage(transforms=[TransformStamped()]))  # no names, no rotation
-    assert vehicle.wait_for_words("a message of /tf was dropped") == WARN
+    assert vehicle.wait_for_words("a message of /tf is of no use") == WARN
 
     for stamp in range(52_000, 53_000, 100):  # every third image is lost, the others are late and jitter
         vehicle.points.publish(cloud(stamp))
@@ -97,7 +97,7 @@ def test_a_stream_with_every_trouble_and_the_next_set_is_fine(start: Start, vehi
     vehicle.drive(range(10_000, 11_000, 100))  # back in time
     status = vehicle.wait_for_status(lambda status: status.sets >= before.sets + 6 + 9 + 8, "the sets")
     assert status.recording
-    assert dict(zip(status.topics, status.dropped, strict=True))["/tf"] == 1
+    assert dict(zip(status.topics, status.dropped, strict=True))["/tf"] == 0
 
     process.kill()
     bag = only_bag(tmp_path)
@@ -107,6 +107,7 @@ def test_a_stream_with_every_trouble_and_the_next_set_is_fine(start: Start, vehi
     assert {52_000, 52_100, 52_300, 52_400, 52_600, 52_700} <= set(stamps)
     assert not {52_200, 52_500, 52_800} & set(stamps)
     assert len(messages(bag)["/front/image_raw"]) == len(stamps)
+    assert len(messages(bag)["/tf"]) == 1  # as it was received
 
 
 def test_the_gate_and_the_counts(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:

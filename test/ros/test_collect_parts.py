@@ -105,6 +105,10 @@ def test_a_scan_that_nobody_can_read_stands_against_a_recording() -> None:
     scan.data = scan.data[:-5]
     (told,) = malformation(received("/points", scan))
     assert told.startswith("/points is malformed: data: ")
+    cut = received("/points", scan)
+    cut.newest = replace(cut.newest, data=cut.newest.data[:60])
+    (told,) = malformation(cut)
+    assert told.startswith("/points cannot be read: ")
 
 
 def test_a_scan_without_intensity_is_looked_at_all_the_same() -> None:

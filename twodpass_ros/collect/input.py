@@ -17,6 +17,7 @@ from rclpy.subscription import Subscription
 from twodpass_core.errors import MissingDependencyError
 from twodpass_core.recording import RecordedTopic, definition_of, offered_qos
 from twodpass_ros.diagnostics import Streak
+from twodpass_ros.errors import NodeError
 from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers
 
 try:
@@ -41,8 +42,11 @@ class Message:
     frame_id: str = ""
 
     def content(self, message_type: type[Any]) -> Any:
-        """Deserialised."""
-        return deserialize_message(self.data, message_type)
+        """Deserialised. Raises NodeError."""
+        try:
+            return deserialize_message(self.data, message_type)
+        except Exception as error:  # the bytes are foreign, and rclpy has no error of its own for them
+            raise NodeError(f"{self.topic.name} cannot be read: {error}") from None
 
 
 def read_header(data: bytes) -> tuple[int, str]:
@@ -54,7 +58,10 @@ def read_header(data: bytes) -> tuple[int, str]:
 
 
 class Input:
-    """Reads one topic. `on_message` may raise: that message is dropped and counted, the next one is read.
+    """Reads one topic: `on_message` records, and `on_content`, where that is needed at once, takes what a message says.
+
+    Both may raise. What cannot be recorded is counted as lost; what can, and says nothing of use, is told. The next
+    message is read.
 
     What is asked of the publishers is what all of them offer: reliable where all are, latched where all are. So nothing
     is lost on a poor network that need not be, and nobody goes unheard. Where one joins that offers less, another
@@ -70,23 +77,26 @@ class Input:
         on_message: Callable[[Message], None],
         depth: int,
         has_header: bool = True,
+        on_content: Callable[[Message, Any], None] | None = None,
         latched_if: Callable[[Iterable[bool]], bool] = all,
     ) -> None:
         self.name: str = node.resolve_topic_name(topic)
         self._topic = topic  # as it was given, for rclpy, which applies the remappings to whatever name it is told
         self.received = 0
         self.lost = 0
-        """By the middleware, or by an exception while it was looked at."""
+        """By the middleware, or by an exception while it was recorded."""
         self.newest: Message | None = None
+        """Of those that say something, as far as that is known."""
         self.repeats = 0
         """How many messages in a row have had the stamp of the one before."""
         self.newest_at = -math.inf
-        """When that was received, by time.monotonic(): ROS time may stand still or jump."""
+        """When a message was received, by time.monotonic(): ROS time may stand still or jump."""
         self.type: type[Any] | None = None
         self.failures = Streak()
         self._types: Mapping[str, type[Any]] = {_name(message_type): message_type for message_type in types}
         self._node = node
         self._on_message = on_message
+        self._on_content = on_content
         self._depth = depth
         self._has_header = has_header
         self._latched_if = latched_if
@@ -184,19 +194,30 @@ class Input:
     def _take(self, data: bytes, missing: int = 0) -> None:
         self.received += 1 + missing
         self.lost += missing
+        self.newest_at = time.monotonic()
         try:
-            assert self._recorded is not None
-            now = self._node.get_clock().now().nanoseconds
-            stamp_ns, frame_id = read_header(data) if self._has_header else (now, "")
-            is_repeated = self.newest is not None and self.newest.stamp_ns == stamp_ns
-            self.repeats = self.repeats + 1 if is_repeated else 0
-            self.newest = Message(self._recorded, data, now, stamp_ns, frame_id)
-            self.newest_at = time.monotonic()
-            self._on_message(self.newest)
-            self.failures.good()
+            message = self._received(data)
+            self._on_message(message)
         except Exception as error:
             self.lost += 1
             self.failures.bad(f"a message of {self.name} was dropped: {error}")
+            return
+        try:
+            if self._on_content is not None:
+                self._on_content(message, message.content(self._types[message.topic.type]))
+        except Exception as error:
+            self.failures.bad(f"a message of {self.name} is of no use: {error}")
+            return
+        is_repeated = self.newest is not None and self.newest.stamp_ns == message.stamp_ns
+        self.repeats = self.repeats + 1 if is_repeated else 0
+        self.newest = message
+        self.failures.good()
+
+    def _received(self, data: bytes) -> Message:
+        assert self._recorded is not None
+        now = self._node.get_clock().now().nanoseconds
+        stamp_ns, frame_id = read_header(data) if self._has_header else (now, "")
+        return Message(self._recorded, data, now, stamp_ns, frame_id)
 
     def _lose(self, event: Any) -> None:
         if not self._gaps.numbered:  # numbers tell of these losses, too

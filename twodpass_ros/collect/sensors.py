@@ -25,6 +25,7 @@ from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Input, Message
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.sets import CalibratedCamera, FormedSet
+from twodpass_ros.errors import NodeError
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -71,20 +72,36 @@ class Sensors:
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
-        moving = Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False)
+        moving = Input(
+            node,
+            "/tf",
+            [TFMessage],
+            self._on_motion,
+            TRANSFORM_DEPTH,
+            has_header=False,
+            on_content=lambda _, content: add_transforms(self._tree, content, static=False),
+        )
         static = Input(
             node,
             "/tf_static",
             [TFMessage],
-            self._on_static_transforms,
+            on_message,
             TRANSFORM_DEPTH,
             has_header=False,
+            on_content=self._keep_static_transforms,
             latched_if=any,
         )
         self._others = [moving, static]
         self._odometry: Input | None = None
         if parameters.odometry:
-            self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)
+            self._odometry = Input(
+                node,
+                parameters.odometry,
+                [Odometry],
+                self._on_motion,
+                TRANSFORM_DEPTH,
+                on_content=lambda *_: None,  # that it can be read is enough
+            )
             self._others.append(self._odometry)
         self._pairer: SetPairer[Message] = SetPairer(
             list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
@@ -105,7 +122,9 @@ class Sensors:
             cameras[name] = Camera(
                 name,
                 Input(node, image, [Image, CompressedImage], partial(self._on_image, name), SENSOR_DEPTH),
-                Input(node, info, [CameraInfo], partial(self._on_info, name), SENSOR_DEPTH),
+                Input(
+                    node, info, [CameraInfo], self._on_message, SENSOR_DEPTH, on_content=partial(self._keep_info, name)
+                ),
             )
         return cameras
 
@@ -206,21 +225,14 @@ class Sensors:
         for paired in self._pairer.add_image(camera, message.stamp_ns, message):
             self._form(paired)
 
-    def _on_info(self, camera: str, message: Message) -> None:
+    def _keep_info(self, camera: str, message: Message, content: CameraInfo) -> None:
         self._latched[camera] = message
-        self._on_message(message)
 
     def _on_motion(self, message: Message) -> None:
         self._motion.append(message)
         self._on_message(message)
 
-    def _on_transforms(self, message: Message) -> None:
-        self._on_motion(message)
-        add_transforms(self._tree, message.content(TFMessage), static=False)
-
-    def _on_static_transforms(self, message: Message) -> None:
-        self._on_message(message)
-        content = message.content(TFMessage)
+    def _keep_static_transforms(self, message: Message, content: TFMessage) -> None:
         frames = tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)
         self._latched.pop(frames, None)  # the newest comes last: it may contradict what others have said meanwhile
         self._latched[frames] = message
@@ -276,6 +288,8 @@ def malformation(scans: Input) -> Iterator[str]:
             view_cloud(scans.newest.content(PointCloud2))
         except CloudError as error:
             yield f"{scans.name} is malformed: {error}"
+        except NodeError as error:
+            yield str(error)
 
 
 def _too_large(topic: Input) -> Iterator[str]:
