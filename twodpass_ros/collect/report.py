@@ -89,6 +89,9 @@ class Health:
         for streak in (failures, *(topic.failures for topic in sensors.inputs)):
             if (level := streak.look()) >= WARN:
                 found.append((level, streak.reason))
+        for topic in sensors.inputs:
+            if topic.is_latched:  # a better message may never come
+                topic.failures.good()
         found += [(WARN, text) for text in self._losses(sensors, dropped)]
         found += [(WARN, text) for text in _doubts(watch, sensors)]
         return sorted(found, key=lambda trouble: trouble[0], reverse=True)
