@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from dataclasses import replace
@@ -128,6 +129,12 @@ def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
     monkeypatch.setattr("twodpass_ros.collect.recording.free_bytes", lambda _: left)
     assert told in "".join(obstacles := obstacles_to_write(str(tmp_path / "bags"), WriterSettings(min_free_bytes=0)))
     assert bool(obstacles) == bool(told)
+
+
+@pytest.mark.skipif(not os.access("/proc", os.W_OK), reason="only root may try to write there")
+def test_a_file_system_without_room_is_not_called_full() -> None:
+    (told,) = obstacles_to_write("/proc/bags", WriterSettings())
+    assert told == "folder /proc/bags: no folder can be made in /proc, which is not of a disk"
 
 
 def test_what_was_received_before_there_was_a_time_is_not_recorded(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def obstacles_to_write(folder: str, settings: WriterSettings) -> list[str]:
             return [f"folder {folder}: {there} is a file"]
         if not os.access(there, os.W_OK | os.X_OK):
             return [f"folder {folder}: {there} may not be written to"]
+        if shutil.disk_usage(there).total == 0:
+            return [f"folder {folder}: no folder can be made in {there}, which is not of a disk"]
         if (free := free_bytes(folder)) < RESERVE_BYTES + 2 * settings.chunk_bytes:
             return [f"folder {folder}: the disk is full, {free / 1e6:.1f} MB are left: make room"]
         check_space(there, settings)
