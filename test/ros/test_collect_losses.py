@@ -9,6 +9,7 @@ from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_peer import MANY
 from tf2_msgs.msg import TFMessage
 from vehicle import CAMERA_FROM_LIDAR, Start, Vehicle, odometry, only_bag, transform_message
 
@@ -79,3 +80,14 @@ def test_a_publisher_that_joins_and_leaves_costs_no_message(vehicle: Vehicle) ->
     assert Counter(message.topic.name for message in heard) == {"/odometry": sent, "/tf": sent}
     assert len({message.data for message in heard}) == 2 * sent
     assert not +sensors.lost()
+
+
+def test_static_transforms_that_are_not_latched_are_subscribed_to_once(vehicle: Vehicle) -> None:
+    vehicle.node.destroy_publisher(vehicle.static)
+    vehicle.static = vehicle.node.create_publisher(TFMessage, "/tf_static", MANY)
+    vehicle.spin_until(lambda: vehicle.node.count_publishers("/tf_static") == 1, "that they come from one")
+    sensors = Sensors(vehicle.node, CollectParameters(), lambda _: None, lambda _: None)
+    sensors.connect()
+    subscribed = list(vehicle.node.subscriptions)
+    sensors.connect()
+    assert list(vehicle.node.subscriptions) == subscribed

@@ -136,7 +136,7 @@ class Input:
         assert self._qos is not None
         if self._latched_if is any and wanted.durability != self._qos.durability:
             return True
-        return (_is_reliable(self._qos) and not _is_reliable(wanted)) or (self.is_latched and not _is_latched(wanted))
+        return any(offers(self._qos) and not offers(wanted) for offers in (_is_reliable, _is_latched))
 
     def _subscribe(self, type_name: str, qos: QoSProfile) -> None:
         self._qos = qos
