@@ -90,7 +90,7 @@ def test_the_manifest_tells_what_was_recorded(tmp_path: Path) -> None:
     writer.record_calibration(calibration)
     writer.write_set(data.make_set(0))
     writer.write_set(RecordedSet(7, data.make_set(1).messages, {"front": -4}, math.nan))
-    writer.count_dropped("/front/image", 3)
+    writer.count_dropped({"/front/image": 3}, sets=2)
     manifest = writer.close()
     assert manifest == Manifest.read(bag) == writer.close()
     assert manifest.complete

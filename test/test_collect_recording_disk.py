@@ -164,3 +164,10 @@ def test_a_file_that_is_deleted_while_it_is_written_ends_the_recording(tmp_path:
         writer.write_set(data.make_set(1))
     with pytest.raises(RecordingError, match="drive: cannot be written: was deleted while it was written"):
         writer.close()
+
+
+def test_a_journal_that_is_deleted_on_the_way_does_not_matter(tmp_path: Path) -> None:
+    writer = BagWriter(tmp_path / "drive", settings())
+    writer.write_set(data.make_set(0))
+    (tmp_path / "drive/sets.journal").unlink()
+    assert writer.close().complete

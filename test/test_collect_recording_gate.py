@@ -58,6 +58,13 @@ def test_gate_after_time_jumped_back() -> None:
     assert [passes(gate, t, at(0)) for t in (10**12, 10**12 + 1, 5, 6)] == [True, False, True, False]
 
 
+@pytest.mark.parametrize("settings", [GateSettings(every_nth=5), GateSettings(min_interval=0.45)])
+def test_sets_a_little_out_of_order_do_not_open_the_gate(settings: GateSettings) -> None:
+    gate = Gate(settings)
+    stamps = [k ^ 1 for k in range(10)]  # 1 0 3 2 5 4 ...
+    assert sum(passes(gate, 10**12 + 10**8 * stamp) for stamp in stamps) == 2
+
+
 @given(
     st.floats(0, 5),
     st.floats(0, 2),

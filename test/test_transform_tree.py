@@ -184,3 +184,13 @@ def test_messages() -> None:
         assert tree.moves("base", "odom") is not static
     with pytest.raises(TransformError, match="'base' in 'odom': a pose is a quaternion"):
         add_transforms(TransformTree(), tf_message(math.nan), static=True)
+
+
+def test_invalid_transforms_of_a_message_do_not_hide_the_sound_ones() -> None:
+    tree, message = TransformTree(), tf_message(1.0)
+    nameless, broken = tf_message(1.0).transforms[0], tf_message(math.nan).transforms[0]
+    nameless.child_frame_id, broken.child_frame_id = "", "camera"
+    message.transforms[:0] = [nameless, broken]
+    with pytest.raises(TransformError, match=r"^'' in 'odom': a transform needs two frames.*, 'camera' in 'odom': "):
+        add_transforms(tree, message, static=True)
+    assert tree.frames == ["base", "odom"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from twodpass_core.errors import ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.trajectory import interpolate
+from twodpass_core.wording import shorten
 
 MAX_GAP_NS = 2_000_000_000
 """Between measurements that are farther apart nothing is known, as a vehicle may have turned, unless they are equal."""
@@ -138,16 +139,19 @@ def add_transforms(tree: TransformTree, message: Any, *, static: bool) -> None:
     """Add a tf2_msgs/TFMessage of /tf, or of /tf_static, in the form of any library that has its attributes.
 
     Raises:
-        TransformError: one of its transforms is invalid; those before are added.
+        TransformError: it has invalid transforms, which are named; the others are added.
     """
+    invalid = []
     for entry in message.transforms:
         q, t, stamp = entry.transform.rotation, entry.transform.translation, entry.header.stamp
         try:
             transform = RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
-        except ConfigError as error:
-            raise TransformError(f"'{entry.child_frame_id}' in '{entry.header.frame_id}': {error}") from None
-        stamp_ns = None if static else stamp.sec * 10**9 + stamp.nanosec
-        tree.add(entry.header.frame_id, entry.child_frame_id, transform, stamp_ns)
+            stamp_ns = None if static else stamp.sec * 10**9 + stamp.nanosec
+            tree.add(entry.header.frame_id, entry.child_frame_id, transform, stamp_ns)
+        except (ConfigError, TransformError) as error:
+            invalid.append(f"'{entry.child_frame_id}' in '{entry.header.frame_id}': {error}")
+    if invalid:
+        raise TransformError(shorten(invalid))
 
 
 @dataclass

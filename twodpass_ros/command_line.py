@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,12 +18,6 @@ from twodpass_ros.parameter_table import describe_table
 
 MIXED_NUMBERS = "same type"
 """In rcl's words about a list of whole and decimal numbers."""
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Those that end a node: Ctrl-C, a supervisor's, and a terminal that closes, unless `nohup` has that ignored."""
-    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
-    return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 @contextmanager

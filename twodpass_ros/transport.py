@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -83,7 +84,10 @@ def create_subscription(
             on_lost(event.total_count_change)
 
     def take(message: Any, info: Mapping[str, Any]) -> None:
-        if missing := gaps.before(info):
+        missing = gaps.before(info)
+        if missing is None:
+            return
+        if missing:
             on_lost(missing)
         on_message(message)
 
@@ -118,30 +122,62 @@ def _published(node: Node, types: Collection[str]) -> list[str]:
 UNNUMBERED = 2**64 - 1
 """What a middleware says that does not number messages (rmw/types.h)."""
 
+REMEMBERED = 1000
+"""So far back a message that was not heard is known when it comes after all."""
+
 
 class SequenceGaps:
     """Losses, from the numbers that DDS gives to the messages of each publisher.
 
-    DDS's own event of lost messages does not tell of those that a newer one replaced in the queue.
+    DDS's own event of lost messages does not tell of those that a newer one replaced in the queue. Several
+    subscriptions to a topic may share it: then it also tells what has come by another one.
     """
 
     def __init__(self) -> None:
-        self._newest: dict[bytes, int] = {}
+        self._heard: dict[bytes, _Heard] = {}
 
     @property
     def numbered(self) -> bool:
         """Whether the middleware numbers messages and says whose they are (since Kilted)."""
-        return bool(self._newest)
+        return bool(self._heard)
 
-    def before(self, info: Mapping[str, Any]) -> int:
-        """How many messages are missing between the publisher's previous one and this."""
+    def before(self, info: Mapping[str, Any]) -> int | None:
+        """How many messages are missing between the publisher's previous one and this.
+
+        -1: this one was among the missing. None: it has come before.
+        """
         number: int | None = info.get("publication_sequence_number")
         publisher: Mapping[str, bytes] | None = info.get("publisher_gid")
         if number is None or number == UNNUMBERED or publisher is None:
             return 0
-        newest = self._newest.get(publisher["data"], number - 1)
-        self._newest[publisher["data"]] = number
-        return max(0, number - newest - 1)
+        if (heard := self._heard.get(publisher["data"])) is None:
+            heard = self._heard[publisher["data"]] = _Heard(first=number, newest=number - REMEMBERED)
+            heard.go_on_to(number)
+            return 0
+        if number > heard.newest:
+            return heard.go_on_to(number)
+        if number not in heard.missing:
+            return None
+        heard.missing.remove(number)
+        return -1 if number > heard.first else 0
+
+
+@dataclasses.dataclass
+class _Heard:
+    """Of one publisher: the first number that came, the newest, and those of the last ones that did not."""
+
+    first: int
+    newest: int
+    missing: set[int] = dataclasses.field(default_factory=set)
+
+    def go_on_to(self, number: int) -> int:
+        """Takes a newer number; returns how many it leaves out."""
+        if left_out := number - self.newest - 1:
+            oldest = number - REMEMBERED
+            self.missing = {old for old in self.missing if old >= oldest}
+            self.missing.update(range(max(self.newest + 1, oldest), number))
+        self.newest = number
+        return left_out
 
 
 def _policy(event: Any) -> str:

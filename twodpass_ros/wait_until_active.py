@@ -13,8 +13,10 @@ import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.client import Client
+from rclpy.exceptions import InvalidServiceNameException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_topic_name import validate_topic_name
 
 PAUSE, ANSWER_TIMEOUT = 0.1, 2.0
 """Seconds between questions, and until one is asked again: no answer comes while a transition loads weights."""
@@ -28,6 +30,10 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = ArgumentParser("python3 -m twodpass_ros.wait_until_active", description="Wait until a node is active.")
     parser.add_argument("node", help="its full name, as /segment")
     name = re.sub("/+", "/", parser.parse_args(args).node)  # a namespace may end in a slash
+    try:
+        validate_topic_name(f"{name}/get_state", is_service=True)
+    except InvalidServiceNameException:
+        parser.error(f"{name!r} is not the name of a node")
     heard: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):  # not by an exception, which what happens to run may swallow
         signal.signal(number, lambda number, _: heard.append(number))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
-from vehicle import camera_info, cloud, compressed, image
+from vehicle import camera_info, cloud, compressed, image, messages
 
 from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry import RigidTransform
@@ -24,7 +26,7 @@ from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.in_order_worker import InOrderWorker
 from twodpass_ros.collect.input import Message, read_header, wanted_qos
 from twodpass_ros.collect.parameters import CollectParameters
-from twodpass_ros.collect.recording import obstacles_to_write
+from twodpass_ros.collect.recording import Recording, obstacles_to_write
 from twodpass_ros.collect.sensors import malformation
 from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
 from twodpass_ros.parameter_table import rules_of
@@ -104,6 +106,10 @@ def test_a_scan_that_nobody_can_read_stands_against_a_recording() -> None:
     scan.data = scan.data[:-5]
     (told,) = malformation(received("/points", scan))
     assert told.startswith("/points is malformed: data: ")
+    cut = received("/points", scan)
+    cut.newest = replace(cut.newest, data=cut.newest.data[:60])
+    (told,) = malformation(cut)
+    assert told.startswith("/points cannot be read: ")
 
 
 def test_a_scan_without_intensity_is_looked_at_all_the_same() -> None:
@@ -123,6 +129,25 @@ def test_no_recording_begins_on_a_full_disk_though_it_may_be_filled(
     monkeypatch.setattr("twodpass_ros.collect.recording.free_bytes", lambda _: left)
     assert told in "".join(obstacles := obstacles_to_write(str(tmp_path / "bags"), WriterSettings(min_free_bytes=0)))
     assert bool(obstacles) == bool(told)
+
+
+@pytest.mark.skipif(not os.access("/proc", os.W_OK), reason="only root may try to write there")
+def test_a_file_system_without_room_is_not_called_full() -> None:
+    (told,) = obstacles_to_write("/proc/bags", WriterSettings())
+    assert told == "folder /proc/bags: no folder can be made in /proc, which is not of a disk"
+
+
+def test_what_was_received_before_there_was_a_time_is_not_recorded(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
+    for received_ns in (0, 5):
+        scan = replace(received("/points", cloud(1000, 3)).newest, received_ns=received_ns)
+        recording.write_set(FormedSet(PairedSet(scan.stamp_ns, scan, {}), None, {}), {})
+        recording.write(replace(received("/info", camera_info("front", 1000)).newest, received_ns=received_ns))
+    recording.close()
+    assert {topic: [time for time, _ in found] for topic, found in messages(recording.bag).items()} == {
+        "/points": [5],
+        "/info": [5],
+    }
 
 
 def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:

@@ -55,7 +55,8 @@ def test_start_is_refused_until_all_is_right(start: Start, vehicle: Vehicle, tmp
     assert vehicle.call_trigger("start")[0]
     assert vehicle.wait_for_words("the clocks differ") == WARN
     assert vehicle.next_status().recording
-    assert "call ~/stop first" in vehicle.set_parameter("min_distance", 1.0)
+    for name, value in (("min_distance", 1.0), ("use_sim_time", True)):
+        assert f"{name} is read when recording starts: call ~/stop first" in vehicle.set_parameter(name, value)
     assert not vehicle.call_trigger("start")[0]
     assert vehicle.call_trigger("stop") == (True, f"0 sets in {only_bag(tmp_path)}")
     assert not vehicle.next_status().recording

@@ -64,6 +64,13 @@ def test_gaps_are_counted_for_each_publisher_from_its_first_message_on() -> None
     assert gaps.numbered
 
 
+def test_messages_that_come_late_are_no_loss_and_those_that_come_twice_are_told() -> None:
+    gaps = SequenceGaps()
+    seen = [5, 8, 6, 6, 8, 3, 3, 5000, 4999, 7]
+    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": b"a"}}) for n in seen]
+    assert counted == [0, 2, -1, None, None, 0, None, 4991, -1, None]
+
+
 def test_without_numbers_no_gap_is_made_up() -> None:
     gaps = SequenceGaps()
     assert gaps.before({"publication_sequence_number": None, "publisher_gid": None}) == 0

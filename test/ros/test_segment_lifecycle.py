@@ -13,6 +13,7 @@ import pytest
 from clouds import scan
 from fake_segment import Fault
 from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from node_process import HANG, NodeProcess
 from segment_peer import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, Peer
 from sensor_msgs.msg import PointCloud2
@@ -61,6 +62,17 @@ def test_a_signal_ends_the_node_while_it_loads_weights(number: signal.Signals) -
     with NodeProcess.fake(weights="loads_forever") as node:
         node.wait_for_log("Loading")
         assert node.end(number, timeout=5.0) == 0
+        assert "Traceback" not in node.log()
+
+
+def test_a_signal_ends_the_node_in_a_transition_that_loads_weights(peer: Peer) -> None:
+    with NodeProcess.fake(*NO_AUTOSTART, weights="loads_forever") as node:
+        unconfigured(peer)
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        peer.client(ChangeState, "/segment/change_state").call_async(request)
+        node.wait_for_log("Loading")
+        assert node.end(signal.SIGTERM, timeout=5.0) == 0
+        assert "[ERROR]" not in node.log()
         assert "Traceback" not in node.log()
 
 
@@ -157,13 +169,30 @@ def test_a_whole_number_where_decimal_ones_are_needed_is_told_how_to_be_written(
 
 def test_a_signal_while_the_node_is_made_ends_it_orderly() -> None:
     code = (
-        "import sys, rclpy, twodpass_ros.segment.node as module\n"
+        "import os, signal, sys, twodpass_ros.segment.node as module\n"
         "from twodpass_ros.segment import main\n"
         "class Late(module.SegmentNode):\n"
-        "    def __init__(self, load):\n"
-        "        rclpy.shutdown()\n"
-        "        super().__init__(load)\n"
+        "    def __init__(self, *given):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        super().__init__(*given)\n"
         "module.SegmentNode = Late\n"
+        "sys.exit(main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["rclpy", "torch"])
+def test_a_signal_while_modules_are_imported_ends_the_program_orderly(module: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == '{module}':\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from twodpass_ros.segment import main\n"
         "sys.exit(main([]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -12,6 +12,8 @@ from lifecycle_msgs.msg import Transition
 from node_process import HANG, NodeProcess
 from segment_peer import Peer
 
+from twodpass_ros.wait_until_active import main
+
 
 @pytest.fixture
 def waiting() -> Iterator[subprocess.Popen[bytes]]:
@@ -38,3 +40,9 @@ def test_a_signal_ends_the_waiting(
     peer.spin_until(lambda: "wait_until_active" in peer.node.get_node_names(), "the one that waits")
     waiting.send_signal(number)
     assert waiting.wait(HANG) == code
+
+
+def test_what_is_no_name_is_refused_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["seg ment"])
+    assert capsys.readouterr().err.endswith("error: 'seg ment' is not the name of a node\n")

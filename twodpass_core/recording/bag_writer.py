@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -127,10 +127,11 @@ class BagWriter:
             self._calibration = calibration
             self._manifest_is_stale = True
 
-    def count_dropped(self, topic: str, count: int = 1) -> None:
-        """Count messages that were lost before they came here, for the manifest."""
+    def count_dropped(self, messages: Mapping[str, int], sets: int = 0) -> None:
+        """Count messages, by topic, and sets that were lost before they came here, for the manifest."""
         with self._changed:
-            self._dropped[topic] += count
+            self._dropped.update(messages)
+            self._dropped_sets += sets
 
     def close(self) -> Manifest:
         """Write what is queued, end the bag, and tell what is in it. Harmless when repeated.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from twodpass_core.data.pairing import DISORDER_NS
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 
@@ -29,7 +30,10 @@ class GateSettings:
 
 
 class Gate:
-    """Admits sets. A set without a pose is not held back for its distance; time that jumps back starts anew."""
+    """Admits sets. A set without a pose is not held back for its distance.
+
+    Sets may come a little out of order; time that jumps back by more than that starts anew.
+    """
 
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
@@ -40,9 +44,9 @@ class Gate:
 
     def admits(self, stamp_ns: int, world_from_vehicle: RigidTransform | None) -> bool:
         """Whether to record the set of this time and pose."""
-        if self._newest_ns is not None and stamp_ns < self._newest_ns:
-            self._arrived, self._recorded_ns, self._recorded_pose = 0, None, None
-        self._newest_ns = stamp_ns
+        if self._newest_ns is not None and stamp_ns < self._newest_ns - DISORDER_NS:
+            self._arrived, self._newest_ns, self._recorded_ns, self._recorded_pose = 0, None, None, None
+        self._newest_ns = max(stamp_ns, self._newest_ns or stamp_ns)
         is_nth = self._arrived % self._settings.every_nth == 0
         self._arrived += 1
         return is_nth and self._is_later(stamp_ns) and self._is_farther(world_from_vehicle)

@@ -31,7 +31,7 @@ class Journal:
 
     def remove(self) -> None:
         """The recording is complete."""
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)  # somebody may have tidied up
         self._file.close()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from twodpass_core.geometry import RigidTransform
 from twodpass_core.recording import RecordedCamera
 from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect.input import Input, Message
+from twodpass_ros.errors import NodeError
 
 SYNCHRONISE = "synchronise them (PTP, or stamps of the same host)"
 LATE = "; if one is right but long on its way, raise max_clock_difference, and queue_size for it to be waited for"
@@ -45,7 +46,7 @@ class Camera:
         return camera_from_info(info), RigidTransform.identity()
 
     def content(self, image: Message) -> Any:
-        """An image of this camera, deserialised."""
+        """An image of this camera, deserialised. Raises NodeError."""
         assert self.image.type is not None
         return image.content(self.image.type)
 
@@ -109,6 +110,8 @@ class Camera:
                 self._decodable = kind
         except (ImageError, MissingDependencyError) as error:
             yield f"{self.image.name}: {error}"
+        except NodeError as error:
+            yield str(error)
 
 
 def _age(message: Message) -> float:

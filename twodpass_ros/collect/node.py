@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -35,6 +38,7 @@ from twodpass_ros.transport import RESULTS, create_publisher
 LOOK_PERIOD = 0.5  # seconds between two looks for publishers, and at what stands against recording
 REPORT_PERIOD = 1.0
 SETS_WAITING = 16
+CLOCK = "use_sim_time"
 
 
 class CollectNode(Node):
@@ -44,6 +48,7 @@ class CollectNode(Node):
         super().__init__("collect")
         self._recording: Recording | None = None
         declare_table(self, CollectParameters, self._why_fixed)
+        self.add_on_set_parameters_callback(self._keep_clock)
         parameters = read_table(self, CollectParameters)
         self._state = RecordingState(wanted=parameters.autostart)
         self._lost_sets: Counter[str] = Counter()
@@ -75,6 +80,11 @@ class CollectNode(Node):
     def _why_fixed(self) -> str:
         return "is read when recording starts: call ~/stop first" if self._recording is not None else ""
 
+    def _keep_clock(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
+        """ROS's own parameter is fixed at work, too: times of receipt would jump, to 0 until a time comes on /clock."""
+        at_work = self._why_fixed() if CLOCK in [parameter.name for parameter in parameters] else ""
+        return SetParametersResult(successful=not at_work, reason=f"{CLOCK} {at_work}" if at_work else "")
+
     # Messages, in the executor's thread.
 
     def _on_message(self, message: Message) -> None:
@@ -87,7 +97,9 @@ class CollectNode(Node):
 
     def _count_lost(self, formed: FormedSet) -> None:
         with self._lost_sets_lock:
-            self._lost_sets.update(self._sensors.topics_of(formed))
+            self._lost_sets.update(message.topic.name for message in formed.messages)
+        if (recording := self._recording) is not None:
+            recording.count_lost_set()
 
     # Sets, in the worker's thread.
 

@@ -138,7 +138,7 @@ class CollectParameters:
     )
     input_timeout: float = parameter(
         2.0,
-        "Seconds without a scan, or an image of a camera, after which the diagnostics say ERROR.",
+        "Seconds without a scan or an image after which the diagnostics say ERROR; without what goes with them: WARN.",
         minimum=0.1,
         maximum=HOUR,
     )

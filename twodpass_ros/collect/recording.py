@@ -23,6 +23,8 @@ RATE_WINDOW = 5.0  # seconds over which sets are counted for their rate
 class Recording:
     """Writes messages and sets into a new bag. Where the disk is full or fails, `failure` says so and no call raises.
 
+    What was received at time 0, before a simulated clock began, is left out: a bag would span years.
+
     Raises:
         RecordingError: the bag cannot be made. DiskFullError, which is one: there is no room for it.
     """
@@ -53,13 +55,15 @@ class Recording:
 
     def write(self, message: Message) -> None:
         """A message that belongs to no set."""
+        if message.received_ns == 0:
+            return
         with suppress(RecordingError):  # which is `failure`
             self._writer.write(message.topic, message.received_ns, message.data)
 
     def write_set(self, formed: FormedSet, scores: Mapping[str, float]) -> None:
         """A set, if the gate admits it."""
         place = formed.paired.stamp_ns, formed.world_from_vehicle
-        if not self._gate.admits(*place):
+        if not (formed.has_time and self._gate.admits(*place)):
             return
         with suppress(RecordingError):
             if self._writer.write_set(formed.recorded(scores)):
@@ -78,10 +82,13 @@ class Recording:
 
     def record_lost(self, lost: Mapping[str, int]) -> None:
         """Topic -> messages lost since the recording began, before they came here; for the manifest."""
-        for topic, count in lost.items():
-            if (more := count - self._told[topic]) > 0:
-                self._told[topic] = count
-                self._writer.count_dropped(topic, more)
+        more = Counter(lost) - self._told
+        self._told += more
+        self._writer.count_dropped(more)
+
+    def count_lost_set(self) -> None:
+        """A set was lost before it came here; `record_lost` tells of its messages."""
+        self._writer.count_dropped({}, sets=1)
 
     def close(self) -> None:
         """Writes what is queued and ends the bag."""
@@ -104,6 +111,8 @@ def obstacles_to_write(folder: str, settings: WriterSettings) -> list[str]:
             return [f"folder {folder}: {there} is a file"]
         if not os.access(there, os.W_OK | os.X_OK):
             return [f"folder {folder}: {there} may not be written to"]
+        if shutil.disk_usage(there).total == 0:
+            return [f"folder {folder}: no folder can be made in {there}, which is not of a disk"]
         if (free := free_bytes(folder)) < RESERVE_BYTES + 2 * settings.chunk_bytes:
             return [f"folder {folder}: the disk is full, {free / 1e6:.1f} MB are left: make room"]
         check_space(there, settings)

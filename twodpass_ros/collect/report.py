@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from twodpass_core.wording import counted
+from twodpass_ros.collect.input import Input
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.sensors import Sensors
 from twodpass_ros.collect.sets import CalibrationWatch
@@ -17,6 +17,8 @@ from twodpass_ros.msg import CollectionStatus
 
 POOR_SCORE = 0.65
 """Mean calibration score below which something may be wrong: right ones have over 0.75, but for the sparsest LiDARs."""
+
+_WITHOUT_PLACE = "min_distance cannot be kept: neither odometry nor /tf tells where the vehicle is: all sets are taken"
 
 
 @dataclass
@@ -78,20 +80,21 @@ class Health:
         found = []
         if state.failure:
             found.append((ERROR, state.failure))
-        found += [(ERROR, text) for text in self._silences(sensors, parameters.input_timeout)]
+        found += [(ERROR, text) for text in _silences(sensors.of_sets, parameters.input_timeout)]
+        if state.recording:
+            found += [(WARN, text) for text in _silences(sensors.beside_sets, parameters.input_timeout)]
+            if parameters.min_distance > 0 and not sensors.place_is_known:
+                found.append((WARN, _WITHOUT_PLACE))
         found += [(ERROR if state.wanted and not state.recording else WARN, text) for text in problems]
         for streak in (failures, *(topic.failures for topic in sensors.inputs)):
             if (level := streak.look()) >= WARN:
                 found.append((level, streak.reason))
+        for topic in sensors.inputs:
+            if topic.is_latched:  # a better message may never come
+                topic.failures.good()
         found += [(WARN, text) for text in self._losses(sensors, dropped)]
         found += [(WARN, text) for text in _doubts(watch, sensors)]
         return sorted(found, key=lambda trouble: trouble[0], reverse=True)
-
-    def _silences(self, sensors: Sensors, timeout: float) -> Iterator[str]:
-        """Streams that were there; of those that never came, the problems tell."""
-        for topic in (sensors.scans, *(camera.image for camera in sensors.cameras.values())):
-            if topic.newest is not None and (silence := time.monotonic() - topic.newest_at) > timeout:
-                yield f"nothing on {topic.name} for {silence:.1f} s{topic.describe_change()}"
 
     def _losses(self, sensors: Sensors, dropped: Counter[str]) -> Iterator[str]:
         for topic, count in (dropped - self._dropped).items():
@@ -100,6 +103,13 @@ class Health:
         for camera, count in (missing - self._missing).items():
             yield f"{counted(count, 'scan')} without an image of {camera} within the slop"
         self._dropped, self._missing = dropped, missing
+
+
+def _silences(topics: Iterable[Input], timeout: float) -> Iterator[str]:
+    """Streams that were there; of those that never came, the problems tell."""
+    for topic in topics:
+        if (silence := topic.silence()) > timeout:
+            yield f"nothing on {topic.name} for {silence:.1f} s{topic.describe_change()}"
 
 
 def _doubts(watch: CalibrationWatch, sensors: Sensors) -> Iterator[str]:

@@ -25,6 +25,7 @@ from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Input, Message
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.sets import CalibratedCamera, FormedSet
+from twodpass_ros.errors import NodeError
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -65,24 +66,42 @@ class Sensors:
         self._motion: deque[Message] = deque(maxlen=RECENT_MESSAGES)
         self.fixed_frame = parameters.fixed_frame
         self._has_formed = False
+        self.place_is_known = True
+        """Whether anybody has said where the vehicle was at the newest set."""
         self.offsets_ns: dict[str, int] = {}
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
-        moving = Input(node, "/tf", [TFMessage], self._on_transforms, TRANSFORM_DEPTH, has_header=False)
+        moving = Input(
+            node,
+            "/tf",
+            [TFMessage],
+            self._on_motion,
+            TRANSFORM_DEPTH,
+            has_header=False,
+            on_content=lambda _, content: add_transforms(self._tree, content, static=False),
+        )
         static = Input(
             node,
             "/tf_static",
             [TFMessage],
-            self._on_static_transforms,
+            on_message,
             TRANSFORM_DEPTH,
             has_header=False,
+            on_content=self._keep_static_transforms,
             latched_if=any,
         )
         self._others = [moving, static]
         self._odometry: Input | None = None
         if parameters.odometry:
-            self._odometry = Input(node, parameters.odometry, [Odometry], self._on_motion, TRANSFORM_DEPTH)
+            self._odometry = Input(
+                node,
+                parameters.odometry,
+                [Odometry],
+                self._on_motion,
+                TRANSFORM_DEPTH,
+                on_content=lambda *_: None,  # that it can be read is enough
+            )
             self._others.append(self._odometry)
         self._pairer: SetPairer[Message] = SetPairer(
             list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
@@ -103,7 +122,9 @@ class Sensors:
             cameras[name] = Camera(
                 name,
                 Input(node, image, [Image, CompressedImage], partial(self._on_image, name), SENSOR_DEPTH),
-                Input(node, info, [CameraInfo], partial(self._on_info, name), SENSOR_DEPTH),
+                Input(
+                    node, info, [CameraInfo], self._on_message, SENSOR_DEPTH, on_content=partial(self._keep_info, name)
+                ),
             )
         return cameras
 
@@ -113,12 +134,20 @@ class Sensors:
         return [self.scans, *cameras, *self._others]
 
     @property
-    def _of_sets(self) -> list[Input]:
+    def of_sets(self) -> list[Input]:
+        """Scans and images: without one of them there is no set."""
         return [self.scans, *(camera.image for camera in self.cameras.values())]
+
+    @property
+    def beside_sets(self) -> list[Input]:
+        """What comes again and again beside them: not /tf_static, nor what else is latched."""
+        infos = [camera.info for camera in self.cameras.values()]
+        return [topic for topic in (*infos, *self._others) if not topic.is_latched]
 
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
-        motion = [message for message in self._motion if now_ns - RECENT_NS <= message.received_ns <= now_ns]
+        first_ns = max(1, now_ns - RECENT_NS)  # at 0 a simulated clock has not begun
+        motion = [message for message in self._motion if first_ns <= message.received_ns <= now_ns]
         start_ns = min((message.received_ns for message in motion), default=now_ns)
         return [*(replace(message, received_ns=start_ns) for message in self._latched.values()), *motion]
 
@@ -129,10 +158,10 @@ class Sensors:
 
     def obstacles(self) -> list[str]:
         """What keeps any set from being recorded."""
-        found = [topic.describe_absence() for topic in self._of_sets if topic.newest is None]
+        found = [topic.describe_absence() for topic in self.of_sets if topic.newest is None]
         if self._clock.now().nanoseconds == 0:
             found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
-        found += chain.from_iterable(map(_too_large, self._of_sets))
+        found += chain.from_iterable(map(_too_large, self.of_sets))
         return found if found or self._has_formed else ["no set has formed yet", *self._apart()]
 
     def problems(self, max_clock_difference: float) -> list[str]:
@@ -142,7 +171,7 @@ class Sensors:
         found = list(malformation(self.scans))
         for camera in self.cameras.values():
             found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
-        return [*found, *chain.from_iterable(map(_stillness, self._of_sets))]
+        return [*found, *chain.from_iterable(map(_stillness, self.of_sets))]
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -158,10 +187,6 @@ class Sensors:
     def missing(self) -> Counter[str]:
         """Camera -> scans for which it had no image."""
         return Counter({camera: self._pairer.counts[camera].missing for camera in self.cameras})
-
-    def topics_of(self, formed: FormedSet) -> list[str]:
-        """The topics of a set's messages."""
-        return [self.scans.name, *(self._topic_of(camera) for camera in formed.paired.images)]
 
     def calibration(self) -> Calibration | None:
         """As it is known now; None before the first scan."""
@@ -200,28 +225,25 @@ class Sensors:
         for paired in self._pairer.add_image(camera, message.stamp_ns, message):
             self._form(paired)
 
-    def _on_info(self, camera: str, message: Message) -> None:
+    def _keep_info(self, camera: str, message: Message, content: CameraInfo) -> None:
         self._latched[camera] = message
-        self._on_message(message)
 
     def _on_motion(self, message: Message) -> None:
         self._motion.append(message)
         self._on_message(message)
 
-    def _on_transforms(self, message: Message) -> None:
-        self._on_motion(message)
-        add_transforms(self._tree, message.content(TFMessage), static=False)
-
-    def _on_static_transforms(self, message: Message) -> None:
-        self._on_message(message)
-        content = message.content(TFMessage)
-        self._latched[tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)] = message
+    def _keep_static_transforms(self, message: Message, content: TFMessage) -> None:
+        frames = tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)
+        self._latched.pop(frames, None)  # the newest comes last: it may contradict what others have said meanwhile
+        self._latched[frames] = message
         add_transforms(self._tree, content, static=True)
 
     def _form(self, paired: PairedSet[Message]) -> None:
         self._has_formed = True
         self.offsets_ns = {camera: image.offset_ns for camera, image in paired.images.items()}
-        self._on_set(FormedSet(paired, self._pose(paired), self._calibrated(paired)))
+        pose = self._pose(paired)
+        self.place_is_known = pose is not None
+        self._on_set(FormedSet(paired, pose, self._calibrated(paired)))
 
     def _pose(self, paired: PairedSet[Message]) -> RigidTransform | None:
         """Where the vehicle was, as far as anybody says."""
@@ -266,6 +288,8 @@ def malformation(scans: Input) -> Iterator[str]:
             view_cloud(scans.newest.content(PointCloud2))
         except CloudError as error:
             yield f"{scans.name} is malformed: {error}"
+        except NodeError as error:
+            yield str(error)
 
 
 def _too_large(topic: Input) -> Iterator[str]:

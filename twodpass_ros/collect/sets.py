@@ -50,16 +50,23 @@ class FormedSet:
     world_from_vehicle: RigidTransform | None
     cameras: Mapping[str, CalibratedCamera]
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The scan and its images."""
+        return self.paired.scan, *(image.item for image in self.paired.images.values())
+
+    @property
+    def has_time(self) -> bool:
+        """Whether there was a time, on a clock that may be simulated, when its messages were received."""
+        return all(message.received_ns for message in self.messages)
+
     def recorded(self, scores: Mapping[str, float]) -> RecordedSet:
         """As it goes into the bag; its score is that of the worst camera."""
         images = self.paired.images
         known = [score for score in scores.values() if not math.isnan(score)]
         return RecordedSet(
             self.paired.stamp_ns,
-            tuple(
-                RecordedMessage(message.topic, message.received_ns, message.data)
-                for message in (self.paired.scan, *(image.item for image in images.values()))
-            ),
+            tuple(RecordedMessage(message.topic, message.received_ns, message.data) for message in self.messages),
             {camera: image.offset_ns for camera, image in images.items()},
             min(known, default=None),
         )

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 
-from twodpass_ros.diagnostics import ERROR, OK, WARN, Streak
+from twodpass_ros.diagnostics import ERROR, OK, RUN, WARN, Streak
 
 
 @dataclasses.dataclass
@@ -30,6 +30,7 @@ class Health:
 
     def __init__(self) -> None:
         self._newest_scan = time.monotonic()
+        self._in_work_since: float | None = None
         self._counts = Counts()
         self._failures = Streak()
         self._lateness = Streak()
@@ -64,14 +65,21 @@ class Health:
             self._counts.received += number
             self._counts.dropped += number
 
+    def work_begun(self) -> None:
+        """On a scan; it ends with `scan_failed` or `scan_published`."""
+        with self._lock:
+            self._in_work_since = time.monotonic()
+
     def scan_failed(self, reason: str) -> None:
         with self._lock:
+            self._in_work_since = None
             self._counts.dropped += 1
             self._failures.bad(reason)
 
     def scan_published(self, latency: float, late_after: float, doubt: str = "") -> None:
         """A labelled cloud was published `latency` seconds after its scan's receipt; `doubt`: why to mistrust it."""
         with self._lock:
+            self._in_work_since = None
             self._counts.published += 1
             self._counts.latency = latency
             self._failures.good()
@@ -81,16 +89,20 @@ class Health:
                 self._lateness.good()
             self._doubt = doubt
 
-    def troubles(self, input_timeout: float, source: str) -> list[tuple[bytes, str]]:
+    def troubles(self, input_timeout: float, late_after: float, source: str) -> list[tuple[bytes, str]]:
         """(level, message) of what is wrong, or was since the last call, the worst first; empty if all is well.
 
-        `source` says where scans should come from.
+        In seconds: how long no scan may come, and how long one may take. `source` says where scans should come from.
         """
         with self._lock:
-            silence = time.monotonic() - self._newest_scan
+            now = time.monotonic()
+            silence = now - self._newest_scan
+            work = now - (self._in_work_since or now)
             if silence > input_timeout:  # that is all there is to say: the rest is of scans long gone
                 return [(ERROR, f"no scan for {silence:.1f} s: {source}")]
+            hang = ERROR if work > RUN * late_after else WARN if work > late_after else OK
             found = [
+                (hang, f"a scan has been in work for {work:.1f} s"),
                 (self._failures.look(), f"scan dropped: {self._failures.reason}"),
                 (self._lateness.look(), self._lateness.reason),
                 (WARN if self._doubt else OK, self._doubt),

@@ -7,10 +7,11 @@ labelled clouds or the status, scans are not labelled at all.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ WITH_WEIGHTS = ("configure", "activate")
 class SegmentNode(LifecycleNode):
     """Wires parameters, topics and the worker thread. What happens to a scan is in `labelling`."""
 
-    def __init__(self, load_segmenter: LoadSegmenter) -> None:
+    def __init__(self, load_segmenter: LoadSegmenter, ended: threading.Event) -> None:
+        """`ended` is set when the program shall end: no transition waits for weights any more then."""
         super().__init__("segment")
         self._load_segmenter = load_segmenter
+        self._ended = ended
         self._segmenter: Segmenter | None = None
         self._weights: Path | None = None
         self._loading: Future[Segmenter] | None = None
@@ -159,6 +162,9 @@ class SegmentNode(LifecycleNode):
     def _load(self) -> Segmenter:
         loading = self._loading or self._begin_to_load()
         self._loading = None
+        while not wait([loading], LOADING_PERIOD).done:
+            if self._ended.is_set():
+                raise KeyboardInterrupt  # which leaves the executor, too
         segmenter = self._segmenter = loading.result()
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
@@ -209,6 +215,7 @@ class SegmentNode(LifecycleNode):
 
     def _process(self, segmenter: Segmenter, health: Health, job: tuple[PointCloud2, float]) -> None:
         scan, received = job
+        health.work_begun()
         try:
             settings = self._settings
             labelled = label_scan(scan, segmenter, settings)
@@ -236,13 +243,17 @@ class SegmentNode(LifecycleNode):
     def _describe_source(self) -> str:
         return describe_publishers(self, INPUT, ["sensor_msgs/msg/PointCloud2"])
 
+    def _troubles(self) -> list[tuple[bytes, str]]:
+        settings = self._settings
+        return self._health.troubles(settings.input_timeout, settings.late_after, self._describe_source())
+
     def _report(self) -> None:
         """Once a second."""
         counts = self._health.counts()
         if self._worker is None:
             idle = "loading the weights" if self._loading is not None else "not active"
             level, message = (ERROR, self._obstacle) if self._obstacle else (OK, idle)
-        elif troubles := self._health.troubles(self._settings.input_timeout, self._describe_source()):
+        elif troubles := self._troubles():
             level, message = troubles[0][0], "; ".join(text for _, text in troubles)
         else:
             level, message = OK, "active" if self._is_read() else "active, but nobody reads: scans are not labelled"

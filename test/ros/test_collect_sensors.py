@@ -1,0 +1,94 @@
+"""What `collect` listens to, without the node: `Sensors` reads real topics of the vehicle."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from rclpy.serialization import deserialize_message, serialize_message
+from ros_peer import MANY
+from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
+from vehicle import LATCHED, Vehicle, cloud, odometry, transform_message
+
+from twodpass_core.geometry import RigidTransform
+from twodpass_ros.collect.input import Message
+from twodpass_ros.collect.parameters import CollectParameters
+from twodpass_ros.collect.report import Health, RecordingState
+from twodpass_ros.collect.sensors import Sensors
+from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
+from twodpass_ros.diagnostics import WARN, Streak
+
+
+def listening(vehicle: Vehicle, heard: list[Message], formed: list[FormedSet]) -> Sensors:
+    """To the vehicle, in its own process."""
+    return Sensors(vehicle.node, CollectParameters(odometry="/odometry"), heard.append, formed.append)
+
+
+def mounting(x: float, *, vehicle_too: bool = False) -> TFMessage:
+    """The camera `x` metres ahead of the LiDAR."""
+    ahead = RigidTransform(np.eye(3), np.array([x, 0.0, 0.0]))
+    transforms = [transform_message("lidar", "front_optical", ahead, 0)]
+    if vehicle_too:
+        transforms.append(transform_message("base_link", "lidar", ahead, 0))
+    return TFMessage(transforms=transforms)
+
+
+def test_a_recording_begins_with_the_static_transforms_in_the_order_of_their_last_word(vehicle: Vehicle) -> None:
+    heard: list[Message] = []
+    sensors = listening(vehicle, heard, [])
+    description = vehicle.node.create_publisher(TFMessage, "/tf_static", LATCHED)
+    vehicle.spin_until(lambda: vehicle.node.count_publishers("/tf_static") == 2, "both publishers")
+    sensors.connect()
+    for publisher, message in (
+        (vehicle.static, mounting(1.0)),
+        (description, mounting(2.0, vehicle_too=True)),
+        (vehicle.static, mounting(3.0)),
+    ):
+        before = len(heard)
+        publisher.publish(message)
+        vehicle.spin_until(lambda: len(heard) > before, "a static transform")  # noqa: B023
+    begun = [deserialize_message(message.data, TFMessage) for message in sensors.beginning(0)]
+    assert begun == [mounting(2.0, vehicle_too=True), mounting(3.0)]
+
+
+def test_a_message_that_cannot_be_read_is_recorded_and_told_and_the_one_before_holds(vehicle: Vehicle) -> None:
+    heard: list[Message] = []
+    formed: list[FormedSet] = []
+    sensors = listening(vehicle, heard, formed)
+    points = vehicle.node.create_publisher(PointCloud2, sensors.scans.name, MANY)
+    vehicle.spin_until(lambda: vehicle.node.count_publishers(sensors.scans.name), "the publisher of scans")
+    sensors.connect()
+    vehicle.spin_until(
+        lambda: all(publisher.get_subscription_count() for publisher in (points, vehicle.odometry)), "connection"
+    )
+    whole = serialize_message(odometry(1000, 7.0))
+    for data in (whole, whole[:60]):
+        vehicle.odometry.publish(data)
+    vehicle.spin_until(lambda: len(heard) == 2, "both messages")
+    points.publish(cloud(1000))
+    vehicle.spin_until(lambda: formed, "a set")
+    assert formed[0].world_from_vehicle is not None
+    assert formed[0].world_from_vehicle.translation.tolist() == [7.0, 0.0, 0.0]
+    assert not +sensors.lost()
+    ((level, told),) = troubles(sensors)
+    assert level == WARN
+    assert told.startswith("a message of /odometry is of no use: /odometry cannot be read: ")
+
+
+def test_a_static_transform_of_no_use_is_told_for_once(vehicle: Vehicle) -> None:
+    heard: list[Message] = []
+    sensors = listening(vehicle, heard, [])
+    vehicle.spin_until(lambda: vehicle.node.count_publishers("/tf_static"), "the publisher")
+    sensors.connect()
+    vehicle.static.publish(TFMessage(transforms=[TransformStamped()]))
+    vehicle.spin_until(lambda: heard, "a static transform")
+    assert "a message of /tf_static is of no use: " in troubles(sensors)[0][1]
+    assert not troubles(sensors)
+
+
+def troubles(sensors: Sensors) -> list[tuple[bytes, str]]:
+    """What the diagnostics would say of them."""
+    watch = CalibrationWatch(lambda *_: None, lambda _: False)
+    return Health().troubles(RecordingState(), [], sensors, watch, Streak(), Counter(), CollectParameters())
