@@ -75,15 +75,21 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
             node.declare_parameter(field.name, default, _descriptor(field.metadata["rule"]))
         except InvalidParameterTypeException as error:
             reason = str(error).removesuffix(f": {field.name}")  # which the exception adds
-            is_whole = "DOUBLE" in reason.rpartition("expecting")[2]
-            hint = "; whole numbers are written with a decimal point, 1.0" if is_whole else ""
-            raise ParameterException(reason + hint, field.name) from error
+            raise ParameterException(reason + _how_to_write(reason, field.name), field.name) from error
     _warn_of_unknown(node, fields)
 
 
 def read_table(node: Node, table: type[Table]) -> Table:
     """The values as they are now."""
     return table(**{field.name: _value(node, field) for field in _fields(table)})
+
+
+def _how_to_write(reason: str, name: str) -> str:
+    """The value of a parameter, after rclpy's reason for not taking one of another type."""
+    expected = reason.rpartition("expecting")[2]
+    if "ARRAY" in expected:
+        return f"; a list is written in brackets, {name}:='[FIRST, SECOND]'"
+    return "; whole numbers are written with a decimal point, 1.0" if "DOUBLE" in expected else ""
 
 
 def _fields(table: type[Any]) -> tuple[dataclasses.Field[Any], ...]:

@@ -37,6 +37,12 @@ def test_a_node_says_what_it_cannot_read(main: Main, arguments: tuple[str, ...],
         assert "Traceback" not in node.log()
 
 
+def test_a_text_where_a_list_is_needed_is_told_how_to_be_written() -> None:
+    with NodeProcess(collect, "-p", "images:=/front/image_raw") as node:
+        assert node.wait() == 1
+        assert "a list is written in brackets, images:='[FIRST, SECOND]'" in node.log()
+
+
 @pytest.mark.parametrize(
     ("main", "table", "option"),
     [(segment, SegmentParameters, "--help"), (collect, CollectParameters, "-h")],

@@ -111,7 +111,8 @@ def test_without_usable_weights_the_node_says_so_once_and_can_be_tried_again(
         assert peer.state() == UNCONFIGURED
         (told,) = (line for line in node.log().splitlines() if "[ERROR]" in line)
         assert told.endswith(
-            "ros2 param set /segment weights FILE; ros2 lifecycle set /segment configure; "
+            "ros2 param set /segment weights FILE (or another parameter that is to blame); "
+            "ros2 lifecycle set /segment configure; "
             "ros2 lifecycle set /segment activate"
         )
         peer.spin_until(lambda: peer.diagnostics, "diagnostics")

@@ -143,9 +143,9 @@ class SegmentNode(LifecycleNode):
         if what not in WITH_WEIGHTS:
             return ""
         name = self.get_fully_qualified_name()
-        steps = [f"ros2 param set {name} weights FILE"]
+        steps = [f"ros2 param set {name} weights FILE (or another parameter that is to blame)"]
         steps += [f"ros2 lifecycle set {name} {step}" for step in WITH_WEIGHTS[WITH_WEIGHTS.index(what) :]]
-        return f". Set `weights`, or what else is to blame, and try again: {'; '.join(steps)}"
+        return f". Try again: {'; '.join(steps)}"
 
     def _begin_to_load(self) -> Future[Segmenter]:
         settings = self._settings
