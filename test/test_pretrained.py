@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from twodpass_core.cli import app
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
-from twodpass_core.pretrained import default_weights
+from twodpass_core.pretrained import default_weights, weights_file
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.weights import read_card
 
@@ -22,6 +26,16 @@ def test_they_are_small_trained_and_free_to_use() -> None:
     assert "Simulat" in card.origin
     assert card.licence == "Apache-2.0"
     assert default_weights().stat().st_size < 5e6
+
+
+def test_they_are_meant_by_a_word_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert weights_file(None) == weights_file(Path("default")) == default_weights()
+    shown = CliRunner().invoke(app, ["info", "default", "--json"])
+    assert read_card(default_weights()).origin in shown.output
+    Path("default").touch()
+    assert weights_file(Path("default")) == Path("default")
+    assert weights_file(Path("own.safetensors")) == Path("own.safetensors")
 
 
 def test_they_know_streets_they_have_not_seen_and_bf16_says_what_fp32_says(streets: SimulatedStreets) -> None:

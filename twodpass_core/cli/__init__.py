@@ -88,7 +88,7 @@ def segment(
     from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
     from twodpass_core.data.scans import open_scans
     from twodpass_core.geometry import RigidTransform
-    from twodpass_core.pretrained import USED_UNASKED, default_weights
+    from twodpass_core.pretrained import USED_UNASKED, weights_file
     from twodpass_core.segmenter import Segmenter
     from twodpass_core.sensor import SensorMounting
 
@@ -98,7 +98,7 @@ def segment(
     folder.prepare(inputs, scans.names, overwrite=overwrite)
     if weights is None:
         print_note(f"No --weights given: {USED_UNASKED}")
-    segmenter = Segmenter.from_weights(weights or default_weights(), device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)
     raise typer.Exit(1 if tally.missing else 0)
@@ -154,10 +154,10 @@ def info(
 ) -> None:
     """Show the card of a weights file: what it is, what it expects, where it comes from."""
     from twodpass_core.cli.cards import print_card
-    from twodpass_core.pretrained import default_weights
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.weights import read_card
 
-    weights = weights or default_weights()
+    weights = weights_file(weights)
     card = read_card(weights)
     if json:
         typer.echo(card.model_dump_json(indent=2))

@@ -101,7 +101,12 @@ def export(
 @app.command()
 def propose(
     bags: Bags,
-    weights: Annotated[Path, typer.Option("--weights", "-w", help="Weights file (.safetensors) of twodpass.")],
+    weights: Annotated[
+        Path,
+        typer.Option(
+            "--weights", "-w", help="Weights file (.safetensors) of twodpass, or default: those that come with it."
+        ),
+    ],
     min_probability: Annotated[
         float, typer.Option(min=0, max=1, help="Points that the network is less sure of stay unlabelled.")
     ] = 0.9,
@@ -125,6 +130,7 @@ def propose(
     from twodpass_core.cli.label_tables import print_proposals
     from twodpass_core.data.bags.frames import BagFrames
     from twodpass_core.labels.proposals import log_run, propose, unlabelled_scans
+    from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
     config = bag_config(
@@ -136,7 +142,7 @@ def propose(
     )
     frames = BagFrames(bags, config, cameras=[])
     indices = unlabelled_scans(frames, again=again)
-    segmenter = Segmenter.from_weights(weights, device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
     proposals = propose(frames, indices, segmenter, votes=votes, min_probability=min_probability)
     log_run(
         {frames.origin(index)[0] for index in indices},

@@ -22,6 +22,6 @@ def default_weights() -> Path:
     return path
 
 
-def weights_file(given: Path) -> Path:
-    """The file that is meant: `default_weights` for the word `default`, unless a file of that name is there."""
-    return default_weights() if given == DEFAULT and not given.exists() else given
+def weights_file(given: Path | None) -> Path:
+    """The file that is meant: `default_weights` for none, and for the word `default` unless such a file is there."""
+    return default_weights() if given is None or (given == DEFAULT and not given.exists()) else given
