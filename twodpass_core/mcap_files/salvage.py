@@ -103,6 +103,7 @@ class Salvage:
             for offset, opcode, length in walk(file, end, size):
                 end = offset + HEAD_BYTES + length
                 in_summary |= opcode == Opcode.DATA_END
+                in_summary &= opcode not in (Opcode.CHUNK, Opcode.MESSAGE)  # no summary has these: that was damage
                 if opcode == Opcode.FOOTER:
                     self.is_ended = file.read(size)[length:] == MAGIC
                     break
