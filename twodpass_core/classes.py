@@ -18,17 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from twodpass_core.checked import Checked, plain_message
 from twodpass_core.errors import ClassMapError, ConfigError
-from twodpass_core.yaml_text import read_yaml
+from twodpass_core.yaml_files import read_yaml_file
 
 UNLABELLED = 255
 """The class id of points without a class: no return, or outside the volume the network sees."""
@@ -93,16 +91,10 @@ class ClassMap(Checked):
     def load(cls, name_or_path: str | Path) -> ClassMap:
         """A shipped class map by name, or a YAML file by path. Raises ClassMapError naming file, class and problem."""
         name = str(name_or_path)
-        shipped = resources.files("twodpass_core") / "class_maps" / f"{name}.yaml"
+        shipped = Path(__file__).parent / "class_maps" / f"{name}.yaml"
         path = shipped if name in SHIPPED else Path(name_or_path)
-        try:
-            content = read_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ClassMapError(
-                f"{name}: no such class map ({error.strerror}). Give a YAML file or one of {', '.join(SHIPPED)}"
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ClassMapError(f"{name}: not a YAML file: {error}") from error
+        hint = f". Give a YAML file or one of {', '.join(SHIPPED)}"
+        content = read_yaml_file(path, "class map", ClassMapError, hint)
         try:
             return cls.model_validate(content)
         except ValidationError as error:

@@ -24,6 +24,7 @@ from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.sparse.grid import VoxelGrid
 
 CARD_KEY = "twodpass_card"
+UNTRAINED = "UNTRAINED: random weights, the labels mean nothing"  # what every output says of such weights
 LISTED_DIFFERENCES = 20
 RUN_WEIGHTS = "weights.safetensors"  # in the folder of a training
 
@@ -38,7 +39,7 @@ class Card(Checked):
     intensity_max: float = Field(gt=0)
     """Full scale of intensity in the training data: 1 for KITTI, 255 for nuScenes. Only the edges convert."""
     trained: bool
-    """False: the weights are random and the labels mean nothing. Every output says so."""
+    """False: every output says `UNTRAINED`."""
     origin: str
     licence: str
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc).replace(microsecond=0))

@@ -28,7 +28,7 @@ from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED
-from twodpass_core.weights import Card, read_card
+from twodpass_core.weights import UNTRAINED, Card, read_card
 from twodpass_core.wording import counted
 
 try:
@@ -37,7 +37,6 @@ try:
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
 
-UNTRAINED = "UNTRAINED: the weights are random numbers, the labels mean nothing"
 INDENT = "    "
 
 app = typer.Typer(add_completion=False)

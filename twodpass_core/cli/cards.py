@@ -10,15 +10,9 @@ from rich.table import Table
 
 from twodpass_core.cli.edge import refuse_existing
 from twodpass_core.errors import ConfigError
-from twodpass_core.official import ImportOptions, ImportReport, import_official
-from twodpass_core.weights import Card, save_weights
+from twodpass_core.official import SKIPPED, ImportOptions, ImportReport, import_official
+from twodpass_core.weights import UNTRAINED, Card, save_weights
 from twodpass_core.wording import counted
-
-SKIPPED_PARTS = {
-    "model_2d.": "the image network, needed in training only",
-    "fusion.": "the fusion and distillation, needed in training only",
-    "model_3d.criterion.": "class weights of the loss",
-}
 
 
 def import_to(checkpoint: Path, out: Path, options: ImportOptions, *, overwrite: bool) -> None:
@@ -38,7 +32,8 @@ def print_report(report: ImportReport, name: str) -> None:
     output = Console(soft_wrap=True)
     output.print(f"{name}: {counted(report.imported, 'tensor')} imported", markup=False)
     for prefix, count in report.skipped.items():
-        output.print(f"  skipped {counted(count, 'tensor')} of {prefix}*: {SKIPPED_PARTS[prefix]}", markup=False)
+        what = f"{SKIPPED[prefix]}, needed in training only"
+        output.print(f"  skipped {counted(count, 'tensor')} of {prefix}*: {what}", markup=False)
     if report.not_constructed:
         output.print(f"  not constructed, not run: {', '.join(report.not_constructed)}", markup=False)
     for source in ("option", "checkpoint", "data set"):
@@ -50,7 +45,7 @@ def print_card(card: Card, path: Path) -> None:
     """The card of the weights file `path`, and where that is."""
     table = Table("", "", title=escape(path.name), show_header=False)
     if not card.trained:
-        table.add_row("[bold red]UNTRAINED[/]", "[bold red]random weights: the labels mean nothing[/]")
+        table.add_row("[bold red]weights[/]", f"[bold red]{UNTRAINED}[/]")
     network, grid = card.architecture, card.grid
     table.add_row("network", f"{network.width} channels, scales {', '.join(map(str, network.scales))}")
     table.add_row("volume", f"{_vector(grid.minimum)} .. {_vector(grid.maximum)} m")

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli.edge import print_note
-from twodpass_core.cli.labelling import UNTRAINED
 from twodpass_core.cli.progress import progress_bar
 from twodpass_core.labels.proposals import Proposal
 from twodpass_core.labels.status import LabelStatus
+from twodpass_core.weights import UNTRAINED
 from twodpass_core.wording import counted
 
 HARDLY_ANY: Final = 0.001  # share of the points

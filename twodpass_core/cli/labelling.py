@@ -24,9 +24,8 @@ from twodpass_core.labels.store import read_raw_labels
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
+from twodpass_core.weights import UNTRAINED
 from twodpass_core.wording import counted, without_numbers
-
-UNTRAINED = "UNTRAINED weights: the labels mean nothing"
 
 
 @dataclass(frozen=True)

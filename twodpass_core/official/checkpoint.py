@@ -25,8 +25,12 @@ from twodpass_core.sparse.grid import KITTI_GRID, NUSCENES_GRID, VoxelGrid
 from twodpass_core.weights import Card, check_state_dict, expected_shapes
 
 STUDENT = "model_3d."
-SKIPPED = ("model_2d.", "fusion.", "model_3d.criterion.")
-"""The image network, the fusion and the class weights of the loss: needed in training only."""
+SKIPPED = {
+    "model_2d.": "the image network",
+    "fusion.": "the fusion and distillation",
+    "model_3d.criterion.": "class weights of the loss",
+}
+"""What is needed in training only, by the prefix of its tensors."""
 
 SCALES_OF_PUBLISHED = {4: (2, 4, 8, 16), 6: (2, 4, 8, 16, 16, 16)}
 CLASS_MAP_OF_NUM_CLASSES = {20: "semantickitti", 17: "nuscenes"}
@@ -144,7 +148,7 @@ def _split(content: Any) -> tuple[dict[str, TensorReference], dict[str, int]]:
     state = _mapping(content).get("state_dict", content)
     entries = {key: value for key, value in _mapping(state).items() if isinstance(key, str)}
     skipped = Counter(prefix for key in entries for prefix in SKIPPED if key.startswith(prefix))
-    student = {key: value for key, value in entries.items() if not key.startswith(SKIPPED)}
+    student = {key: value for key, value in entries.items() if not key.startswith(tuple(SKIPPED))}
     tensors = {key: value for key, value in student.items() if isinstance(value, TensorReference)}
     if any(key.startswith("network.student.") for key in entries):
         raise WeightsError("a checkpoint of `twodpass train`: weights.safetensors in its run's folder needs no import")

@@ -15,7 +15,7 @@ from twodpass_core.data.bags import bags_in
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.config import ONE, SEVERAL, TrainingConfig
 from twodpass_core.training.shipped import settings_file, shipped_settings
-from twodpass_core.yaml_text import read_yaml
+from twodpass_core.yaml_files import read_yaml, read_yaml_file
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingConfig:
@@ -67,14 +67,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: holds data, not settings: give finetune --set data.train.0.root={path}, or "
             f"others --set data.train.kind=bag --set data.train.root={path}"
         )
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: no such configuration ({error.strerror}); with twodpass come {', '.join(shipped_settings())}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from error
+    hint = f"; with twodpass come {', '.join(shipped_settings())}"
+    content = read_yaml_file(path, "configuration", ConfigError, hint)
     if not isinstance(content, dict | None):
         raise ConfigError(f"{path}: must hold keys and values, as `twodpass train --print-config` shows")
     tree: dict[str, Any] = _without_aliases(content or {})

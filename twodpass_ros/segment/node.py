@@ -26,6 +26,7 @@ from twodpass_core.files import expanded
 from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Precision, Segmenter
+from twodpass_core.weights import UNTRAINED
 from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Reporter
 from twodpass_ros.msg import ClassMap, SegmentationStatus
@@ -169,7 +170,7 @@ class SegmentNode(LifecycleNode):
         self._class_map.publish(class_map_message(segmenter.class_map, self.get_clock().now().to_msg()))
         self.get_logger().info(f"Ready on {segmenter.device}, classes of {segmenter.class_map.name}")
         if not segmenter.card.trained:
-            self.get_logger().warning("These weights are UNTRAINED: the labels mean nothing")
+            self.get_logger().warning(UNTRAINED)
         elif not self._settings.weights:
             self.get_logger().warning(f"No `weights` given: {USED_UNASKED}")
         return segmenter

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
@@ -17,7 +16,7 @@ from twodpass_core.files import UserPath
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sensor import SensorMounting
 from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
-from twodpass_core.yaml_text import read_yaml
+from twodpass_core.yaml_files import read_yaml_file
 
 Row = Annotated[tuple[float, ...], Field(min_length=3, max_length=4)]
 
@@ -95,12 +94,7 @@ class CalibrationFile(Checked):
 
 def read_calibration_file(path: Path) -> CalibrationFile:
     """Raises ConfigError naming the file and what is wrong in it."""
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: no such calibration file ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from error
+    content = read_yaml_file(path, "calibration file", ConfigError)
     try:
         return CalibrationFile.model_validate(content)
     except ValidationError as error:

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twodpass_core.yaml_text import read_yaml
+from twodpass_core.yaml_files import read_yaml
 
 TEXT = st.text(st.characters(categories=["L", "N", "P"]))  # PyYAML itself does not write line separators that it reads
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT

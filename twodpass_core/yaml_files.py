@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from twodpass_core.errors import TwodpassError
+
+
+def read_yaml_file(path: Path, what: str, error_type: type[TwodpassError], hint: str = "") -> Any:
+    """The plain values in a file. Raises `error_type`, naming the file, and `what` it was to be where there is none."""
+    try:
+        return read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise error_type(f"{path}: no such {what} ({error.strerror}){hint}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise error_type(f"{path}: not a YAML file: {error}") from error
 
 
 def read_yaml(text: str) -> Any:
