@@ -12,9 +12,11 @@ from training_runs import load
 
 from twodpass_core.classes import ClassMap, SemanticClass
 from twodpass_core.errors import ConfigError, WeightsError
+from twodpass_core.models.student import StudentShape
+from twodpass_core.pretrained import default_weights
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
-from twodpass_core.training.start import start_from
+from twodpass_core.training.start import initialise, start_from
 from twodpass_core.weights import load_weights
 
 DISTILLED = {"kind": "msfskd"}
@@ -44,6 +46,16 @@ def test_starting_from_weights_and_from_a_checkpoint(tmp_path: Path) -> None:
         parameters = [name for name in before if name.endswith(("weight", "bias"))]
         assert len(parameters) > 20
         assert all(torch.allclose(before[name], after[name], atol=1e-12) for name in parameters)
+
+
+def test_starting_from_the_weights_that_come_with_twodpass(tmp_path: Path) -> None:
+    card, shipped = load_weights(default_weights())
+    shape = {key: getattr(card.architecture, key) for key in StudentShape.model_fields}
+    config = tiny_config(tmp_path, start_from="default", student=shape)
+    source = Blobs(2, class_map=card.class_map)
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    initialise(network, config, source)
+    assert all(torch.equal(tensor, shipped[name]) for name, tensor in network.student.state_dict().items())
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "checkpoints/last.ckpt"])

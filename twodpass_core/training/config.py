@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     NonNegativeInt,
@@ -22,7 +21,6 @@ from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.files import UserPath
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
-from twodpass_core.pretrained import weights_file
 from twodpass_core.sparse.backend import BackendName
 
 ONE, SEVERAL = "(one source)", "(list of sources)"
@@ -135,7 +133,7 @@ class TrainingConfig(Checked):
     max_steps: PositiveInt | None = Field(None, description="optimiser steps to end after, if before the last epoch")
     validate_every: PositiveInt = Field(1, description="epochs between validations")
     checkpoint_steps: PositiveInt = Field(500, description="optimiser steps between checkpoints to resume from")
-    start_from: Annotated[UserPath, AfterValidator(weights_file)] | None = Field(
+    start_from: UserPath | None = Field(
         None,
         description="weights file (the student) or checkpoint of a run (all networks) to go on from; `default`: the "
         "weights that come with twodpass",

@@ -17,6 +17,7 @@ from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.mixture import describe
 from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.errors import ConfigError
+from twodpass_core.pretrained import weights_file
 from twodpass_core.training.best_weights import BestWeights
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import DataWait
@@ -128,7 +129,7 @@ def _refuse_other_data(training: FrameSource, validation: FrameSource | None) ->
 def make_card(config: TrainingConfig, network: TrainingNetwork, source: FrameSource, *, images: bool) -> Card:
     """The card of the weights that this training makes; `images`: whether they have a part in it."""
     method = f"2DPASS, {config.distillation.variant} variant" if images else "without a camera"
-    begun = f", from {config.start_from.name}" if config.start_from else ""
+    begun = f", from {weights_file(config.start_from).name}" if config.start_from else ""
     return Card(
         architecture=network.student.config,
         grid=source.grid,

@@ -15,6 +15,7 @@ from torch import Tensor
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.errors import WeightsError
 from twodpass_core.models.student import StudentShape
+from twodpass_core.pretrained import weights_file
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.weights import Card, check_state_dict, load_weights
@@ -37,7 +38,7 @@ def initialise(network: TrainingNetwork, config: TrainingConfig, training: Frame
     if imagenet is not None and network.image_network is not None:
         network.image_network.encoder.load_imagenet(None if imagenet == "download" else imagenet)
     if config.start_from is not None:
-        start_from(config.start_from, network, training)
+        start_from(weights_file(config.start_from), network, training)
 
 
 def start_from(path: Path, network: TrainingNetwork, training: FrameSource) -> None:
