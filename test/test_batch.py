@@ -44,6 +44,7 @@ def decode(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 class Recorded:
     """A FrameSource of frames given."""
 
+    kind = "given frames"
     class_map = ClassMap.load("semantickitti")
     grid = KITTI_GRID
     intensity_max = 1e6  # intensities are numbers of points here

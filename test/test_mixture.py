@@ -122,7 +122,7 @@ def test_training_on_partly_labelled_frames(tmp_path: Path) -> None:
     source = PartlyLabelled(4, [0])
     weights = train(config, training=for_training(source, "keep"), validation=for_evaluation(source, "skip"))
     assert all(tensor.isfinite().all() for tensor in load(config.run)["state_dict"].values())
-    assert "4 frames of PartlyLabelled (1 labelled)" in read_card(weights).origin
+    assert "4 frames of blobs (1 labelled)" in read_card(weights).origin
 
 
 def test_training_on_what_has_no_labels_still_says_so(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_frames_of_a_mixture_are_those_of_its_sources() -> None:
     assert np.array_equal(mixture[3].points, Blobs(3, seed=5)[1].points)
     with pytest.raises(IndexError):
         mixture[5]
-    assert describe(mixture) == "2 frames of Blobs and 3 frames of Blobs"
+    assert describe(mixture) == "2 frames of blobs and 3 frames of blobs"
 
 
 def test_what_does_not_mix_is_refused() -> None:

@@ -24,7 +24,8 @@ class FirstFrames:
 
     def __init__(self, source: SemanticKitti, number: int) -> None:
         self.source, self.number = source, number
-        self.class_map, self.grid, self.intensity_max = source.class_map, source.grid, source.intensity_max
+        self.kind, self.class_map = source.kind, source.class_map
+        self.grid, self.intensity_max = source.grid, source.intensity_max
 
     @property
     def ids(self) -> Sequence[str]:

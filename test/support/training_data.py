@@ -30,6 +30,7 @@ CAMERA_FROM_LIDAR = RigidTransform(np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]],
 class Blobs:
     """A FrameSource of random frames; the same seed gives the same ones."""
 
+    kind = "blobs"
     class_map = CLASS_MAP
     grid = GRID
     intensity_max = 1.0

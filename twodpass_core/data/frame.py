@@ -94,6 +94,11 @@ class FrameSource(Protocol):
     """
 
     @property
+    def kind(self) -> str:
+        """Of what its frames are, in words, for the card of weights: "1,200 frames of simulated streets"."""
+        ...
+
+    @property
     def class_map(self) -> ClassMap: ...
 
     @property

@@ -27,6 +27,7 @@ class KittiRaw:
     """A synchronised and rectified drive of KITTI raw as a FrameSource. Its frames have no labels."""
 
     grid = KITTI_GRID
+    kind = "KITTI raw"
     intensity_max = 1.0
 
     def __init__(self, root: Path, cameras: Sequence[str] = ("image_02",)) -> None:

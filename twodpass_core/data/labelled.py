@@ -72,6 +72,10 @@ class _Within:
     source: FrameSource
 
     @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    @property
     def class_map(self) -> ClassMap:
         return self.source.class_map
 

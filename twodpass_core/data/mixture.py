@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.data.frame import Frame, FrameSource
-from twodpass_core.data.labelled import LabelledOnly, UnlabelledIgnored, labelled_frames
+from twodpass_core.data.labelled import UnlabelledIgnored, labelled_frames
 from twodpass_core.errors import ConfigError
 from twodpass_core.wording import counted
 
@@ -93,6 +93,7 @@ class Mixture:
                         f"sources 0 and {position} of data.train cannot be mixed, their {what} differ: "
                         f"{_shorten(one)} and {_shorten(other)}"
                     )
+        self.kind = " and ".join(dict.fromkeys(source.kind for source in sources))
         self.class_map, self.grid, self.intensity_max = first.class_map, first.grid, first.intensity_max
         self.sources = tuple(sources)
         self.order = FramesByShare([len(source) for source in sources], shares)
@@ -119,14 +120,13 @@ def epoch_order(source: FrameSource) -> EpochOrder:
 
 
 def describe(source: FrameSource) -> str:
-    """What was trained on, for a card: "50 frames of BagFrames (12 labelled) and 800 frames of SimulatedStreets"."""
+    """What was trained on, for a card: "50 frames of bags (12 labelled) and 800 frames of simulated streets"."""
     if isinstance(source, Mixture):
         return " and ".join(map(describe, source.sources))
+    frames = f"{counted(len(source), 'frame')} of {source.kind}"
     if isinstance(source, UnlabelledIgnored):
-        labelled = int(labelled_frames(source.source).sum())
-        return f"{describe(source.source)} ({labelled} labelled)"
-    name = type(source.source if isinstance(source, LabelledOnly) else source).__name__
-    return f"{counted(len(source), 'frame')} of {name}"
+        return f"{frames} ({labelled_frames(source.source).sum()} labelled)"
+    return frames
 
 
 def _shorten(value: object) -> str:

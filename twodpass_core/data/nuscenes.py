@@ -47,6 +47,7 @@ class NuScenes:
     """A split of nuScenes as a FrameSource. Frames are named by the token of their LiDAR's sample_data."""
 
     grid = NUSCENES_GRID
+    kind = "nuScenes"
     intensity_max = 255.0
 
     def __init__(self, root: Path, split: str = "train", cameras: Sequence[str] = CAMERAS) -> None:

@@ -37,6 +37,7 @@ class SemanticKitti:
     """A split, or chosen sequences, of SemanticKITTI or of data in its form, as a FrameSource."""
 
     grid = KITTI_GRID
+    kind = "SemanticKITTI"
     intensity_max = 1.0
 
     def __init__(

@@ -46,6 +46,7 @@ class SimulatedStreets:
     """Frames of streets that belong to a split, as a FrameSource with SemanticKITTI's classes, volume and intensity."""
 
     grid = KITTI_GRID
+    kind = "simulated streets"
     intensity_max = 1.0
 
     def __init__(

@@ -29,6 +29,8 @@ class BagFrames:
     Frames are named BAG/STAMP, the stamp that of the cloud's header in nanoseconds.
     """
 
+    kind = "bags"
+
     def __init__(
         self,
         paths: Sequence[Path],
