@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from twodpass_core.data.mixture import AllFrames
 from twodpass_core.errors import MissingDependencyError, ScanError
 from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
 from twodpass_core.training.data_wait import NAME, DataWait
+from twodpass_core.training.loading_processes import load_ahead
 from twodpass_core.training.run import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -37,6 +39,20 @@ def loader(workers: int, device: torch.device) -> DataLoader[Any]:
 def test_batches_for_a_gpu_are_page_locked() -> None:
     assert loader(0, CUDA).pin_memory
     assert not loader(0, CPU).pin_memory
+
+
+class Signalled:
+    """All that load are told to stop while an item is made."""
+
+    def __getitem__(self, key: int) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            for process in (os.getpid(), os.getppid()):  # the parent is the server that it is forked from
+                os.kill(process, number)
+        return key
+
+
+def test_what_stops_a_training_does_not_stop_those_that_load_for_it() -> None:
+    assert list(load_ahead(Signalled(), range(6), processes=2)) == list(range(6))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")

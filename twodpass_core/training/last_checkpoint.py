@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-logger = logging.getLogger(__name__)
+from twodpass_core.training.loading_processes import STOP_SIGNALS
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+logger = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Callback):

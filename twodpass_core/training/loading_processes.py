@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from twodpass_core.errors import TwodpassError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""What tells a training to stop."""
 
 
 class Loadable(Protocol):
@@ -36,14 +43,40 @@ def load_ahead(items: Loadable, keys: Iterable[Any], processes: int, *, pin_memo
         collate_fn=_same,
         num_workers=processes,
         pin_memory=pin_memory,
-        # Processes that are forked while threads run may hang.
-        multiprocessing_context="forkserver" if processes else None,
+        multiprocessing_context=_LoadingContext() if processes else None,
         # They take seconds to start, which is longer than an epoch of few frames.
         persistent_workers=processes > 0,
         worker_init_fn=_end_with_parent,
         # A generator of its own: torch's is left alone by loading.
         generator=torch.Generator(),
     )
+
+
+class _LoadingProcess(ForkServerProcess):
+    """Deaf to what stops a training, as is the server that it is forked from.
+
+    A terminal, SLURM and systemd send such a signal to all processes, but a training ends only after the step under
+    way, and needs its data until then.
+    """
+
+    def start(self) -> None:
+        resource_tracker.ensure_running()  # not deaf, as it would be if the server started it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        atexit.register(self.terminate)
+
+    def terminate(self) -> None:
+        if self.is_alive():
+            self.kill()
+
+
+class _LoadingContext(ForkServerContext):
+    """From a server: processes that are forked while threads run may hang."""
+
+    Process = _LoadingProcess
 
 
 def _processors() -> int:
