@@ -9,7 +9,7 @@ from drive_bag import drive
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.data.bags.frames import BagFrames
-from twodpass_core.data.bags.scan import scan_bag
+from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.errors import BagError
 from twodpass_core.recording.recovery import recover
 
@@ -31,7 +31,7 @@ def test_a_database_with_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
     assert len(BagFrames([bag])) == 2
     file.with_name(f"{file.name}-wal").write_bytes(b"messages")
     with pytest.raises(BagError, match=r"was not closed, and .*-wal beside it holds .*wal_checkpoint"):
-        scan_bag(bag)
+        build_index(bag)
 
 
 def test_a_stray_file_does_not_hide_the_bags_beside_it(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.index import CAMERA_INFO
+from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
-from twodpass_core.data.bags.scan import scan_bag
 from twodpass_core.errors import BagError, TwodpassError
 from twodpass_core.geometry import RigidTransform
 
@@ -54,7 +54,7 @@ def test_a_bag_is_read_through_once(bag: Path, monkeypatch: pytest.MonkeyPatch) 
     first = open_index(bag)
     assert kept(bag).exists()
     with monkeypatch.context() as patched:
-        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))
         again = open_index(bag)
     assert list(again.topics) == list(first.topics)
     for topic in first.topics.values():
@@ -99,7 +99,7 @@ def test_beside_a_read_only_folder_the_users_cache_is_used(
     assert not kept(bag).exists()
     assert len(list(cache.glob("twodpass/*.npz"))) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))
         open_index(bag)
     assert not caplog.records
 
@@ -119,7 +119,7 @@ def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:
         for index in range(6):
             data.cloud(scan_ns(index), points(index), log_ns=START_NS + index // 3)
             data.cloud(scan_ns(index), points(9), topic="/rear", log_ns=START_NS + index // 3)
-        index_of = scan_bag(data.write(tmp_path / f"bag{storage}", storage))
+        index_of = build_index(data.write(tmp_path / f"bag{storage}", storage))
         reader = BagReader(index_of)
         for position in range(6):
             message = reader.read(index_of.topics["/points"], position)
@@ -201,13 +201,13 @@ def test_bags_compressed_as_files_are_refused(tmp_path: Path) -> None:
 
 def test_large_files_without_chunks_are_refused(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = bag / "drive.mcap"
-    scan_bag(bag)
+    build_index(bag)
     with monkeypatch.context() as patched:
-        patched.setattr("twodpass_core.data.bags.scan.MAX_UNCHUNKED_BYTES", 100)
-        scan_bag(bag)
+        patched.setattr("twodpass_core.data.bags.indexing.MAX_UNCHUNKED_BYTES", 100)
+        build_index(bag)
         patched.setattr("rosbags.rosbag2.storage_mcap.McapReader.read_index", _without_chunks)
         with pytest.raises(BagError, match=r"drive\.mcap: has no chunks to find messages by"):
-            scan_bag(bag)
+            build_index(bag)
     assert file.exists()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from twodpass_core.data.bags.checks import storage_files
 from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
-from twodpass_core.data.bags.scan import scan_bag
+from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.errors import BagError
 from twodpass_core.files import replacing
 
@@ -40,7 +40,7 @@ def open_index(path: Path) -> BagIndex:
     for place in _places(path):
         if (index := _load(place, path, state)) is not None:
             return index
-    index = scan_bag(path)
+    index = build_index(path)
     for place in _places(path):
         try:
             _save(place, index, state)

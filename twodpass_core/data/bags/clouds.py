@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twodpass_core.data.bags.index import POINT_CLOUD
-from twodpass_core.data.bags.opening import open_bag, storages, unpack
+from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.errors import BagError, NoCloudsError
 from twodpass_core.wording import counted, shorten
 

@@ -27,8 +27,8 @@ from twodpass_core.data.bags.index import (
     RecordedTransforms,
     TopicIndex,
 )
-from twodpass_core.data.bags.opening import open_bag, storages, unpack
 from twodpass_core.data.bags.packed import packed_files
+from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
 from twodpass_core.wording import counted
@@ -43,7 +43,7 @@ SAME_POSE: Final = 1e-6  # metres, and of a quaternion's numbers
 HEADER_BYTES: Final = 17  # of a serialised message up to the end of its header, without its frame
 
 
-def scan_bag(path: Path) -> BagIndex:
+def build_index(path: Path) -> BagIndex:
     """The index of a bag: a folder, or a single .mcap or .db3 file.
 
     Raises:
@@ -56,7 +56,7 @@ def scan_bag(path: Path) -> BagIndex:
         )
     with open_bag(path) as reader:
         logger.info("indexing %s", path)
-        scan = _Scan(path)
+        indexer = _Indexer(path)
         counts: Counter[tuple[str, str]] = Counter()
         for number, storage in enumerate(storages(reader)):
             _refuse_unchunked(storage, Path(storage.path))
@@ -64,15 +64,15 @@ def scan_bag(path: Path) -> BagIndex:
                 counts[connection.topic, connection.msgtype] += connection.msgcount
             wanted = [connection for connection in storage.connections if connection.msgtype in READ]
             for connection, log_ns, raw in storage.messages(wanted) if wanted else ():
-                scan.add(connection.topic, connection.msgtype, number, log_ns, raw)
-        scan.leave_out_other_frames()
+                indexer.add(connection.topic, connection.msgtype, number, log_ns, raw)
+        indexer.leave_out_other_frames()
         return BagIndex(
             path=path,
             files=tuple(Path(storage.path).name for storage in storages(reader)),
-            topics={topic: messages.finish() for topic, messages in scan.topics.items()},
-            calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
-            transforms=tuple(poses.finish() for poses in scan.transforms.values()),
-            malformed=scan.malformed,
+            topics={topic: messages.finish() for topic, messages in indexer.topics.items()},
+            calibrations={topic: messages.finish() for topic, messages in indexer.calibrations.items()},
+            transforms=tuple(poses.finish() for poses in indexer.transforms.values()),
+            malformed=indexer.malformed,
             everything=tuple(
                 f"{topic} ({kind}, {counted(count, 'message')})" for (topic, kind), count in sorted(counts.items())
             ),
@@ -88,8 +88,8 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
         )
 
 
-class _Scan:
-    """What has been found so far."""
+class _Indexer:
+    """What has been found of a bag so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,7 +158,7 @@ class _Scan:
 
 @dataclass
 class _Messages:
-    """Of one topic, malformed ones among them: they count where messages are found by their number."""
+    """Messages of one topic. Malformed ones keep their place, because messages are found again by position."""
 
     topic: str
     type: str
