@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from twodpass_core.data.bags.in_progress import not_recording
 from twodpass_core.data.bags.packed import check_room, packed_files
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
@@ -23,6 +22,8 @@ def storage_files(folder: Path) -> list[Path]:
 
 def checked(path: Path) -> Path:
     """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
+    from twodpass_core.recording.in_progress import not_recording  # brings in rosbags
+
     if not path.exists():
         raise BagError(f"{path}: does not exist")
     if path.is_file() and path.suffix not in BAG_SUFFIXES:

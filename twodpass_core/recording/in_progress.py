@@ -6,13 +6,12 @@ import fcntl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Final
 
 from twodpass_core.errors import BagError
-
-JOURNAL: Final = "sets.journal"
-"""Of a recording by `collect`, beside the bag's files while it lasts."""
+from twodpass_core.files import try_lock
+from twodpass_core.recording.journal import JOURNAL
 
 
 @contextmanager
@@ -34,13 +33,9 @@ def _locked(folder: Path) -> Iterator[None]:
     if not path.exists():
         yield
         return
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_progress(folder) from None
-        except OSError:  # not every file system can lock
-            pass
+    with FileIO(path) as file:
+        if not try_lock(file):
+            raise _in_progress(folder)
         yield
 
 
