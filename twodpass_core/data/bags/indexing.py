@@ -31,6 +31,7 @@ from twodpass_core.data.bags.packed import packed_files
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
+from twodpass_core.transform_tree import frame_name
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class _Indexer:
             ]
         for header, child, q, t in entries:
             key = topic, header.frame_id, child
-            frames = {name.removeprefix("/") for name in key[1:]} - {""}
+            frames = {frame_name(name) for name in key[1:]} - {""}
             if len(frames) < 2:
                 error = TransformError(f"a transform needs two frames, not '{header.frame_id}' and '{child}'")
                 self._leave_out(topic, error)
@@ -264,7 +265,7 @@ class _Poses:
 
 
 def _frame(header: Any) -> str:
-    return intern(header.frame_id.removeprefix("/"))
+    return intern(frame_name(header.frame_id))
 
 
 def _stamp_ns(header: Any) -> int:

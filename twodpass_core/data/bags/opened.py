@@ -23,7 +23,7 @@ from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore, labels_of_single_files
-from twodpass_core.transform_tree import TransformTree
+from twodpass_core.transform_tree import TransformTree, frame_name
 from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def open_recorded(
     kept = _of_split(len(stamps_ns), split, config.held_out)
     stamps_ns, positions = stamps_ns[kept], positions[kept]
     cameras = () if names is not None and not names else tuple(find_cameras(index, config, given, names))
-    lidar = config.frames.get(clouds.topic, clouds.frame_id).removeprefix("/")
+    lidar = frame_name(config.frames.get(clouds.topic, clouds.frame_id))
     tree, fixed = _transforms(index, lidar, cameras, config.fixed_frame)
     bag = OpenedBag(
         name=name,
