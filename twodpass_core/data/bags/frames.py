@@ -56,13 +56,17 @@ class BagFrames:
         self.grid, self.intensity_max = self.config.grid, self.config.intensity_max
         self._split = split
         self._mounting = self.config.mounting
-        given = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
+        calibration = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
         found = find_bags(paths)
         named = zip(found, unique_names(found), strict=True)
-        self._bags = open_each(
-            named, paths, lambda path, name: open_recorded(path, name, self.config, given, split, cameras)
-        )
-        self._warn_of_unknown_topics(given)
+
+        def open_one(path: Path, name: str) -> OpenedBag:
+            return open_recorded(
+                path, name=name, config=self.config, calibration=calibration, split=split, image_topics=cameras
+            )
+
+        self._bags = open_each(named, paths, open_one)
+        self._warn_of_unknown_topics(calibration)
         self._starts = np.cumsum([0, *(len(bag) for bag in self._bags)])
 
     def _warn_of_unknown_topics(self, given: Mapping[str, FileCamera]) -> None:
