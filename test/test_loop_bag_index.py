@@ -41,6 +41,7 @@ def test_what_an_index_holds(bag: Path) -> None:
     assert set(index.topics) == {"/points", "/camera/image_raw"}
     clouds, images = index.topics["/points"], index.topics["/camera/image_raw"]
     assert (clouds.frame_id, clouds.fields, len(clouds)) == ("lidar", ("x", "y", "z", "intensity"), 5)
+    assert clouds.num_points.tolist() == [60] * 5
     assert clouds.stamps_ns.tolist() == [scan_ns(k) for k in range(5)]
     assert (images.frame_id, images.is_picture) == ("camera", True)
     assert images.stamps_ns.tolist() == [image_ns(k) for k in range(5)]
@@ -58,7 +59,7 @@ def test_a_bag_is_read_through_once(bag: Path, monkeypatch: pytest.MonkeyPatch) 
         again = open_index(bag)
     assert list(again.topics) == list(first.topics)
     for topic in first.topics.values():
-        for name in ("stamps_ns", "log_ns", "file", "nth"):
+        for name in ("stamps_ns", "log_ns", "file", "num_points", "nth"):
             np.testing.assert_array_equal(getattr(again.topics[topic.topic], name), getattr(topic, name))
     assert again.calibrations["/camera/camera_info"].messages == first.calibrations["/camera/camera_info"].messages
     np.testing.assert_array_equal(again.transforms[2].poses, first.transforms[2].poses)

@@ -22,8 +22,8 @@ from twodpass_core.files import replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 5  # of the kept file; another one is not read
-ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
+FORM: Final = 6  # of the kept file; another one is not read
+ARRAYS: Final = ("stamps_ns", "log_ns", "file", "num_points", "nth")
 
 
 def open_index(path: Path) -> BagIndex:

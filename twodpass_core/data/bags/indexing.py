@@ -167,6 +167,7 @@ class _Messages:
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     log_ns: array[int] = field(default_factory=lambda: array("q"))
     file: array[int] = field(default_factory=lambda: array("q"))
+    num_points: array[int] = field(default_factory=lambda: array("q"))
     nth: array[int] = field(default_factory=lambda: array("q"))
     frames: list[str] = field(default_factory=list)
     sound: array[int] = field(default_factory=lambda: array("b"))
@@ -179,6 +180,7 @@ class _Messages:
         self.stamps_ns.append(0 if message is None else _stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
+        self.num_points.append(message.width * message.height if message is not None and self._has_clouds else 0)
         self.frames.append("" if message is None else _frame(message.header))
         self.sound.append(message is not None)
 
@@ -196,13 +198,17 @@ class _Messages:
 
     def finish(self) -> TopicIndex:
         sound = np.array(self.sound, np.bool_)
-        arrays = (np.array(values, np.int64)[sound] for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
-        is_cloud = self.type == POINT_CLOUD
-        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and is_cloud else ()
-        is_image = self.first is not None and not is_cloud
+        kept = (self.stamps_ns, self.log_ns, self.file, self.num_points, self.nth)
+        arrays = (np.array(values, np.int64)[sound] for values in kept)
+        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and self._has_clouds else ()
+        is_image = self.first is not None and not self._has_clouds
         encoding = image_encoding(self.first) if is_image else ""
         picture = is_image and is_picture(self.first)
         return TopicIndex(self.topic, self.type, self.usual_frame(), fields, encoding, picture, *arrays)
+
+    @property
+    def _has_clouds(self) -> bool:
+        return self.type == POINT_CLOUD
 
 
 @dataclass
