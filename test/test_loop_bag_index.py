@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -81,6 +82,39 @@ def test_a_damaged_index_is_made_anew(bag: Path, content: bytes, caplog: pytest.
         kept(bag).write_bytes(damage)
         assert len(open_index(bag).topics["/points"]) == 5
     assert "cannot be read and is made anew" in caplog.text
+
+
+@pytest.mark.parametrize("offset", [6, 8])
+def test_an_index_that_asks_for_what_zip_files_may_be_is_made_anew(
+    bag: Path, offset: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another version of the format, or encryption, of which zipfile tells by errors of their own."""
+    open_index(bag)
+    content = bytearray(kept(bag).read_bytes())
+    for entry in re.finditer(b"PK\x01\x02", content):  # of the directory at its end
+        content[entry.start() + offset] = 0xFF
+    kept(bag).write_bytes(content)
+    assert len(open_index(bag).topics["/points"]) == 5
+    assert "cannot be read and is made anew" in caplog.text
+
+
+def test_the_index_of_who_has_no_home_folder_lies_beside_the_bag(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", refuse)
+    monkeypatch.setattr(Path, "home", lambda: refuse(Path("~")))
+    open_index(bag)
+    assert kept(bag).exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "replacing", _refuse_to_write)
+        kept(bag).unlink()
+        assert len(open_index(bag).topics["/points"]) == 5
+
+
+def _refuse_to_write(path: Path) -> None:
+    raise PermissionError("read-only")
 
 
 def test_beside_a_read_only_folder_the_users_cache_is_used(

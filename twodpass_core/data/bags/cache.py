@@ -7,18 +7,18 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
 from twodpass_core.data.bags.checks import storage_files
 from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
 from twodpass_core.data.bags.indexing import build_index
-from twodpass_core.errors import BagError
-from twodpass_core.files import replacing
+from twodpass_core.errors import BagError, ConfigError
+from twodpass_core.files import expanded, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,9 @@ def open_index(path: Path) -> BagIndex:
 def _places(path: Path) -> Iterator[Path]:
     whole = path.resolve()
     yield whole.parent / f".{whole.name}.twodpass.npz"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield cache / "twodpass" / f"{hashlib.sha256(str(whole).encode()).hexdigest()[:32]}.npz"
+    with suppress(ConfigError):  # who has no home folder has no cache
+        cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+        yield cache / "twodpass" / f"{hashlib.sha256(str(whole).encode()).hexdigest()[:32]}.npz"
 
 
 def _state(path: Path) -> list[list[str | int]]:
@@ -108,7 +109,7 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
             )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile meet damage in many ways
         logger.warning("%s: cannot be read and is made anew: %s", place, error)
         return None
 
