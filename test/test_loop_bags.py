@@ -84,6 +84,8 @@ def test_choice_of_topic(tmp_path: Path, storage: StoragePlugin) -> None:
         open_clouds(bag)
     with pytest.raises(BagError, match=r"no PointCloud2 on '/rosout'; its PointCloud2 topics are /front, /rear$"):
         open_clouds(bag, "/rosout")
+    with pytest.raises(BagError, match=r"no PointCloud2 on ''; its PointCloud2 topics are /front, /rear$"):
+        open_clouds(bag, "")
     (cloud,) = open_clouds(bag, "/rear")
     np.testing.assert_array_equal(read_points(cloud.message), cloud_points(2))
 

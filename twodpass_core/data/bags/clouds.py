@@ -79,10 +79,9 @@ def choose_cloud_topic(
     names = ", ".join(sorted(clouds))
     if topic is None and len(clouds) > 1:
         raise BagError(f"{path}: has several PointCloud2 topics, name one of them {how_to_name}: {names}")
-    chosen = topic or next(iter(clouds))
-    if chosen not in clouds:
-        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {names}")
-    return chosen
+    if topic is not None and topic not in clouds:
+        raise BagError(f"{path}: has no PointCloud2 on {topic!r}; its PointCloud2 topics are {names}")
+    return next(iter(clouds)) if topic is None else topic
 
 
 def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:

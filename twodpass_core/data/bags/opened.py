@@ -100,7 +100,8 @@ class OpenedBag:
                 camera.unusable.add(error)
                 continue
             from_training = image_from_camera @ from_lidar @ sensor_from_training
-            views.append(CameraView(camera.name, model, from_training, camera.image(self.reader, image, model)))
+            loader = camera.image(self.reader, image, model)
+            views.append(CameraView(camera.name, model, from_training, loader, image_ns))
         return views
 
 
