@@ -10,7 +10,7 @@ import recording_data as data
 from mcap.writer import CompressionType
 from recorded_bags import cut, write_foreign
 
-from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.salvage import Salvage
 from twodpass_core.recording import BagWriter, recovery
@@ -25,7 +25,7 @@ def test_a_bag_that_is_being_recorded_is_not_touched(tmp_path: Path, what: str) 
         with pytest.raises(BagError, match="drive: is being recorded just now: wait until that has ended"):
             recover(writer.folder if what == "bag" else writer.folder / "drive_0.mcap")
         writer.write_set(data.make_set(1))
-    assert [cloud.stamp_ns for cloud in open_clouds(tmp_path / "drive")] == [data.stamp(0), data.stamp(1)]
+    assert [read_cloud(raw).stamp_ns for raw in open_clouds(tmp_path / "drive")] == [data.stamp(0), data.stamp(1)]
     assert not list(tmp_path.rglob("*.damaged"))
 
 

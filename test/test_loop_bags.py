@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bags import is_bag, open_clouds
+from twodpass_core.data.bags import is_bag, open_clouds, read_cloud
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import find_bags
 from twodpass_core.data.scans import open_scans
@@ -86,8 +86,8 @@ def test_choice_of_topic(tmp_path: Path, storage: StoragePlugin) -> None:
         open_clouds(bag, "/rosout")
     with pytest.raises(BagError, match=r"no PointCloud2 on ''; its PointCloud2 topics are /front, /rear$"):
         open_clouds(bag, "")
-    (cloud,) = open_clouds(bag, "/rear")
-    np.testing.assert_array_equal(read_points(cloud.message), cloud_points(2))
+    (raw,) = open_clouds(bag, "/rear")
+    np.testing.assert_array_equal(read_points(read_cloud(raw).message), cloud_points(2))
 
     bag = write_bag(tmp_path / "none", storage, {"/rosout": ["a", "b"]})
     with pytest.raises(BagError, match=r"holds no PointCloud2; it has /rosout \(std_msgs/msg/String, 2 messages\)"):
@@ -162,9 +162,12 @@ def test_messages_are_read_one_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("raw", [b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 200, b"\xff" * 64])
 def test_messages_that_are_no_clouds(tmp_path: Path, storage: StoragePlugin, raw: bytes) -> None:
-    bag = write_bag(tmp_path / "drive", storage, {"/points": [raw]})
-    with pytest.raises(BagError, match="drive: cannot be read"):
-        list(open_clouds(bag))
+    bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(0), raw, cloud_message(2)]})
+    scans = iter(open_scans([bag]))
+    assert next(scans).name == "drive_000000"
+    with pytest.raises(ScanError, match=r"drive: cloud 1 of /points: cannot be read, it is damaged: \S"):
+        next(scans)
+    assert next(scans).name == "drive_000002"
 
 
 def test_a_bad_cloud_does_not_end_the_bag(tmp_path: Path) -> None:
@@ -220,8 +223,8 @@ def test_a_bag_with_wrong_bytes(tmp_path: Path, bag_bytes: dict[str, bytes], dat
     path = tmp_path / f"drive{suffix}"
     path.write_bytes(content)
     with contextlib.suppress(BagError, CloudError):  # anything else is a failure
-        for cloud in open_clouds(path):
-            read_points(cloud.message)
+        for raw in open_clouds(path):
+            read_points(read_cloud(raw).message)
 
 
 @pytest.mark.parametrize(
