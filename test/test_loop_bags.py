@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -50,6 +51,25 @@ def test_compressed_bags(tmp_path: Path, storage: StoragePlugin, compression: Co
     bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(k) for k in range(3)]}, compression)
     for index, scan in enumerate(open_scans([bag])):
         np.testing.assert_array_equal(scan.points, cloud_points(index))
+
+
+def test_files_compressed_as_a_whole_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [cloud_message(k) for k in range(3)]
+    bag = write_bag(
+        tmp_path / "drive", StoragePlugin.SQLITE3, {"/points": messages, "/rosout": ["a"]}, CompressionMode.FILE
+    )
+    copy, copied = shutil.copyfileobj, list[object]()
+
+    def counted_copy(source: IO[bytes], target: IO[bytes]) -> None:
+        copied.append(target)
+        copy(source, target)
+
+    monkeypatch.setattr("shutil.copyfileobj", counted_copy)
+    scans = open_scans([bag])
+    assert len(scans) == len(list(scans)) == 3
+    assert len(copied) == 1
+    with pytest.raises(BagError, match="no PointCloud2 on '/rosout'"):
+        open_clouds(bag, "/rosout")
 
 
 def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twodpass_core.data.bags.index import POINT_CLOUD
-from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
+from twodpass_core.data.bags.rosbags_reader import open_bag, storages, topics_of, unpack
 from twodpass_core.errors import BagError, CloudError, NoCloudsError
 from twodpass_core.wording import counted, shorten
 
@@ -73,13 +73,13 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 
     `path` is the bag's folder, or one .mcap or .db3 file. Raises `BagError`, which lists the topics there are.
     """
-    with open_bag(path) as reader:
-        # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
-        counts: dict[str, int] = {}
-        for connection in reader.connections:
-            if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
-                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
-        everything = sorted({f"{c.topic} ({c.msgtype}, {counted(c.msgcount, 'message')})" for c in reader.connections})
+    topics = topics_of(path)
+    # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
+    counts: dict[str, int] = {}
+    for name, kind, count in topics:
+        if kind == POINT_CLOUD and 0 < count < 2**32:
+            counts[name] = counts.get(name, 0) + count
+    everything = sorted({f"{name} ({kind}, {counted(count, 'message')})" for name, kind, count in topics})
     chosen = choose_cloud_topic(path, topic, counts, everything, "with --topic")
     return CloudTopic(path, chosen, counts[chosen])
 
