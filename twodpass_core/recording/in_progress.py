@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
+from twodpass_core.bag_files import storage_files
 from twodpass_core.errors import BagError
 from twodpass_core.files import try_lock
 from twodpass_core.recording.journal import JOURNAL
@@ -18,11 +19,11 @@ from twodpass_core.recording.journal import JOURNAL
 def not_recording(bag: Path) -> Iterator[None]:
     """Raise BagError while a bag, its folder or one of its files, is being recorded.
 
-    `collect` locks its journal; other recorders are known by an MCAP file that is open for writing.
+    `collect` locks its journal; other recorders are known by a file that is open for writing.
     """
     with _locked(bag if bag.is_dir() else bag.parent):
-        for file in bag.glob("*.mcap") if bag.is_dir() else [bag]:
-            if file.suffix == ".mcap" and _is_open_for_writing(file):
+        for file in storage_files(bag):
+            if _is_open_for_writing(file):
                 raise _in_progress(file)
         yield
 

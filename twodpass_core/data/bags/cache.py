@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from twodpass_core.data.bags.checks import storage_files
+from twodpass_core.bag_files import storage_files
 from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.errors import BagError, ConfigError
@@ -62,7 +62,7 @@ def _places(path: Path) -> Iterator[Path]:
 
 def _state(path: Path) -> list[list[str | int]]:
     """Name, size and time of change of the bag's files."""
-    files = [*storage_files(path), *path.glob("metadata.yaml")] if path.is_dir() else [path]
+    files = [*storage_files(path), *path.glob("metadata.yaml")]
     return [[file.name, (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
 
 
