@@ -84,8 +84,8 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
     """A reader would go through all of such a file for each message."""
     if path.suffix == ".mcap" and not storage.chunks and path.stat().st_size > MAX_UNCHUNKED_BYTES:
         raise BagError(
-            f"{path}: has no chunks to find messages by: rewrite it by `mcap sort`, or record with a storage preset "
-            "other than fastwrite"
+            f"{path}: has no chunks to find messages by: `twodpass recover` packs them into chunks, as every storage "
+            "preset but fastwrite does when recording"
         )
 
 
