@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recording_data as data
+from drive_bag import drive
 from mcap.writer import CompressionType
 from recorded_bags import cut, write_foreign
+from rosbags.rosbag2 import StoragePlugin
 
-from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.salvage import Salvage
 from twodpass_core.recording import BagWriter, recovery
@@ -25,7 +29,7 @@ def test_a_bag_that_is_being_recorded_is_not_touched(tmp_path: Path, what: str) 
         with pytest.raises(BagError, match="drive: is being recorded just now: wait until that has ended"):
             recover(writer.folder if what == "bag" else writer.folder / "drive_0.mcap")
         writer.write_set(data.make_set(1))
-    assert [cloud.stamp_ns for cloud in open_clouds(tmp_path / "drive")] == [data.stamp(0), data.stamp(1)]
+    assert [read_cloud(raw).stamp_ns for raw in open_clouds(tmp_path / "drive")] == [data.stamp(0), data.stamp(1)]
     assert not list(tmp_path.rglob("*.damaged"))
 
 
@@ -54,6 +58,19 @@ def test_what_another_recorder_still_writes_is_not_touched(tmp_path: Path, what:
         recorder.write(whole[len(whole) // 2 :])
     assert recover(bag).mended == ()
     assert path.read_bytes() == whole
+
+
+def test_a_database_that_a_recorder_still_writes_is_not_read_half(tmp_path: Path) -> None:
+    """By default its journal is in memory, so no file beside it tells."""
+    bag = drive(2).write(tmp_path / "drive", StoragePlugin.SQLITE3)
+    path = bag / "drive.db3"
+    with closing(sqlite3.connect(path)) as recorder:
+        recorder.execute("PRAGMA journal_mode = MEMORY")
+        recorder.execute("INSERT INTO messages (topic_id, timestamp, data) VALUES (1, 1, x'00')")
+        for read in (recover, open_clouds):
+            with pytest.raises(BagError, match=r"drive\.db3: is being recorded just now: wait until that has ended"):
+                read(bag)
+    assert len(open_clouds(bag)) == 2
 
 
 def test_a_file_that_grows_is_not_touched_where_nobody_tells_who_writes(

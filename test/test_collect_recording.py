@@ -18,7 +18,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import RecordingError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import (
@@ -67,7 +67,7 @@ def test_a_recording_is_a_bag_that_every_reader_opens(tmp_path: Path) -> None:
             if connection.topic == "/front/image"
         ]
     assert [(m.header.frame_id, m.encoding, m.width) for m in images] == [("camera", "rgb8", 64)] * 5
-    clouds = list(open_clouds(bag))
+    clouds = [read_cloud(raw) for raw in open_clouds(bag)]
     assert [cloud.stamp_ns for cloud in clouds] == [data.stamp(index) for index in range(5)]
     np.testing.assert_array_equal(read_points(clouds[3].message), data.scan_points(data.stamp(3)))
 

@@ -16,7 +16,7 @@ import pytest
 import recording_data as data
 from recording_data import files_of, settings, wait_for
 
-from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import DiskFullError, RecordingError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import BagWriter, WriterSettings
@@ -147,7 +147,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path, free: int, reason: str) -> 
     manifest = writer.close()
     assert manifest.complete
     assert len(manifest.sets) > 20
-    clouds = [cloud.stamp_ns for cloud in open_clouds(bag)]
+    clouds = [read_cloud(raw).stamp_ns for raw in open_clouds(bag)]
     assert clouds == [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in range(len(clouds))]
     for path in files_of(bag):
         check_mcap(path)

@@ -16,7 +16,7 @@ from recorded_bags import assert_readable, chunks_of, cut, record, set_messages
 from typer.testing import CliRunner
 
 from twodpass_core.cli import app
-from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import Manifest
@@ -187,7 +187,7 @@ def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_pat
     content[start + length // 2] ^= 16
     path.write_bytes(content)
     assert recover(bag).lost_bytes == length
-    assert [cloud.stamp_ns for cloud in open_clouds(bag)] == [data.stamp(index) for index in range(1, 10)]
+    assert [read_cloud(raw).stamp_ns for raw in open_clouds(bag)] == [data.stamp(index) for index in range(1, 10)]
 
 
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:

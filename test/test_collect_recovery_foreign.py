@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import recording_data as data
 import yaml
+from bag_data import BagData
+from drive_bag import points, scan_ns
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record, write_foreign
@@ -14,7 +19,9 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from rosbags.rosbag2 import Writer as BagsWriter
 
 from twodpass_core.data.bags import open_clouds
+from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording.recovery import recover
 
@@ -26,7 +33,10 @@ def test_a_single_file_of_another_recorder(tmp_path: Path, chunked: bool, compre
     write_foreign(path, chunked=chunked, compression=compression)
     whole = path.read_bytes()
     expected = data.read_mcap(path)
-    assert not recover(path).mended
+    assert bool(recover(path).mended) == (not chunked)
+    assert data.read_mcap(path) == expected
+    path.write_bytes(whole)
+    path.with_name("foreign.mcap.damaged").unlink(missing_ok=True)
     cut(path, int(0.8 * len(whole)))
     report = recover(path)
     messages = data.read_mcap(path)
@@ -138,3 +148,85 @@ def test_messages_of_topics_that_are_described_are_kept(tmp_path: Path) -> None:
     assert report.messages == 5
     assert "4 messages" not in str(report.files[0].damage[0])
     assert {topic for topic, _, _ in data.read_mcap(path)} == {"/known"}
+
+
+def test_a_large_message_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    """As a map, which is recorded once, together with what was recorded just before it."""
+    bag_data = BagData()
+    bag_data.cloud(scan_ns(0), points(0))
+    bag_data.cloud(scan_ns(0), np.zeros((4_500_000, 4), np.float32), topic="/map", log_ns=scan_ns(0) + 1)
+    bag_data.cloud(scan_ns(1), points(1))
+    bag = bag_data.write(tmp_path / "drive", compression=CompressionMode.STORAGE)
+    frames = BagFrames([bag], BagConfig(topic="/points"))
+    np.testing.assert_array_equal(frames[0].points, points(0))
+    np.testing.assert_array_equal(frames[1].points, points(1))
+    content = (bag / "drive.mcap").read_bytes()
+    report = recover(bag)
+    assert (report.messages, report.mended) == (3, ())
+    assert (bag / "drive.mcap").read_bytes() == content
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_what_is_too_large_to_be_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    """Nothing is changed then, neither in that file nor in those before it."""
+    bag = tmp_path / "drive"
+    bag.mkdir()
+    write_foreign(bag / "drive_0.mcap", chunked=True, compression=CompressionType.ZSTD)
+    cut(bag / "drive_0.mcap", 30_000)
+    write_foreign(bag / "drive_1.mcap", chunked=chunked, compression=CompressionType.NONE)
+    before = {path.name: path.read_bytes() for path in bag.iterdir()}
+    monkeypatch.setattr("twodpass_core.mcap_files.salvage.MAX_RECORD_BYTES", 20_000)
+    told = r"drive_\d\.mcap: at byte \d+: a (chunk|record) of \d+ bytes, more than the .*: `mcap filter` rewrites"
+    with pytest.raises(BagError, match=told):
+        recover(bag)
+    assert {path.name: path.read_bytes() for path in bag.iterdir()} == before
+
+
+def test_chunks_of_one_time_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "drive.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.ZSTD)
+    monkeypatch.setattr("twodpass_core.mcap_files.check.MAX_OPEN_BYTES", 100)
+    with pytest.raises(BagError, match="chunks of the same time"):
+        check_mcap(path)
+    assert recover(path).mended == ()
+
+
+def test_a_damaged_length_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a chunk's content, which cannot unpack to so many bytes, and of a record, after which there is none."""
+    monkeypatch.setattr("twodpass_core.mcap_files.salvage.MAX_RECORD_BYTES", 50_000)
+    path = tmp_path / "drive.mcap"
+    for field, length in ((9 + 16, 2**40), (1, 70_000)):
+        write_foreign(path, chunked=True, compression=CompressionType.ZSTD)
+        expected = data.read_mcap(path)
+        content = bytearray(path.read_bytes())
+        struct.pack_into("<Q", content, chunks_of(path)[1][0] + field, length)
+        path.write_bytes(content)
+        report = recover(path)
+        assert report.lost_bytes > 0
+        assert 0 < report.messages < len(expected)
+        assert data.read_mcap(path)[:2] == expected[:2]
+        report.files[0].path.with_name("drive.mcap.damaged").unlink()
+
+
+def test_messages_outside_of_chunks_are_packed(tmp_path: Path) -> None:
+    """As with the storage preset fastwrite: by the time of reception, so topics may be out of order."""
+    path = tmp_path / "drive_0.mcap"
+    first = [(data.POINTS.name, data.stamp(index) + 5000, data.scan(data.stamp(index))) for index in range(4)]
+    second = [("/rear", data.stamp(index), data.scan(data.stamp(index))) for index in range(4)]
+    with path.open("wb") as file:
+        writer = Writer(file, use_chunking=False)
+        writer.start(profile="ros2", library="another")
+        schema = writer.register_schema(data.POINTS.type, "ros2msg", data.POINTS.definition.encode())
+        channels = {name: writer.register_channel(name, "cdr", schema) for name in (data.POINTS.name, "/rear")}
+        for name, log_time, raw in chain.from_iterable(zip(first, second, strict=True)):
+            writer.add_message(channels[name], log_time, raw, log_time)
+        writer.finish()
+    with pytest.raises(BagError, match=r"messages lie outside of chunks .*: `twodpass recover` packs them into chunks"):
+        BagFrames([path])
+    report = recover(path)
+    assert (report.messages, report.lost_bytes, len(report.mended)) == (8, 0, 1)
+    assert data.read_mcap(path) == sorted([*first, *second], key=lambda message: message[1])
+    assert len(BagFrames([path], BagConfig(topic="/rear"))) == 4
+    assert recover(path).mended == ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from twodpass_core.cli.edge import ReportingGroup
-from twodpass_core.files import naming, new_folder, replacing
+from twodpass_core.files import naming, new_folder, replacing, try_lock
 
 FULL = Path("/dev/full")  # takes nothing: its disk is always full
 
@@ -116,3 +118,21 @@ def test_the_command_line_tells_both_files_where_there_are_two(tmp_path: Path) -
     (tmp_path / "temporary").touch()
     words = told(lambda: os.replace(tmp_path / "temporary", tmp_path / "missing/checkpoint"))
     assert words == f"error: {tmp_path}/temporary -> {tmp_path}/missing/checkpoint: No such file or directory"
+
+
+def test_a_file_is_held_by_one_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "sets.journal"
+    with FileIO(path, "xb") as first, FileIO(path) as second:
+        assert try_lock(first)
+        assert not try_lock(second)
+        first.close()
+        assert try_lock(second)
+
+
+def test_where_a_file_system_cannot_lock_nobody_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: FileIO, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with FileIO(tmp_path / "sets.journal", "xb") as file:
+        assert try_lock(file)

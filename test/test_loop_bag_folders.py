@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from drive_bag import drive
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.data.bags.frames import BagFrames
-from twodpass_core.data.bags.scan import scan_bag
+from twodpass_core.data.bags.indexing import build_index
+from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError
 from twodpass_core.recording.recovery import recover
 
@@ -31,7 +33,48 @@ def test_a_database_with_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
     assert len(BagFrames([bag])) == 2
     file.with_name(f"{file.name}-wal").write_bytes(b"messages")
     with pytest.raises(BagError, match=r"was not closed, and .*-wal beside it holds .*wal_checkpoint"):
-        scan_bag(bag)
+        build_index(bag)
+
+
+@pytest.mark.parametrize("name", ["rec #3", "run%20x", "what?"])
+def test_what_sqlite_cannot_have_in_a_path_is_told(tmp_path: Path, name: str) -> None:
+    data = drive(2)
+    written = data.write(tmp_path / "drive", StoragePlugin.SQLITE3)
+    (tmp_path / name).mkdir()
+    bag = written.rename(tmp_path / name / "drive")  # which could not be written there
+    what = re.escape(next(part for part in ("#", "%20", "?") if part in name))
+    with pytest.raises(
+        BagError, match=rf"drive\.db3: an sqlite3 bag cannot be read where '{what}' is in its path: move"
+    ):
+        BagFrames([bag])
+    (tmp_path / "link").symlink_to(bag)
+    assert len(BagFrames([tmp_path / "link"])) == 2
+    assert len(BagFrames([data.write(tmp_path / name / "same")])) == 2  # MCAP
+
+
+def test_a_percent_sign_alone_is_itself(tmp_path: Path) -> None:
+    assert len(BagFrames([drive(2).write(tmp_path / "50% done" / "drive", StoragePlugin.SQLITE3)])) == 2
+
+
+def test_a_recorder_that_was_killed_at_once_does_not_stand_in_the_way_of_other_bags(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive(2).write(tmp_path / "drives/monday")
+    (killed := tmp_path / "drives/tuesday/tuesday_0.mcap").parent.mkdir()
+    killed.touch()
+    for opened in (BagFrames([tmp_path / "drives"]), open_scans([tmp_path / "drives"])):
+        assert len(opened) == 2
+    assert caplog.text.count("tuesday: is empty, nothing was recorded") == 2
+    with pytest.raises(BagError, match="tuesday: is empty, nothing was recorded"):
+        BagFrames([killed.parent])
+
+
+def test_a_bag_of_which_one_file_is_empty_is_not_left_out(tmp_path: Path) -> None:
+    bag = drive(2).write(tmp_path / "drives/monday")
+    (bag / "monday_1.mcap").touch()
+    drive(2).write(tmp_path / "drives/tuesday")
+    with pytest.raises(BagError, match=r"monday_1\.mcap: is empty"):
+        BagFrames([tmp_path / "drives"])
 
 
 def test_a_stray_file_does_not_hide_the_bags_beside_it(tmp_path: Path) -> None:

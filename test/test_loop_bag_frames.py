@@ -52,7 +52,7 @@ def test_frames_are_what_was_recorded(tmp_path: Path, storage: StoragePlugin, co
         np.testing.assert_array_equal(frame.points, points(index))
         assert_same(frame.world_from_lidar, odom_from_base(scan_ns(index)) @ BASE_FROM_LIDAR)
         (view,) = frame.views
-        assert view.name == "/camera/image_raw"
+        assert (view.name, view.stamp_ns) == ("/camera/image_raw", image_ns(index))
         assert_same(view.camera_from_lidar, expected_transform(index))
         np.testing.assert_array_equal(view.load_image(), picture(index))
         np.testing.assert_array_equal(view.camera.matrix, CAMERA.matrix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -21,8 +22,8 @@ from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.index import CAMERA_INFO
+from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
-from twodpass_core.data.bags.scan import scan_bag
 from twodpass_core.errors import BagError, TwodpassError
 from twodpass_core.geometry import RigidTransform
 
@@ -41,6 +42,7 @@ def test_what_an_index_holds(bag: Path) -> None:
     assert set(index.topics) == {"/points", "/camera/image_raw"}
     clouds, images = index.topics["/points"], index.topics["/camera/image_raw"]
     assert (clouds.frame_id, clouds.fields, len(clouds)) == ("lidar", ("x", "y", "z", "intensity"), 5)
+    assert clouds.num_points.tolist() == [60] * 5
     assert clouds.stamps_ns.tolist() == [scan_ns(k) for k in range(5)]
     assert (images.frame_id, images.is_picture) == ("camera", True)
     assert images.stamps_ns.tolist() == [image_ns(k) for k in range(5)]
@@ -54,11 +56,11 @@ def test_a_bag_is_read_through_once(bag: Path, monkeypatch: pytest.MonkeyPatch) 
     first = open_index(bag)
     assert kept(bag).exists()
     with monkeypatch.context() as patched:
-        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))
         again = open_index(bag)
     assert list(again.topics) == list(first.topics)
     for topic in first.topics.values():
-        for name in ("stamps_ns", "log_ns", "file", "nth"):
+        for name in ("stamps_ns", "log_ns", "file", "num_points", "nth"):
             np.testing.assert_array_equal(getattr(again.topics[topic.topic], name), getattr(topic, name))
     assert again.calibrations["/camera/camera_info"].messages == first.calibrations["/camera/camera_info"].messages
     np.testing.assert_array_equal(again.transforms[2].poses, first.transforms[2].poses)
@@ -82,6 +84,39 @@ def test_a_damaged_index_is_made_anew(bag: Path, content: bytes, caplog: pytest.
     assert "cannot be read and is made anew" in caplog.text
 
 
+@pytest.mark.parametrize("offset", [6, 8])
+def test_an_index_that_asks_for_what_zip_files_may_be_is_made_anew(
+    bag: Path, offset: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another version of the format, or encryption, of which zipfile tells by errors of their own."""
+    open_index(bag)
+    content = bytearray(kept(bag).read_bytes())
+    for entry in re.finditer(b"PK\x01\x02", content):  # of the directory at its end
+        content[entry.start() + offset] = 0xFF
+    kept(bag).write_bytes(content)
+    assert len(open_index(bag).topics["/points"]) == 5
+    assert "cannot be read and is made anew" in caplog.text
+
+
+def test_the_index_of_who_has_no_home_folder_lies_beside_the_bag(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", refuse)
+    monkeypatch.setattr(Path, "home", lambda: refuse(Path("~")))
+    open_index(bag)
+    assert kept(bag).exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "replacing", _refuse_to_write)
+        kept(bag).unlink()
+        assert len(open_index(bag).topics["/points"]) == 5
+
+
+def _refuse_to_write(path: Path) -> None:
+    raise PermissionError("read-only")
+
+
 def test_beside_a_read_only_folder_the_users_cache_is_used(
     bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,7 +134,7 @@ def test_beside_a_read_only_folder_the_users_cache_is_used(
     assert not kept(bag).exists()
     assert len(list(cache.glob("twodpass/*.npz"))) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(bag_cache, "scan_bag", lambda path: pytest.fail("read again"))
+        patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))
         open_index(bag)
     assert not caplog.records
 
@@ -119,7 +154,7 @@ def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:
         for index in range(6):
             data.cloud(scan_ns(index), points(index), log_ns=START_NS + index // 3)
             data.cloud(scan_ns(index), points(9), topic="/rear", log_ns=START_NS + index // 3)
-        index_of = scan_bag(data.write(tmp_path / f"bag{storage}", storage))
+        index_of = build_index(data.write(tmp_path / f"bag{storage}", storage))
         reader = BagReader(index_of)
         for position in range(6):
             message = reader.read(index_of.topics["/points"], position)
@@ -201,13 +236,13 @@ def test_bags_compressed_as_files_are_refused(tmp_path: Path) -> None:
 
 def test_large_files_without_chunks_are_refused(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = bag / "drive.mcap"
-    scan_bag(bag)
+    build_index(bag)
     with monkeypatch.context() as patched:
-        patched.setattr("twodpass_core.data.bags.scan.MAX_UNCHUNKED_BYTES", 100)
-        scan_bag(bag)
+        patched.setattr("twodpass_core.data.bags.indexing.MAX_UNCHUNKED_BYTES", 100)
+        build_index(bag)
         patched.setattr("rosbags.rosbag2.storage_mcap.McapReader.read_index", _without_chunks)
         with pytest.raises(BagError, match=r"drive\.mcap: has no chunks to find messages by"):
-            scan_bag(bag)
+            build_index(bag)
     assert file.exists()
 
 

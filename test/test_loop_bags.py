@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bags import is_bag, open_clouds
+from twodpass_core.data.bags import is_bag, open_clouds, read_cloud
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import find_bags
 from twodpass_core.data.scans import open_scans
@@ -50,6 +51,25 @@ def test_compressed_bags(tmp_path: Path, storage: StoragePlugin, compression: Co
     bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(k) for k in range(3)]}, compression)
     for index, scan in enumerate(open_scans([bag])):
         np.testing.assert_array_equal(scan.points, cloud_points(index))
+
+
+def test_files_compressed_as_a_whole_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [cloud_message(k) for k in range(3)]
+    bag = write_bag(
+        tmp_path / "drive", StoragePlugin.SQLITE3, {"/points": messages, "/rosout": ["a"]}, CompressionMode.FILE
+    )
+    copy, copied = shutil.copyfileobj, list[object]()
+
+    def counted_copy(source: IO[bytes], target: IO[bytes]) -> None:
+        copied.append(target)
+        copy(source, target)
+
+    monkeypatch.setattr("shutil.copyfileobj", counted_copy)
+    scans = open_scans([bag])
+    assert len(scans) == len(list(scans)) == 3
+    assert len(copied) == 1
+    with pytest.raises(BagError, match="no PointCloud2 on '/rosout'"):
+        open_clouds(bag, "/rosout")
 
 
 def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +104,10 @@ def test_choice_of_topic(tmp_path: Path, storage: StoragePlugin) -> None:
         open_clouds(bag)
     with pytest.raises(BagError, match=r"no PointCloud2 on '/rosout'; its PointCloud2 topics are /front, /rear$"):
         open_clouds(bag, "/rosout")
-    (cloud,) = open_clouds(bag, "/rear")
-    np.testing.assert_array_equal(read_points(cloud.message), cloud_points(2))
+    with pytest.raises(BagError, match=r"no PointCloud2 on ''; its PointCloud2 topics are /front, /rear$"):
+        open_clouds(bag, "")
+    (raw,) = open_clouds(bag, "/rear")
+    np.testing.assert_array_equal(read_points(read_cloud(raw).message), cloud_points(2))
 
     bag = write_bag(tmp_path / "none", storage, {"/rosout": ["a", "b"]})
     with pytest.raises(BagError, match=r"holds no PointCloud2; it has /rosout \(std_msgs/msg/String, 2 messages\)"):
@@ -160,9 +182,12 @@ def test_messages_are_read_one_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("raw", [b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 200, b"\xff" * 64])
 def test_messages_that_are_no_clouds(tmp_path: Path, storage: StoragePlugin, raw: bytes) -> None:
-    bag = write_bag(tmp_path / "drive", storage, {"/points": [raw]})
-    with pytest.raises(BagError, match="drive: cannot be read"):
-        list(open_clouds(bag))
+    bag = write_bag(tmp_path / "drive", storage, {"/points": [cloud_message(0), raw, cloud_message(2)]})
+    scans = iter(open_scans([bag]))
+    assert next(scans).name == "drive_000000"
+    with pytest.raises(ScanError, match=r"drive: cloud 1 of /points: cannot be read, it is damaged: \S"):
+        next(scans)
+    assert next(scans).name == "drive_000002"
 
 
 def test_a_bad_cloud_does_not_end_the_bag(tmp_path: Path) -> None:
@@ -218,8 +243,8 @@ def test_a_bag_with_wrong_bytes(tmp_path: Path, bag_bytes: dict[str, bytes], dat
     path = tmp_path / f"drive{suffix}"
     path.write_bytes(content)
     with contextlib.suppress(BagError, CloudError):  # anything else is a failure
-        for cloud in open_clouds(path):
-            read_points(cloud.message)
+        for raw in open_clouds(path):
+            read_points(read_cloud(raw).message)
 
 
 @pytest.mark.parametrize(

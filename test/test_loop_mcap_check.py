@@ -17,9 +17,10 @@ from cloud_bag import CLOUD_TYPE, START_NS, STORAGES, TYPES, cloud_message, clou
 from rosbags.rosbag2 import CompressionMode
 
 from twodpass_core.cloud import read_points
-from twodpass_core.data.bags import open_clouds
-from twodpass_core.errors import BagError
+from twodpass_core.data.bags import open_clouds, read_cloud
+from twodpass_core.errors import BagError, CloudError
 from twodpass_core.mcap_files.check import check_mcap
+from twodpass_core.recording.recovery import recover
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,20 @@ def text(value: str | bytes) -> bytes:
     return struct.pack("<I", len(raw)) + raw
 
 
-def mcap_message(index: int) -> bytes:
+def mcap_message(index: int, log_ns: int = START_NS) -> bytes:
     raw = bytes(TYPES.serialize_cdr(cloud_message(index), CLOUD_TYPE))
-    return record(5, struct.pack("<HIQQ", 1, index, START_NS, START_NS) + raw)
+    return record(5, struct.pack("<HIQQ", 1, index, log_ns, log_ns) + raw)
 
 
-def mcap_file(chunks: list[Chunk], index: Callable[[int, Chunk], tuple[int, Chunk]] = lambda *entry: entry) -> bytes:
-    """An MCAP file of these chunks; `index` may change the offset and the chunk that the index tells of."""
+def mcap_file(
+    chunks: list[Chunk],
+    index: Callable[[int, Chunk], tuple[int, Chunk]] = lambda *entry: entry,
+    loose: bytes = b"",
+) -> bytes:
+    """An MCAP file of these chunks, and records after them.
+
+    `index` may change the offset and the chunk that the index tells of.
+    """
     schema = record(3, struct.pack("<H", 1) + text(CLOUD_TYPE) + text("ros2msg") + text(""))
     channel = record(4, struct.pack("<HH", 1, 1) + text("/points") + text("cdr") + struct.pack("<I", 0))
     out = b"\x89MCAP0\r\n" + record(1, text("ros2") + text("test")) + schema + channel
@@ -63,6 +71,7 @@ def mcap_file(chunks: list[Chunk], index: Callable[[int, Chunk], tuple[int, Chun
         body += struct.pack("<Q", len(message_index)) + text(told.compression)
         summary += record(8, body + struct.pack("<QQ", len(told.packed), told.size))
         out += message_index
+    out += loose
     statistics = struct.pack("<QHIIIIQQ", len(chunks), 1, 1, 0, 0, len(chunks), START_NS, START_NS)
     summary += record(11, statistics + text(struct.pack("<HQ", 1, len(chunks))))
     return out + summary + record(2, struct.pack("<QQI", len(out), 0, 0)) + b"\x89MCAP0\r\n"
@@ -87,8 +96,8 @@ def test_hand_written_mcap_files_are_sound(tmp_path: Path) -> None:
     path.write_bytes(mcap_file(packed))
     clouds = list(open_clouds(path))
     assert len(clouds) == 4
-    for cloud in clouds:
-        np.testing.assert_array_equal(read_points(cloud.message), cloud_points(0))
+    for raw in clouds:
+        np.testing.assert_array_equal(read_points(read_cloud(raw).message), cloud_points(0))
 
 
 RAW = mcap_message(0)
@@ -99,7 +108,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         mcap_file([Chunk("zstd", zstd_bomb(2**17) + b"\x50\x2a\x4d\x18" + text(b"skip") + zstd_bomb(2**30), 1000)]),
         "may unpack to",
     ),
-    "LZ4 bomb": (mcap_file([Chunk("lz4", lz4.frame.compress(bytes(80 * 2**20)), 1000)]), "may unpack to"),
+    "LZ4 bomb": (mcap_file([Chunk("lz4", 8 * lz4.frame.compress(bytes(80 * 2**20)), 1000)]), "may unpack to"),
     "chunk that claims gigabytes": (mcap_file([replace(SOUND, size=2**40)]), "may unpack to 1099511627776"),
     "many chunks of one time": (
         mcap_file([Chunk("zstd", zstd_bomb(60 * 2**20), 60 * 2**20)] * 30), "chunks of the same time",
@@ -137,14 +146,14 @@ def test_hostile_mcap_files_are_refused_with_file_and_offset(tmp_path: Path, cas
 CHILD = """
 import resource, sys
 from pathlib import Path
-from twodpass_core.data.bags import open_clouds
-from twodpass_core.errors import BagError
+from twodpass_core.data.bags import open_clouds, read_cloud
+from twodpass_core.errors import BagError, CloudError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.argv[1:]:
     try:
-        for cloud in open_clouds(Path(name)):
-            pass
-    except BagError:
+        for raw in open_clouds(Path(name)):
+            read_cloud(raw)
+    except (BagError, CloudError):
         continue
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
@@ -158,8 +167,9 @@ def test_hostile_bags_take_little_memory(tmp_path: Path) -> None:
     text = metadata.read_text().replace("compression_format: ''", "compression_format: zstd")
     metadata.write_text(text.replace("compression_mode: ''", "compression_mode: MESSAGE"))
     assert "MESSAGE" in metadata.read_text()
-    with pytest.raises(BagError, match="unpacks to more than"):
-        list(open_clouds(tmp_path / "message_bomb"))
+    (bomb,) = open_clouds(tmp_path / "message_bomb")
+    with pytest.raises(CloudError, match="unpacks to more than"):
+        read_cloud(bomb)
     names = [str(path) for path in tmp_path.iterdir()]
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", CHILD, *names], cwd=root, capture_output=True, text=True, timeout=120)
@@ -169,5 +179,25 @@ def test_hostile_bags_take_little_memory(tmp_path: Path) -> None:
 
 def test_chunks_just_within_the_bound_are_let_through(tmp_path: Path) -> None:
     path = tmp_path / "drive.mcap"
-    path.write_bytes(mcap_file([Chunk("zstd", zstd_bomb(64 * 2**20), 64 * 2**20)]))
+    path.write_bytes(mcap_file([Chunk("zstd", zstd_bomb(512 * 2**20), 512 * 2**20)]))
     check_mcap(path)
+
+
+def test_what_is_too_large_is_told_with_the_limit_and_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(mcap_file([Chunk("zstd", zstd_bomb(513 * 2**20), 513 * 2**20)]))
+    told = "537919488 bytes, more than the 512 MiB that are read here at a time: `mcap filter`"
+    with pytest.raises(BagError, match=told):
+        check_mcap(path)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_messages_that_readers_would_not_find_are_told(tmp_path: Path, chunked: bool) -> None:
+    path = tmp_path / "drive.mcap"
+    loose = mcap_message(0, START_NS + 5) + mcap_message(1, START_NS)
+    path.write_bytes(mcap_file([SOUND] if chunked else [], loose=loose))
+    where = "beside chunks" if chunked else "not in the order of time"
+    with pytest.raises(BagError, match=rf"at byte \d+: messages lie outside of chunks and {where}: `twodpass recover`"):
+        open_clouds(path)
+    recover(path)
+    assert len([read_cloud(raw) for raw in open_clouds(path)]) == 2 + chunked

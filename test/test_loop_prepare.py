@@ -27,6 +27,8 @@ from twodpass_core.camera import CameraModel, split_projection
 from twodpass_core.cli import app
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.data.bags.index import TopicIndex
+from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.kitti_files import read_labels
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.prepare import prepare
@@ -81,6 +83,23 @@ def test_what_is_read_from_there_is_what_was_recorded(tmp_path: Path) -> None:
         assert prepared.world_from_lidar is not None
         motion = first.inverse() @ recorded.world_from_lidar
         np.testing.assert_allclose(prepared.world_from_lidar.matrix(), motion.matrix(), atol=1e-9)
+
+
+def test_every_cloud_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = BagFrames([drive(4).write(tmp_path / "drive")])
+    LabelStore.beside(tmp_path / "drive").write(scan_ns(0), np.ones(60, np.uint32))
+    read_message, reads = BagReader.read, list[str]()
+
+    def counted_read(reader: BagReader, topic: TopicIndex, position: int) -> object:
+        reads.append(topic.topic)
+        return read_message(reader, topic, position)
+
+    monkeypatch.setattr(BagReader, "read", counted_read)
+    prepare(frames, tmp_path / "out")
+    assert reads.count("/points") == 4
+    label_status(frames)
+    import_labels(frames, tmp_path / "out")
+    assert reads.count("/points") == 4
 
 
 def test_points_without_a_return_keep_their_place(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
-"""Writing files and folders whole or not at all; paths as people write them."""
+"""Writing files and folders whole or not at all, holding them alone; paths as people write them."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Annotated
 
@@ -101,6 +103,20 @@ def write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(path.parent)
+
+
+def try_lock(file: int | FileIO) -> bool:
+    """Whether nobody else holds the file or folder, which now is held by this process until it is closed.
+
+    True also where the file system cannot lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _partial(path: Path) -> Path:

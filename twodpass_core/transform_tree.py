@@ -20,6 +20,11 @@ MAX_GAP_NS = 2_000_000_000
 _POSE = 7  # numbers of a kept pose: quaternion w, x, y, z, translation
 
 
+def frame_name(frame: str) -> str:
+    """A frame without the slash in front that it has in messages that once were of ROS 1."""
+    return frame.removeprefix("/")
+
+
 class TransformTree:
     """Frames, each hung in a parent by a transform that is static or has been measured at some times.
 
@@ -48,12 +53,7 @@ class TransformTree:
         Raises:
             TransformError: a frame without a name, or in itself.
         """
-        parent, child = _name(parent), _name(child)
-        if not parent or not child or parent == child:
-            raise TransformError(f"a transform needs two frames, not '{parent}' and '{child}'")
-        if self._parents.get(child) != parent:
-            self._moving.pop(child, None)
-        self._parents[child] = parent
+        child = self._hang(parent, child)
         if stamp_ns is None:
             self._moving.pop(child, None)
             self._static[child] = parent_from_child
@@ -68,9 +68,9 @@ class TransformTree:
 
         A pose is a quaternion w, x, y, z and a translation. Raises TransformError as `add`.
         """
-        first = RigidTransform.from_quaternion(poses[0, :4], poses[0, 4:])
-        self.add(parent, child, first, int(stamps_ns[0]))
-        self._moving[_name(child)] = _Poses(array("q", stamps_ns.tolist()), array("d", poses.ravel().tolist()))
+        child = self._hang(parent, child)
+        self._static.pop(child, None)
+        self._moving[child] = _Poses(array("q", stamps_ns.tolist()), array("d", poses.ravel().tolist()))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> RigidTransform:
         """target_from_source at a time; None: the last one at which all transforms between the two are known.
@@ -79,7 +79,7 @@ class TransformTree:
             TransformError: an unknown frame, or no connection; it lists what there is.
             TransformTimeError: a transform between the two is not known at that time.
         """
-        target, source = _name(target), _name(source)
+        target, source = frame_name(target), frame_name(source)
         up, down = self.ancestry(target), self.ancestry(source)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
@@ -105,12 +105,12 @@ class TransformTree:
     def moves(self, frame: str, ancestor: str) -> bool:
         """Whether a moving transform lies between a frame and one that it hangs in, directly or not."""
         chain = self.ancestry(frame)
-        ancestor = _name(ancestor)
+        ancestor = frame_name(ancestor)
         return ancestor in chain and any(link in self._moving for link in chain[: chain.index(ancestor)])
 
     def ancestry(self, frame: str) -> list[str]:
         """The frame, its parent, and so on to the root. Raises TransformError for an unknown one, or a circle."""
-        frame = _name(frame)
+        frame = frame_name(frame)
         if frame not in self._parents and frame not in self._parents.values():
             raise TransformError(f"there is no frame '{frame}'; there are {_listed(self.frames)}")
         chain = [frame]
@@ -119,6 +119,16 @@ class TransformTree:
                 raise TransformError(f"these frames form a cycle: {' in '.join([*chain, parent])}")
             chain.append(parent)
         return chain
+
+    def _hang(self, parent: str, child: str) -> str:
+        """Hang a frame in a parent; gives its name. What was known of it in another parent is forgotten."""
+        parent, child = frame_name(parent), frame_name(child)
+        if not parent or not child or parent == child:
+            raise TransformError(f"a transform needs two frames, not '{parent}' and '{child}'")
+        if self._parents.get(child) != parent:
+            self._moving.pop(child, None)
+        self._parents[child] = parent
+        return child
 
     def _climb(self, chain: list[str], stamp_ns: int) -> RigidTransform:
         """From the first frame of a chain to the parent of its last."""
@@ -192,7 +202,10 @@ class _Poses:
         return self._beyond(nearest, stamp_ns, tolerance_ns)
 
     def _beyond(self, end: int, stamp_ns: int, tolerance_ns: int) -> RigidTransform:
-        """As it moved within the tolerance of an end of what is known, or between the last two poses there."""
+        """Extrapolate past the first or last pose.
+
+        It goes on at the mean velocity of the poses within `tolerance_ns` of it, else of the last two.
+        """
         if stamp_ns > self.stamps_ns[end]:
             other = min(bisect_left(self.stamps_ns, self.stamps_ns[end] - tolerance_ns), end - 1)
         else:
@@ -210,11 +223,6 @@ class _Poses:
     def _pose(self, position: int) -> RigidTransform:
         values = self._numbers(position)
         return RigidTransform.from_quaternion(values[:4], values[4:])
-
-
-def _name(frame: str) -> str:
-    """Bags that once were of ROS 1 have frames with a slash in front."""
-    return frame.removeprefix("/")
 
 
 def _listed(frames: list[str]) -> str:

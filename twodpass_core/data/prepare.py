@@ -90,7 +90,7 @@ def prepare(
         with new_folder(folders[bag]) as partial:
             writer = _SequenceWriter(bag, partial, frames)
             for index in indices:
-                writer.write(frames[index], frames.raw_labels(index), is_inside=bool(inside[index]))
+                writer.write(*frames.with_raw_labels(index), is_inside=bool(inside[index]))
             done.append(writer.finish(folders[bag]))
     return done
 

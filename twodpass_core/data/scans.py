@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.cloud import NO_INTENSITY, read_points
-from twodpass_core.data.bags import CloudTopic, StampedCloud, bags_in, is_bag, open_clouds, open_each, refuse_ros1
+from twodpass_core.data.bags import CloudTopic, bags_in, is_bag, open_clouds, open_each, read_cloud, refuse_ros1
 from twodpass_core.data.pcd import read_pcd
 from twodpass_core.errors import CloudError, ScanError
 
@@ -69,8 +69,9 @@ class _BagScans:
     def __iter__(self) -> Iterator[Scan]:
         return map(self._decode, range(len(self)), self.clouds)  # unlike a generator, goes on after a bad cloud
 
-    def _decode(self, index: int, cloud: StampedCloud) -> Scan:
+    def _decode(self, index: int, raw: bytes) -> Scan:
         try:
+            cloud = read_cloud(raw)
             points = read_points(cloud.message, self.intensity_field)
         except CloudError as error:
             raise ScanError(f"{self.clouds.path}: cloud {index} of {self.clouds.topic}: {error}") from error

@@ -6,18 +6,25 @@ Only the headers of records and of compressed blocks are read, not their content
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from twodpass_core.errors import BagError
-from twodpass_core.mcap_files.unpacked_size import CUT_OFF, DamageError, lz4_bound, zstd_bound
+from twodpass_core.mcap_files.unpacked_size import CUT_OFF, DamageError, unpacked_bound
 
 MAGIC: Final = b"\x89MCAP0\r\n"
-FOOTER, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x06, 0x08, 0x09
-MAX_RECORD_BYTES: Final = 64 * 2**20  # a chunk holds about 1 to 4 MB by default, a cloud of 4 million points fits
+FOOTER, MESSAGE, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x05, 0x06, 0x08, 0x09
+MAX_RECORD_BYTES: Final = 512 * 2**20  # a chunk holds about 1 to 4 MB by default; a map of 30 million points fits
+MAX_OPEN_BYTES: Final = 2 * MAX_RECORD_BYTES
 HEAD_BYTES: Final = 9  # of a record: opcode, length
 FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
+TOO_LARGE: Final = (
+    f"more than the {MAX_RECORD_BYTES // 2**20} MiB that are read here at a time: `mcap filter` rewrites the file in "
+    "smaller chunks, or without the topic of a message that is so large"
+)
 _RECOVER: Final = "`twodpass recover` saves what is whole"
 _CUT_OFF: Final = f"{CUT_OFF}. {_RECOVER}"
 
@@ -32,47 +39,100 @@ class _Chunk:
     unpacked_bound: int
 
 
+@dataclass
+class _Contents:
+    """What the heads of a file's records tell."""
+
+    chunks: dict[int, _Chunk] = field(default_factory=dict)  # by their offset
+    open_chunks: list[tuple[int, int, int]] = field(default_factory=list)  # first time, last time, bytes
+    loose_at: int | None = None  # the first message outside of chunks
+    loose_ns: int = 0  # of the last such message
+    is_disordered: bool = False  # such messages are not in the order of time
+
+    def add_loose(self, offset: int, log_ns: int) -> None:
+        self.loose_at = offset if self.loose_at is None else self.loose_at
+        self.is_disordered |= log_ns < self.loose_ns
+        self.loose_ns = log_ns
+
+
 def check_mcap(path: Path) -> None:
-    """Raise `BagError`, with file and offset, unless every record is whole and none unpacks to more than 64 MB."""
-    with path.open("rb") as file:
+    """Raise `BagError`, with file and offset, unless every record is whole and of a size that can be read.
+
+    Readers have to find all messages, too, and hold little of the file at a time.
+    """
+    contents, size = _read_contents(path), path.stat().st_size
+    with _naming(path):
+        _check_overlap(contents.open_chunks, size)
+        if contents.loose_at is not None and (contents.chunks or contents.is_disordered):
+            where = "beside chunks" if contents.chunks else "not in the order of time"
+            raise DamageError(
+                contents.loose_at,
+                f"messages lie outside of chunks and {where}: `twodpass recover` packs them into chunks",
+            )
+
+
+def is_indexed(path: Path) -> bool:
+    """Whether every record of a file is whole, and its index tells what is there."""
+    try:
+        _read_contents(path)
+    except BagError:
+        return False
+    return True
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DamageError as damage:
+        raise BagError(f"{path}: at byte {damage.offset}: {damage}") from None
+
+
+def _read_contents(path: Path) -> _Contents:
+    """Raises `BagError`, with file and offset, for what is damaged or too large."""
+    with path.open("rb") as file, _naming(path):
         try:
-            _check_records(file, path.stat().st_size)
-        except DamageError as damage:
-            raise BagError(f"{path}: at byte {damage.offset}: {damage}") from None
+            return _check_records(file, path.stat().st_size)
         except (struct.error, IndexError, UnicodeDecodeError):
-            raise BagError(f"{path}: at byte {file.tell()}: {_CUT_OFF}") from None
+            raise DamageError(file.tell(), _CUT_OFF) from None
 
 
-def _check_records(file: BinaryIO, size: int) -> None:
-    if file.read(8) != MAGIC:
-        raise DamageError(0, "this is not an MCAP file")
-    file.seek(max(size - FOOTER_BYTES, 8))
-    footer = file.read()
-    if len(footer) != FOOTER_BYTES or footer[0] != FOOTER or footer[-8:] != MAGIC:
-        raise DamageError(size, f"the closing record is missing: {_CUT_OFF}")
-    (summary_start,) = struct.unpack_from("<Q", footer, 9)
-
-    chunks: dict[int, _Chunk] = {}
-    open_chunks: list[tuple[int, int, int]] = []  # first time, last time, bytes
-    summary_found = summary_start in (0, size - FOOTER_BYTES)
-    offset = 8
-    while offset < size - FOOTER_BYTES:
+def _check_records(file: BinaryIO, size: int) -> _Contents:
+    summary_start, end_of_records = _summary_start(file, size), size - FOOTER_BYTES
+    contents = _Contents()
+    summary_found = summary_start in (0, end_of_records)
+    offset = len(MAGIC)
+    while offset < end_of_records:
         summary_found |= offset == summary_start
         file.seek(offset)
-        opcode, length = struct.unpack("<BQ", file.read(9))
-        end = offset + 9 + length
-        if end > size - FOOTER_BYTES:
+        opcode, length = struct.unpack("<BQ", file.read(HEAD_BYTES))
+        end = offset + HEAD_BYTES + length
+        if end > end_of_records:
             raise DamageError(offset, f"a record of {length} bytes ends beyond the file: {_CUT_OFF}")
         if length > MAX_RECORD_BYTES and opcode != ATTACHMENT:
-            raise DamageError(offset, f"a record of {length} bytes, more than the {MAX_RECORD_BYTES} read here")
+            raise DamageError(offset, f"a record of {length} bytes, {TOO_LARGE}")
         if opcode == CHUNK:
-            chunks[offset] = _check_chunk(file, offset, end)
+            contents.chunks[offset] = _check_chunk(file, offset, end)
         elif opcode == CHUNK_INDEX:
-            open_chunks.append(_check_chunk_index(file.read(length), offset, chunks))
+            contents.open_chunks.append(_check_chunk_index(file.read(length), offset, contents.chunks))
+        elif opcode == MESSAGE:
+            _, _, log_ns = struct.unpack("<HIQ", file.read(14))
+            contents.add_loose(offset, log_ns)
         offset = end
     if not summary_found:
-        raise DamageError(size - FOOTER_BYTES, f"the summary is not at byte {summary_start}: {_CUT_OFF}")
-    _check_overlap(open_chunks, size)
+        raise DamageError(end_of_records, f"the summary is not at byte {summary_start}: {_CUT_OFF}")
+    return contents
+
+
+def _summary_start(file: BinaryIO, size: int) -> int:
+    """What the footer tells, which has to be there."""
+    if file.read(len(MAGIC)) != MAGIC:
+        raise DamageError(0, "this is not an MCAP file")
+    file.seek(max(size - FOOTER_BYTES, len(MAGIC)))
+    footer = file.read()
+    if len(footer) != FOOTER_BYTES or footer[0] != FOOTER or footer[-len(MAGIC) :] != MAGIC:
+        raise DamageError(size, f"the closing record is missing: {_CUT_OFF}")
+    return int(struct.unpack_from("<Q", footer, HEAD_BYTES)[0])
 
 
 def _check_chunk(file: BinaryIO, offset: int, end: int) -> _Chunk:
@@ -82,15 +142,12 @@ def _check_chunk(file: BinaryIO, offset: int, end: int) -> _Chunk:
     start = file.tell()
     if start + compressed != end:
         raise DamageError(offset, f"a chunk's content does not fill it: {_CUT_OFF}")
-    bounds = {"": lambda *_: compressed, "lz4": lz4_bound, "zstd": zstd_bound}
-    if compression not in bounds:
-        raise DamageError(offset, f"chunk compression {compression!r} is unknown; lz4 and zstd can be read")
     try:
-        bound = bounds[compression](file, start, end)
+        bound = unpacked_bound(compression, file, start, end)
     except DamageError as damage:
         raise DamageError(damage.offset, f"{damage}. {_RECOVER}") from None
     if max(bound, uncompressed) > MAX_RECORD_BYTES:
-        raise DamageError(offset, f"a chunk may unpack to {max(bound, uncompressed)} bytes, too many to be sound")
+        raise DamageError(offset, f"a chunk may unpack to {max(bound, uncompressed)} bytes, {TOO_LARGE}")
     return _Chunk(compression, compressed, uncompressed, bound)
 
 
@@ -112,5 +169,5 @@ def _check_overlap(open_chunks: list[tuple[int, int, int]], size: int) -> None:
     total = 0
     for _, _, change in sorted(events):
         total += change
-        if total > 2 * MAX_RECORD_BYTES:
+        if total > MAX_OPEN_BYTES:
             raise DamageError(size, f"chunks of the same time hold over {total} bytes together; `mcap sort` helps")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 
 import lz4.frame
 import zstandard
@@ -19,8 +19,9 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message, Metadata, Schema
 
 from twodpass_core.errors import BagError
-from twodpass_core.mcap_files.check import FOOTER_BYTES, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES
+from twodpass_core.mcap_files.check import FOOTER_BYTES, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES, TOO_LARGE
 from twodpass_core.mcap_files.chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
+from twodpass_core.mcap_files.unpacked_size import DamageError, unpacked_bound
 from twodpass_core.mcap_files.walk import find_records, walk
 from twodpass_core.wording import counted
 
@@ -34,7 +35,7 @@ _DERIVED: Final = (  # written anew from what is whole
     Opcode.SUMMARY_OFFSET,
     Opcode.DATA_END,
 )
-_DAMAGE: Final = (McapError, struct.error, ValueError, EOFError, RuntimeError, zstandard.ZstdError)
+_DAMAGE: Final = (McapError, struct.error, ValueError, EOFError, RuntimeError, zstandard.ZstdError, DamageError)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Damage:
 class Salvage:
     """Iterates over the chunks, attachments and metadata records of a file that are whole, in their order.
 
-    Once exhausted it knows the damage. Raises BagError for a file that is no MCAP file.
+    Once exhausted it knows the damage. Messages outside of chunks are packed into chunks.
+
+    Raises:
+        BagError: a file that is no MCAP file, or holds more in one piece than can be read here, which is no damage.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,17 +61,19 @@ class Salvage:
         self.profile = "ros2"
         self.damage: list[Damage] = []
         self.is_ended = False  # by a footer
+        self.is_packed = True  # all messages are in chunks
         self.is_true = True  # what the file says of its content is right, as far as checksums and times tell
         self.schemas: dict[int, Schema] = {}
         self.channels: dict[int, Channel] = {}
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is missing and nothing is wrong."""
-        return self.is_ended and self.is_true and not self.damage
+        """Whether nothing is missing, nothing is wrong, and all messages are in chunks."""
+        return self.is_ended and self.is_true and self.is_packed and not self.damage
 
     def __iter__(self) -> Iterator[PackedChunk | Attachment | Metadata]:
-        self.damage, self.is_ended, self.is_true, self.schemas, self.channels = [], False, True, {}, {}
+        self.damage, self.is_ended, self.is_packed, self.is_true = [], False, True, True
+        self.schemas, self.channels = {}, {}
         with self.path.open("rb") as file:
             size = self.path.stat().st_size
             magic = file.read(len(MAGIC))
@@ -89,6 +95,7 @@ class Salvage:
                     if isinstance(piece, Message) and piece.channel_id not in self.channels:
                         self._lose(offset, HEAD_BYTES + len(body), "a message is of a topic whose description is lost")
                         continue
+                    self.is_packed &= not isinstance(piece, Message)
                     yield from loose.add(piece)
                 elif isinstance(piece, PackedChunk | Attachment | Metadata):
                     yield from loose.packed()
@@ -108,9 +115,9 @@ class Salvage:
                     self.is_ended = file.read(size)[length:] == MAGIC
                     break
                 if length > MAX_RECORD_BYTES:
-                    self._lose(
-                        offset, end - offset, f"a record of {length} bytes is larger than any that can be read here"
-                    )
+                    if next(walk(file, end, size), None) is not None:  # where a damaged length leads is no record
+                        self._refuse(offset, f"a record of {length} bytes")
+                    self._lose(offset, end - offset, "nothing here can be read")
                 elif opcode not in _DERIVED and not in_summary:
                     yield offset, opcode, file.read(length)
             if not self.is_ended:
@@ -127,6 +134,10 @@ class Salvage:
         return found
 
     def _unpack(self, offset: int, chunk: Chunk) -> PackedChunk:
+        if (told := chunk.uncompressed_size) > MAX_RECORD_BYTES:
+            if told <= unpacked_bound(chunk.compression, BytesIO(chunk.data), 0, len(chunk.data)):
+                self._refuse(offset, f"a chunk of {told} bytes")
+            raise ValueError(f"it says that it unpacks to {told} bytes")
         unpacked = _unpacked(chunk)
         if chunk.uncompressed_crc and zlib.crc32(unpacked) != chunk.uncompressed_crc:
             raise ValueError("its content does not match its checksum")
@@ -167,6 +178,9 @@ class Salvage:
             if opcode in (Opcode.SCHEMA, Opcode.CHANNEL) and length <= MAX_RECORD_BYTES:
                 with suppress(*_DAMAGE):
                     self._learn(_parse(opcode, file.read(length)))
+
+    def _refuse(self, offset: int, what: str) -> NoReturn:
+        raise BagError(f"{self.path}: at byte {offset}: {what}, {TOO_LARGE}")
 
     def _lose(self, offset: int, size: int, reason: str) -> None:
         self.damage.append(Damage(offset, size, reason))
@@ -221,10 +235,8 @@ def _parse(opcode: int, body: bytes) -> McapRecord | None:
 
 
 def _unpacked(chunk: Chunk) -> bytes:
-    """The content of a chunk, which is never more than it says, nor than can be read here."""
+    """The content of a chunk, of which no more is unpacked than it says."""
     size = chunk.uncompressed_size
-    if size > MAX_RECORD_BYTES:
-        raise ValueError(f"it says that it unpacks to {size} bytes")
     if chunk.compression == "zstd":
         reader = zstandard.ZstdDecompressor(max_window_size=MAX_RECORD_BYTES).stream_reader(
             BytesIO(chunk.data), read_across_frames=True

@@ -20,6 +20,17 @@ class DamageError(Exception):
         self.offset = offset
 
 
+def unpacked_bound(compression: str, file: BinaryIO, start: int, end: int) -> int:
+    """The most bytes that a chunk's content, from `start` to `end` of a file, can unpack to. Raises DamageError."""
+    if compression == "zstd":
+        return zstd_bound(file, start, end)
+    if compression == "lz4":
+        return lz4_bound(file, start, end)
+    if compression:
+        raise DamageError(start, f"chunk compression {compression!r} is unknown; lz4 and zstd can be read")
+    return end - start
+
+
 def zstd_bound(file: BinaryIO, position: int, end: int) -> int:
     """The most bytes that Zstandard frames can unpack to, from their block headers."""
     total = 0

@@ -5,15 +5,18 @@ It survives a kill, so that recovery can tell what is missing in the bag; its lo
 
 from __future__ import annotations
 
-import fcntl
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
-from twodpass_core.data.bags.in_progress import JOURNAL
+from twodpass_core.files import try_lock
 from twodpass_core.recording.manifest import SetEntry
+
+JOURNAL: Final = "sets.journal"
+"""Its name, beside the bag's files."""
 
 
 class Journal:
@@ -22,8 +25,7 @@ class Journal:
     def __init__(self, bag: Path) -> None:
         self._path = bag / JOURNAL
         self._file = FileIO(self._path, "xb")
-        with suppress(OSError):  # not every file system can lock
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try_lock(self._file)
 
     def add(self, entry: SetEntry) -> None:
         """Write down a set."""

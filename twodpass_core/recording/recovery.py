@@ -13,16 +13,16 @@ from typing import Any, Final
 import yaml
 from mcap.records import Attachment, Metadata
 
-from twodpass_core.data.bags.in_progress import JOURNAL, not_recording
 from twodpass_core.errors import BagError
 from twodpass_core.files import replacing, sync_folder
-from twodpass_core.mcap_files.check import check_mcap
+from twodpass_core.mcap_files.check import is_indexed
 from twodpass_core.mcap_files.chunk import PackedChunk
 from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.mcap_files.salvage import Damage, Salvage
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
-from twodpass_core.recording.journal import read_journal
+from twodpass_core.recording.in_progress import not_recording
+from twodpass_core.recording.journal import JOURNAL, read_journal
 from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
@@ -69,20 +69,22 @@ def recover(bag: Path) -> RecoveryReport:
     """Make a bag readable: a folder, or one .mcap file, of any recorder.
 
     Every file is checked to its last byte. One that is not sound is replaced by a copy of what is whole in it and kept
-    as NAME.mcap.damaged; metadata.yaml and the manifest are made to tell what is there.
+    as NAME.mcap.damaged; so is one with messages outside of chunks, where readers do not find each. metadata.yaml and
+    the manifest are made to tell what is there.
 
     Raises:
-        BagError: no MCAP file there, or it is being recorded just now.
+        BagError: no MCAP file there, it is being recorded just now, or holds more in one piece than can be read here;
+            nothing is changed then.
         OSError: a file cannot be read or written; nothing is lost by that.
     """
     if not bag.exists():
         raise BagError(f"{bag}: does not exist")
     with not_recording(bag):
         if bag.is_file():
-            return RecoveryReport((_mend(bag).report,), None, None)
+            return RecoveryReport((_mend(_examine(bag)).report,), None, None)
         for left in (bag / RESERVE, *bag.glob(".*.partial")):  # by whoever was cut off
             left.unlink(missing_ok=True)
-        files = [_mend(path) for path in _files(bag)]
+        files = [_mend(examined) for examined in [_examine(path) for path in _files(bag)]]
         _update_metadata(bag, files)
         manifest = _update_manifest(bag, files)
         reports = tuple(file.report for file in files)
@@ -109,21 +111,41 @@ def _files(bag: Path) -> list[Path]:
     return files
 
 
-def _mend(path: Path) -> _Mended:
-    """Replace a file by what is whole in it, unless all of it is."""
+@dataclass(frozen=True, eq=False)
+class _Examined:
+    """A file, what is whole in it, and where it is kept as it was; None where it stays as it is."""
+
+    salvage: Salvage
+    inventory: _Inventory
+    damage: tuple[Damage, ...]
+    original: Path | None
+
+
+def _examine(path: Path) -> _Examined:
+    """Changes nothing. Raises BagError for a file that cannot be mended."""
     if path.suffix != ".mcap":
         raise BagError(f"{path}: is no .mcap file, which is what can be recovered")
     salvage = Salvage(path)
     size = path.stat().st_size
     inventory = _take_inventory(salvage)
-    stored, damage = inventory.stored, tuple(salvage.damage)
-    if salvage.is_sound and _is_indexed(path):
-        return _Mended(FileReport(path, stored.count, damage, None), stored, inventory.sets)
+    damage = tuple(salvage.damage)
+    if salvage.is_sound and is_indexed(path):
+        return _Examined(salvage, inventory, damage, None)
     if path.stat().st_size != size:  # on a file system that does not tell who writes
         raise BagError(f"{path}: grows: wait until its recording has ended")
     original = path.with_name(path.name + DAMAGED)
     if original.exists():
         raise BagError(f"{original} exists, from an earlier recovery: move it away, then recover again")
+    return _Examined(salvage, inventory, damage, original)
+
+
+def _mend(examined: _Examined) -> _Mended:
+    """Replace a file by what is whole in it, unless it stays as it is."""
+    salvage, inventory, path = examined.salvage, examined.inventory, examined.salvage.path
+    stored, original = inventory.stored, examined.original
+    report = FileReport(path, stored.count, examined.damage, original)
+    if original is None:
+        return _Mended(report, stored, inventory.sets)
     with replacing(path) as partial:
         file = McapFile(partial, software(), salvage.profile)
         for position, piece in enumerate(salvage):
@@ -138,7 +160,7 @@ def _mend(path: Path) -> _Mended:
         end_file(file, path.name)
         path.rename(original)
     sync_folder(path.parent)
-    return _Mended(FileReport(path, stored.count, damage, original), stored, inventory.sets)
+    return _Mended(report, stored, inventory.sets)
 
 
 @dataclass(frozen=True)
@@ -202,14 +224,6 @@ def _entries(note: Metadata) -> list[SetEntry]:
     with suppress(ValueError, KeyError, TypeError):  # pydantic's and json's errors are ValueErrors
         return [SetEntry.model_validate(entry) for entry in json.loads(note.metadata["sets"])]
     return []
-
-
-def _is_indexed(path: Path) -> bool:
-    try:
-        check_mcap(path)
-    except BagError:
-        return False
-    return True
 
 
 def _update_metadata(bag: Path, files: list[_Mended]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.files import replacing
+from twodpass_core.files import replacing, try_lock
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
@@ -69,15 +68,11 @@ class RunFolder:
         """No other training can hold the folder meanwhile, which is made if missing. Raises ConfigError if one does."""
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             os.close(descriptor)
             raise ConfigError(
                 f"{self.path} is in use by another training: wait for its end, or choose another --set run=FOLDER"
-            ) from None
-        except OSError:  # not every file system can lock
-            pass
+            )
         try:
             yield
         finally:

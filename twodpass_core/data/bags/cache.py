@@ -7,23 +7,23 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
-from twodpass_core.data.bags.checks import storage_files
+from twodpass_core.bag_files import storage_files
 from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
-from twodpass_core.data.bags.scan import scan_bag
-from twodpass_core.errors import BagError
-from twodpass_core.files import replacing
+from twodpass_core.data.bags.indexing import build_index
+from twodpass_core.errors import BagError, ConfigError
+from twodpass_core.files import expanded, replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 5  # of the kept file; another one is not read
-ARRAYS: Final = ("stamps_ns", "log_ns", "file", "nth")
+FORM: Final = 6  # of the kept file; another one is not read
+ARRAYS: Final = ("stamps_ns", "log_ns", "file", "num_points", "nth")
 
 
 def open_index(path: Path) -> BagIndex:
@@ -40,7 +40,7 @@ def open_index(path: Path) -> BagIndex:
     for place in _places(path):
         if (index := _load(place, path, state)) is not None:
             return index
-    index = scan_bag(path)
+    index = build_index(path)
     for place in _places(path):
         try:
             _save(place, index, state)
@@ -55,13 +55,14 @@ def open_index(path: Path) -> BagIndex:
 def _places(path: Path) -> Iterator[Path]:
     whole = path.resolve()
     yield whole.parent / f".{whole.name}.twodpass.npz"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield cache / "twodpass" / f"{hashlib.sha256(str(whole).encode()).hexdigest()[:32]}.npz"
+    with suppress(ConfigError):  # who has no home folder has no cache
+        cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+        yield cache / "twodpass" / f"{hashlib.sha256(str(whole).encode()).hexdigest()[:32]}.npz"
 
 
 def _state(path: Path) -> list[list[str | int]]:
     """Name, size and time of change of the bag's files."""
-    files = [*storage_files(path), *path.glob("metadata.yaml")] if path.is_dir() else [path]
+    files = [*storage_files(path), *path.glob("metadata.yaml")]
     return [[file.name, (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
 
 
@@ -108,7 +109,7 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
             )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile meet damage in many ways
         logger.warning("%s: cannot be read and is made anew: %s", place, error)
         return None
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from twodpass_core.data.bags.in_progress import not_recording
+from twodpass_core.bag_files import BAG_SUFFIXES, storage_files
 from twodpass_core.data.bags.packed import check_room, packed_files
-from twodpass_core.errors import BagError
+from twodpass_core.errors import BagError, NoCloudsError
 from twodpass_core.mcap_files.check import check_mcap
 
-BAG_SUFFIXES: Final = (".mcap", ".db3")
 MAX_METADATA_BYTES: Final = 4 * 2**20
-
-
-def storage_files(folder: Path) -> list[Path]:
-    """The .mcap and .db3 files in a folder."""
-    return sorted(file for file in folder.iterdir() if file.suffix in BAG_SUFFIXES)
+OTHER_IN_URI: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}")  # what means something else in a URI than in a path
 
 
 def checked(path: Path) -> Path:
     """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
+    from twodpass_core.recording.in_progress import not_recording  # brings in rosbags
+
     if not path.exists():
         raise BagError(f"{path}: does not exist")
     if path.is_file() and path.suffix not in BAG_SUFFIXES:
         raise BagError(f"{path}: is not a ROS 2 bag; a bag is a folder with metadata.yaml, a .mcap or a .db3 file")
     with not_recording(path):
-        files, source = [path] if path.is_file() else storage_files(path), path
+        files, source = storage_files(path), path
+    if files and not any(file.stat().st_size for file in files):
+        raise NoCloudsError(f"{path}: is empty, nothing was recorded")
     if path.is_dir():
         metadata = path / "metadata.yaml"
         if not metadata.exists():
@@ -48,7 +48,7 @@ def checked(path: Path) -> Path:
 
 def refuse_unlisted(path: Path, listed: Collection[str]) -> None:
     """A recorder that was killed names its last file nowhere."""
-    unlisted = [file.name for file in storage_files(path) if file.name not in listed] if path.is_dir() else []
+    unlisted = [file.name for file in storage_files(path) if file.name not in listed]
     if unlisted:
         raise BagError(
             f"{path}: metadata.yaml does not name {', '.join(unlisted)}: `twodpass recover` or `ros2 bag reindex` puts "
@@ -57,12 +57,23 @@ def refuse_unlisted(path: Path, listed: Collection[str]) -> None:
 
 
 def check_file(file: Path) -> None:
+    """Raise BagError for a file that is damaged, or that rosbags cannot open where it lies."""
     if file.stat().st_size == 0:
         raise BagError(f"{file}: is empty, nothing was recorded")
     if file.suffix == ".mcap":
         check_mcap(file)
     if file.suffix == ".db3":
+        _check_sqlite_path(file)
         _check_sqlite(file)
+
+
+def _check_sqlite_path(path: Path) -> None:
+    """Refuse a path that SQLite, to which rosbags hands it as a URI, would take for another."""
+    if found := OTHER_IN_URI.search(str(path)):
+        raise BagError(
+            f"{path}: an sqlite3 bag cannot be read where '{found[0]}' is in its path: move it, or name a symbolic "
+            "link to it whose own path is without"
+        )
 
 
 def _check_sqlite(path: Path) -> None:

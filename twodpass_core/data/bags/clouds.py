@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twodpass_core.data.bags.index import POINT_CLOUD
-from twodpass_core.data.bags.opening import open_bag, storages, unpack
-from twodpass_core.errors import BagError, NoCloudsError
+from twodpass_core.data.bags.rosbags_reader import open_bag, storages, topics_of, unpack
+from twodpass_core.errors import BagError, CloudError, NoCloudsError
 from twodpass_core.wording import counted, shorten
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Reader
+    from rosbags.typesys.store import Typestore
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,35 @@ class CloudTopic:
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[StampedCloud]:
-        """The topic's messages in the order of recording, read one at a time. Raises `BagError` for a damaged bag."""
-        from rosbags.typesys import Stores, get_typestore
+    def __iter__(self) -> Iterator[bytes]:
+        """The topic's messages as they are stored, in the order of recording, one at a time; `read_cloud` reads them.
 
-        typestore = get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
-        index = 0
+        Raises `BagError` for a damaged bag.
+        """
+        count = 0
         with open_bag(self.path) as reader:
-            for raw in _serialised(reader, self.topic):
-                message: Any = typestore.deserialize_cdr(raw, POINT_CLOUD)
-                stamp = message.header.stamp
-                yield StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
-                index += 1
-        if index != self.count:
-            raise BagError(f"{self.path}: {self.topic} should have {self.count} clouds, but {index} could be read")
+            for raw in _stored_clouds(reader, self.topic):
+                yield raw
+                count += 1
+        if count != self.count:
+            raise BagError(f"{self.path}: {self.topic} should have {self.count} clouds, but {count} could be read")
+
+
+def read_cloud(raw: bytes) -> StampedCloud:
+    """A cloud of a `CloudTopic`. Raises `CloudError` for a message that is damaged; the next one may be sound."""
+    try:
+        message: Any = _typestore().deserialize_cdr(unpack(raw), POINT_CLOUD)
+    except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
+        raise CloudError(f"cannot be read, it is damaged: {error or type(error).__name__}") from error
+    stamp = message.header.stamp
+    return StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
+
+
+@cache
+def _typestore() -> Typestore:
+    from rosbags.typesys import Stores, get_typestore
+
+    return get_typestore(Stores.LATEST)  # PointCloud2 has been the same in every release of ROS 2
 
 
 def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
@@ -56,13 +73,13 @@ def open_clouds(path: Path, topic: str | None = None) -> CloudTopic:
 
     `path` is the bag's folder, or one .mcap or .db3 file. Raises `BagError`, which lists the topics there are.
     """
-    with open_bag(path) as reader:
-        # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
-        counts: dict[str, int] = {}
-        for connection in reader.connections:
-            if connection.msgtype == POINT_CLOUD and 0 < connection.msgcount < 2**32:
-                counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
-        everything = sorted({f"{c.topic} ({c.msgtype}, {counted(c.msgcount, 'message')})" for c in reader.connections})
+    topics = topics_of(path)
+    # Empty topics count as absent: a recorder lists every topic that it waited for. So do impossible counts.
+    counts: dict[str, int] = {}
+    for name, kind, count in topics:
+        if kind == POINT_CLOUD and 0 < count < 2**32:
+            counts[name] = counts.get(name, 0) + count
+    everything = sorted({f"{name} ({kind}, {counted(count, 'message')})" for name, kind, count in topics})
     chosen = choose_cloud_topic(path, topic, counts, everything, "with --topic")
     return CloudTopic(path, chosen, counts[chosen])
 
@@ -79,15 +96,13 @@ def choose_cloud_topic(
     names = ", ".join(sorted(clouds))
     if topic is None and len(clouds) > 1:
         raise BagError(f"{path}: has several PointCloud2 topics, name one of them {how_to_name}: {names}")
-    chosen = topic or next(iter(clouds))
-    if chosen not in clouds:
-        raise BagError(f"{path}: has no PointCloud2 on {chosen!r}; its PointCloud2 topics are {names}")
-    return chosen
+    if topic is not None and topic not in clouds:
+        raise BagError(f"{path}: has no PointCloud2 on {topic!r}; its PointCloud2 topics are {names}")
+    return next(iter(clouds)) if topic is None else topic
 
 
-def _serialised(reader: Reader, topic: str) -> Iterator[bytes]:
-    """The serialised clouds of a topic."""
+def _stored_clouds(reader: Reader, topic: str) -> Iterator[bytes]:
     for storage in storages(reader):
         connections = [c for c in storage.connections if c.topic == topic and c.msgtype == POINT_CLOUD]
         for _, _, raw in storage.messages(connections) if connections else ():
-            yield unpack(raw)
+            yield raw

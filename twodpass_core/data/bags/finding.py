@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from twodpass_core.data.bags.checks import BAG_SUFFIXES
+from twodpass_core.bag_files import BAG_SUFFIXES
 from twodpass_core.errors import BagError, NoCloudsError
 
 logger = logging.getLogger(__name__)

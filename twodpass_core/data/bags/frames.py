@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +58,17 @@ class BagFrames:
         self.grid, self.intensity_max = self.config.grid, self.config.intensity_max
         self._split = split
         self._mounting = self.config.mounting
-        given = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
+        calibration = {} if self.config.calibration is None else read_calibration_file(self.config.calibration).cameras
         found = find_bags(paths)
         named = zip(found, unique_names(found), strict=True)
-        self._bags = open_each(
-            named, paths, lambda path, name: open_recorded(path, name, self.config, given, split, cameras)
-        )
-        self._warn_of_unknown_topics(given)
+
+        def open_one(path: Path, name: str) -> OpenedBag:
+            return open_recorded(
+                path, name=name, config=self.config, calibration=calibration, split=split, image_topics=cameras
+            )
+
+        self._bags = open_each(named, paths, open_one)
+        self._warn_of_unknown_topics(calibration)
         self._starts = np.cumsum([0, *(len(bag) for bag in self._bags)])
 
     def _warn_of_unknown_topics(self, given: Mapping[str, FileCamera]) -> None:
@@ -124,35 +130,40 @@ class BagFrames:
         return bag.reader.path, int(bag.stamps_ns[position])
 
     def num_points(self, index: int) -> int:
-        """Of a frame, without reading its labels. Raises BagError."""
+        """Of a frame, without reading it."""
         bag, position = self._locate(index)
-        message = bag.cloud(position)
-        return int(message.width * message.height)
+        return int(bag.clouds.num_points[bag.positions[position]])
 
     def raw_labels(self, index: int) -> npt.NDArray[np.uint32] | None:
         """(N,) of a frame, with instances, as they are kept; None without. Raises ScanError, BagError, LabelError."""
         bag, position = self._locate(index)
-        stamp_ns, message = int(bag.stamps_ns[position]), bag.cloud(position)
-        try:
-            return read_raw_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
-        except ScanError as error:
-            raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
+        return self._raw_labels(bag, position, bag.cloud(position))
 
     def __getitem__(self, index: int) -> Frame:
         """Raises ScanError, BagError, LabelError."""
         bag, position = self._locate(index)
-        stamp_ns = int(bag.stamps_ns[position])
+        return self._frame(bag, position, bag.cloud(position))
+
+    def with_raw_labels(self, index: int) -> tuple[Frame, npt.NDArray[np.uint32] | None]:
+        """A frame and its `raw_labels`, for which the cloud is read once. Raises ScanError, BagError, LabelError."""
+        bag, position = self._locate(index)
         message = bag.cloud(position)
-        frame_id = f"{bag.name}/{stamp_ns}"
-        try:
+        return self._frame(bag, position, message), self._raw_labels(bag, position, message)
+
+    def _raw_labels(self, bag: OpenedBag, position: int, message: Any) -> npt.NDArray[np.uint32] | None:
+        stamp_ns = int(bag.stamps_ns[position])
+        with _naming_the_cloud(bag, stamp_ns):
+            return read_raw_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
+
+    def _frame(self, bag: OpenedBag, position: int, message: Any) -> Frame:
+        stamp_ns = int(bag.stamps_ns[position])
+        with _naming_the_cloud(bag, stamp_ns):
             points = read_points(message, self.config.intensity_field)
             labels = read_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
-        except (CloudError, ScanError) as error:
-            raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
         sensor_from_training = self._mounting.training_from_sensor.inverse()
         world_from_lidar = bag.pose(stamp_ns)
         return Frame(
-            id=frame_id,
+            id=f"{bag.name}/{stamp_ns}",
             points=self._mounting.to_training(points),
             labels=None if labels is None else labels[0],
             instances=None if labels is None else labels[1],
@@ -167,6 +178,14 @@ class BagFrames:
         index %= len(self)
         bag = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._bags[bag], index - int(self._starts[bag])
+
+
+@contextmanager
+def _naming_the_cloud(bag: OpenedBag, stamp_ns: int) -> Iterator[None]:
+    try:
+        yield
+    except (CloudError, ScanError) as error:
+        raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
 
 
 def find_bags(paths: Sequence[Path]) -> list[Path]:

@@ -41,6 +41,7 @@ class TopicIndex:
     stamps_ns: Integers  # (M,) of the headers
     log_ns: Integers  # (M,) when they were recorded
     file: Integers  # (M,) which of the bag's files they are in
+    num_points: Integers  # (M,) of the clouds; of images 0
     nth: Integers  # (M,) of the topic's messages in that file with the same time of recording
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore, labels_of_single_files
-from twodpass_core.transform_tree import TransformTree
+from twodpass_core.transform_tree import TransformTree, frame_name
 from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)
@@ -100,19 +100,27 @@ class OpenedBag:
                 camera.unusable.add(error)
                 continue
             from_training = image_from_camera @ from_lidar @ sensor_from_training
-            views.append(CameraView(camera.name, model, from_training, camera.image(self.reader, image, model)))
+            loader = camera.image(self.reader, image, model)
+            views.append(CameraView(camera.name, model, from_training, loader, image_ns))
         return views
 
 
 def open_recorded(
     path: Path,
+    *,
     name: str,
     config: BagConfig,
-    given: Mapping[str, FileCamera],
+    calibration: Mapping[str, FileCamera],
     split: str,
-    names: Sequence[str] | None,
+    image_topics: Sequence[str] | None,
 ) -> OpenedBag:
     """Index a bag where that has not been done, and check what it has.
+
+    Args:
+        name: of the bag, in its frames.
+        calibration: cameras of a calibration file, by image topic.
+        split: train or val divide the bag where `held_out` says so; anything else has all.
+        image_topics: those to use; None: all that are calibrated; []: LiDAR only.
 
     Raises:
         BagError, ConfigError, TransformError: as `BagFrames`.
@@ -121,22 +129,10 @@ def open_recorded(
     for topic, entry in index.malformed.items():
         logger.warning("%s: malformed messages are left out, %d of %s: %s", path, entry.count, topic, entry.reason)
     clouds = _choose_clouds(index, config.topic)
-    if (back_s := -np.diff(clouds.stamps_ns).min(initial=0) * 1e-9) > CLOCK_SET_BACK_S:
-        logger.warning(
-            "%s: the time stamps of %s go back by %.1f s on the way, as of a clock that was set: scans may get images, "
-            "poses and labels of another moment. Split the bag there",
-            path, clouds.topic, back_s,
-        )  # fmt: skip
-    stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
-    if len(stamps_ns) == 1 < len(clouds):
-        raise BagError(f"{path}: all {len(clouds)} clouds of {clouds.topic} have one time stamp, {stamps_ns[0]} ns")
-    if repeated := len(clouds) - len(stamps_ns):
-        told = counted(repeated, "cloud")
-        logger.warning("%s: left out, of a time stamp that is there already: %s of %s", path, told, clouds.topic)
-    kept = _of_split(len(stamps_ns), split, config.held_out)
-    stamps_ns, positions = stamps_ns[kept], positions[kept]
-    cameras = () if names is not None and not names else tuple(find_cameras(index, config, given, names))
-    lidar = config.frames.get(clouds.topic, clouds.frame_id).removeprefix("/")
+    stamps_ns, positions = _scans_by_time(path, clouds, split, config.held_out)
+    is_lidar_only = image_topics is not None and not image_topics
+    cameras = () if is_lidar_only else tuple(find_cameras(index, config, calibration, image_topics))
+    lidar = frame_name(config.frames.get(clouds.topic, clouds.frame_id))
     tree, fixed = _transforms(index, lidar, cameras, config.fixed_frame)
     bag = OpenedBag(
         name=name,
@@ -169,6 +165,24 @@ def _choose_clouds(index: BagIndex, topic: str | None) -> TopicIndex:
         reason = index.malformed[chosen.topic].reason
         raise BagError(f"{index.path}: none of the clouds of {chosen.topic} can be read: {reason}")
     return chosen
+
+
+def _scans_by_time(path: Path, clouds: TopicIndex, split: str, held_out: float) -> tuple[Integers, Integers]:
+    """(N,) time stamps of the scans of a split, increasing, and (N,) where they are among the clouds."""
+    if (back_s := -np.diff(clouds.stamps_ns).min(initial=0) * 1e-9) > CLOCK_SET_BACK_S:
+        logger.warning(
+            "%s: the time stamps of %s go back by %.1f s on the way, as of a clock that was set: scans may get images, "
+            "poses and labels of another moment. Split the bag there",
+            path, clouds.topic, back_s,
+        )  # fmt: skip
+    stamps_ns, positions = np.unique(clouds.stamps_ns, return_index=True)
+    if len(stamps_ns) == 1 < len(clouds):
+        raise BagError(f"{path}: all {len(clouds)} clouds of {clouds.topic} have one time stamp, {stamps_ns[0]} ns")
+    if repeated := len(clouds) - len(stamps_ns):
+        told = counted(repeated, "cloud")
+        logger.warning("%s: left out, of a time stamp that is there already: %s of %s", path, told, clouds.topic)
+    kept = _of_split(len(stamps_ns), split, held_out)
+    return stamps_ns[kept], positions[kept]
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:

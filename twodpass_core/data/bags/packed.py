@@ -6,8 +6,9 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Any, Final
 
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.unpacked_size import DamageError, zstd_bound
@@ -18,15 +19,29 @@ REST_BYTES: Final = 2**28  # of the disk that is left to others
 
 def packed_files(bag: Path) -> list[Path]:
     """The files of a bag's folder that are compressed as a whole, by its metadata.yaml; none of any other bag."""
+    with suppress(Exception):  # no metadata, or damaged, which rosbags tells
+        return [bag / PurePath(path).name for path in _metadata(bag)["relative_file_paths"]]
+    return []
+
+
+def packed_topics(bag: Path) -> list[tuple[str, str, int]]:
+    """Name, type and number of messages of such a bag's topics, by its metadata.yaml; none of any other bag."""
+    with suppress(Exception):
+        entries = [
+            (entry["topic_metadata"], entry["message_count"]) for entry in _metadata(bag)["topics_with_message_count"]
+        ]
+        return [(str(topic["name"]), str(topic["type"]), int(count)) for topic, count in entries]
+    return []
+
+
+def _metadata(bag: Path) -> Any:
+    """Of a bag whose files are compressed as a whole. Raises errors of all kinds for any other."""
     from ruamel.yaml import YAML  # rosbags' own: what that reads is what is checked
 
-    try:
-        metadata = YAML(typ="safe").load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-        if metadata["compression_mode"].lower() != "file":
-            return []
-        return [bag / PurePath(path).name for path in metadata["relative_file_paths"]]
-    except Exception:  # no metadata, or damaged, which rosbags tells
-        return []
+    metadata = YAML(typ="safe").load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    if metadata["compression_mode"].lower() != "file":
+        raise ValueError("its files are not compressed as a whole")
+    return metadata
 
 
 def check_room(files: Sequence[Path]) -> None:

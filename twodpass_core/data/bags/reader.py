@@ -12,7 +12,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.data.bags.index import BagIndex, TopicIndex
-from twodpass_core.data.bags.opening import unpack
+from twodpass_core.data.bags.rosbags_reader import unpack
 from twodpass_core.errors import BagError
 
 MAX_OPEN_FILES: Final = 4

@@ -10,7 +10,7 @@ import numpy as np
 from twodpass_core.data.bags.index import RecordedTransforms
 from twodpass_core.errors import TransformError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.transform_tree import TransformTree
+from twodpass_core.transform_tree import TransformTree, frame_name
 
 TOLERANCE_NS: Final = 100_000_000
 ODOMETRY_FRAME: Final = "odom"
@@ -26,21 +26,21 @@ def build_tree(recorded: Sequence[RecordedTransforms], frames: Sequence[str]) ->
     """
     tree = TransformTree(tolerance_ns=TOLERANCE_NS)
     from_tf = [entry for entry in recorded if not entry.is_odometry and len(entry.stamps_ns)]
-    parents = {_name(entry.child): _name(entry.parent) for entry in from_tf}
-    needed = {ancestor for frame in frames for ancestor in _ancestors(_name(frame), parents)}
+    parents = {frame_name(entry.child): frame_name(entry.parent) for entry in from_tf}
+    needed = {ancestor for frame in frames for ancestor in _ancestors(frame_name(frame), parents)}
     odometry = [entry for entry in recorded if entry.is_odometry and len(entry.stamps_ns)]
-    vehicles = {ancestor for entry in odometry for ancestor in _ancestors(_name(entry.child), parents)}
+    vehicles = {ancestor for entry in odometry for ancestor in _ancestors(frame_name(entry.child), parents)}
     # Where a frame has several parents, the one that is named most often is added last and counts.
     for entry in sorted(from_tf, key=lambda entry: (not entry.is_static, len(entry.stamps_ns))):
-        is_mounting = bool(odometry) and _name(entry.child) not in vehicles and _is_constant(entry)
+        is_mounting = bool(odometry) and frame_name(entry.child) not in vehicles and _is_constant(entry)
         if entry.is_static or is_mounting:
             pose = RigidTransform.from_quaternion(entry.poses[-1, :4], entry.poses[-1, 4:])
             tree.add(entry.parent, entry.child, pose, None)
-        elif _name(entry.child) in needed:
+        elif frame_name(entry.child) in needed:
             tree.add_recorded(entry.parent, entry.child, entry.stamps_ns, entry.poses)
     for entry in odometry:
         if not _moves(tree, entry.child):
-            _add_odometry(tree, entry, [_name(frame) for frame in frames])
+            _add_odometry(tree, entry, [frame_name(frame) for frame in frames])
     return tree
 
 
@@ -64,7 +64,7 @@ def find_fixed_frame(tree: TransformTree, frame: str, wanted: str | None = None)
 
 def _add_odometry(tree: TransformTree, entry: RecordedTransforms, frames: Sequence[str]) -> None:
     """Odometry tells how its child moves: hang in its parent the whole tree that the child stands in."""
-    child = _name(entry.child)
+    child = frame_name(entry.child)
     if child in frames and child not in tree.frames:
         tree.add_recorded(entry.parent, child, entry.stamps_ns, entry.poses)
         return
@@ -83,7 +83,7 @@ def _is_constant(entry: RecordedTransforms) -> bool:
 
 
 def _moves(tree: TransformTree, frame: str) -> bool:
-    return _name(frame) in tree.frames and tree.moves(frame, tree.ancestry(frame)[-1])
+    return frame_name(frame) in tree.frames and tree.moves(frame, tree.ancestry(frame)[-1])
 
 
 def _ancestors(frame: str, parents: dict[str, str]) -> list[str]:
@@ -91,7 +91,3 @@ def _ancestors(frame: str, parents: dict[str, str]) -> list[str]:
     while (parent := parents.get(chain[-1])) is not None and parent not in chain:
         chain.append(parent)
     return chain
-
-
-def _name(frame: str) -> str:
-    return frame.removeprefix("/")

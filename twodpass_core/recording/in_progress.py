@@ -6,24 +6,24 @@ import fcntl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Final
 
+from twodpass_core.bag_files import storage_files
 from twodpass_core.errors import BagError
-
-JOURNAL: Final = "sets.journal"
-"""Of a recording by `collect`, beside the bag's files while it lasts."""
+from twodpass_core.files import try_lock
+from twodpass_core.recording.journal import JOURNAL
 
 
 @contextmanager
 def not_recording(bag: Path) -> Iterator[None]:
     """Raise BagError while a bag, its folder or one of its files, is being recorded.
 
-    `collect` locks its journal; other recorders are known by an MCAP file that is open for writing.
+    `collect` locks its journal; other recorders are known by a file that is open for writing.
     """
     with _locked(bag if bag.is_dir() else bag.parent):
-        for file in bag.glob("*.mcap") if bag.is_dir() else [bag]:
-            if file.suffix == ".mcap" and _is_open_for_writing(file):
+        for file in storage_files(bag):
+            if _is_open_for_writing(file):
                 raise _in_progress(file)
         yield
 
@@ -34,13 +34,9 @@ def _locked(folder: Path) -> Iterator[None]:
     if not path.exists():
         yield
         return
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_progress(folder) from None
-        except OSError:  # not every file system can lock
-            pass
+    with FileIO(path) as file:
+        if not try_lock(file):
+            raise _in_progress(folder)
         yield
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from twodpass_core.data.bags.checks import check_file, checked, refuse_unlisted
+from twodpass_core.data.bags.packed import packed_topics
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.unpacked_size import ZSTD_MAGIC
 
@@ -46,6 +47,15 @@ def open_bag(path: Path) -> Iterator[Reader]:
         raise BagError(
             f"{path}: cannot be read, it is damaged or not a ROS 2 bag: {error or type(error).__name__}"
         ) from error
+
+
+def topics_of(path: Path) -> list[tuple[str, str, int]]:
+    """Name, type and number of messages of a bag's topics. Raises BagError."""
+    if packed := packed_topics(path):  # which need not be unpacked for that
+        checked(path)
+        return packed
+    with open_bag(path) as reader:
+        return [(topic.topic, topic.msgtype, topic.msgcount) for topic in reader.connections]
 
 
 def storages(reader: Reader) -> list[Any]:

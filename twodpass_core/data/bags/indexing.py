@@ -27,10 +27,11 @@ from twodpass_core.data.bags.index import (
     RecordedTransforms,
     TopicIndex,
 )
-from twodpass_core.data.bags.opening import open_bag, storages, unpack
 from twodpass_core.data.bags.packed import packed_files
+from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
+from twodpass_core.transform_tree import frame_name
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ SAME_POSE: Final = 1e-6  # metres, and of a quaternion's numbers
 HEADER_BYTES: Final = 17  # of a serialised message up to the end of its header, without its frame
 
 
-def scan_bag(path: Path) -> BagIndex:
+def build_index(path: Path) -> BagIndex:
     """The index of a bag: a folder, or a single .mcap or .db3 file.
 
     Raises:
@@ -56,7 +57,7 @@ def scan_bag(path: Path) -> BagIndex:
         )
     with open_bag(path) as reader:
         logger.info("indexing %s", path)
-        scan = _Scan(path)
+        indexer = _Indexer(path)
         counts: Counter[tuple[str, str]] = Counter()
         for number, storage in enumerate(storages(reader)):
             _refuse_unchunked(storage, Path(storage.path))
@@ -64,15 +65,15 @@ def scan_bag(path: Path) -> BagIndex:
                 counts[connection.topic, connection.msgtype] += connection.msgcount
             wanted = [connection for connection in storage.connections if connection.msgtype in READ]
             for connection, log_ns, raw in storage.messages(wanted) if wanted else ():
-                scan.add(connection.topic, connection.msgtype, number, log_ns, raw)
-        scan.leave_out_other_frames()
+                indexer.add(connection.topic, connection.msgtype, number, log_ns, raw)
+        indexer.leave_out_other_frames()
         return BagIndex(
             path=path,
             files=tuple(Path(storage.path).name for storage in storages(reader)),
-            topics={topic: messages.finish() for topic, messages in scan.topics.items()},
-            calibrations={topic: messages.finish() for topic, messages in scan.calibrations.items()},
-            transforms=tuple(poses.finish() for poses in scan.transforms.values()),
-            malformed=scan.malformed,
+            topics={topic: messages.finish() for topic, messages in indexer.topics.items()},
+            calibrations={topic: messages.finish() for topic, messages in indexer.calibrations.items()},
+            transforms=tuple(poses.finish() for poses in indexer.transforms.values()),
+            malformed=indexer.malformed,
             everything=tuple(
                 f"{topic} ({kind}, {counted(count, 'message')})" for (topic, kind), count in sorted(counts.items())
             ),
@@ -83,13 +84,13 @@ def _refuse_unchunked(storage: Any, path: Path) -> None:
     """A reader would go through all of such a file for each message."""
     if path.suffix == ".mcap" and not storage.chunks and path.stat().st_size > MAX_UNCHUNKED_BYTES:
         raise BagError(
-            f"{path}: has no chunks to find messages by: rewrite it by `mcap sort`, or record with a storage preset "
-            "other than fastwrite"
+            f"{path}: has no chunks to find messages by: `twodpass recover` packs them into chunks, as every storage "
+            "preset but fastwrite does when recording"
         )
 
 
-class _Scan:
-    """What has been found so far."""
+class _Indexer:
+    """What has been found of a bag so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -145,7 +146,7 @@ class _Scan:
             ]
         for header, child, q, t in entries:
             key = topic, header.frame_id, child
-            frames = {name.removeprefix("/") for name in key[1:]} - {""}
+            frames = {frame_name(name) for name in key[1:]} - {""}
             if len(frames) < 2:
                 error = TransformError(f"a transform needs two frames, not '{header.frame_id}' and '{child}'")
                 self._leave_out(topic, error)
@@ -158,7 +159,7 @@ class _Scan:
 
 @dataclass
 class _Messages:
-    """Of one topic, malformed ones among them: they count where messages are found by their number."""
+    """Messages of one topic. Malformed ones keep their place, because messages are found again by position."""
 
     topic: str
     type: str
@@ -166,6 +167,7 @@ class _Messages:
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     log_ns: array[int] = field(default_factory=lambda: array("q"))
     file: array[int] = field(default_factory=lambda: array("q"))
+    num_points: array[int] = field(default_factory=lambda: array("q"))
     nth: array[int] = field(default_factory=lambda: array("q"))
     frames: list[str] = field(default_factory=list)
     sound: array[int] = field(default_factory=lambda: array("b"))
@@ -178,6 +180,7 @@ class _Messages:
         self.stamps_ns.append(0 if message is None else _stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
+        self.num_points.append(message.width * message.height if message is not None and self._has_clouds else 0)
         self.frames.append("" if message is None else _frame(message.header))
         self.sound.append(message is not None)
 
@@ -195,13 +198,17 @@ class _Messages:
 
     def finish(self) -> TopicIndex:
         sound = np.array(self.sound, np.bool_)
-        arrays = (np.array(values, np.int64)[sound] for values in (self.stamps_ns, self.log_ns, self.file, self.nth))
-        is_cloud = self.type == POINT_CLOUD
-        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and is_cloud else ()
-        is_image = self.first is not None and not is_cloud
+        kept = (self.stamps_ns, self.log_ns, self.file, self.num_points, self.nth)
+        arrays = (np.array(values, np.int64)[sound] for values in kept)
+        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and self._has_clouds else ()
+        is_image = self.first is not None and not self._has_clouds
         encoding = image_encoding(self.first) if is_image else ""
         picture = is_image and is_picture(self.first)
         return TopicIndex(self.topic, self.type, self.usual_frame(), fields, encoding, picture, *arrays)
+
+    @property
+    def _has_clouds(self) -> bool:
+        return self.type == POINT_CLOUD
 
 
 @dataclass
@@ -264,7 +271,7 @@ class _Poses:
 
 
 def _frame(header: Any) -> str:
-    return intern(header.frame_id.removeprefix("/"))
+    return intern(frame_name(header.frame_id))
 
 
 def _stamp_ns(header: Any) -> int:
