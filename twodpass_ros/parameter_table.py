@@ -10,9 +10,11 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterTypeException, ParameterException, ParameterUninitializedException
+from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from twodpass_ros.errors import NodeError
 
 Table = TypeVar("Table")
 
@@ -59,7 +61,7 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
     """Declares every field of a table as a parameter and has each change checked.
 
     `at_work` says why those cannot be changed now that are `fixed_at_work`, and what to do first; "": they can.
-    Raises rclpy's ParameterException when a value given at start is refused.
+    Raises NodeError when a value given at start is refused.
     """
     fields = {field.name: field for field in _fields(table)}
 
@@ -73,15 +75,20 @@ def declare_table(node: Node, table: type[Any], at_work: Callable[[], str]) -> N
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         try:
             node.declare_parameter(field.name, default, _descriptor(field.metadata["rule"]))
-        except InvalidParameterTypeException as error:
-            reason = str(error).removesuffix(f": {field.name}")  # which the exception adds
-            raise ParameterException(reason + _how_to_write(reason, field.name), field.name) from error
+        except ParameterException as error:
+            raise NodeError(_sentence(error, field.name)) from error
     _warn_of_unknown(node, fields)
 
 
 def read_table(node: Node, table: type[Table]) -> Table:
     """The values as they are now."""
     return table(**{field.name: _value(node, field) for field in _fields(table)})
+
+
+def _sentence(error: ParameterException, name: str) -> str:
+    """What is wrong with a parameter's value, without what each version of rclpy puts around it."""
+    reason = str(error.args[0]).removesuffix(f": {name}").rpartition("Reason: ")[2]
+    return reason + _how_to_write(reason, name)
 
 
 def _how_to_write(reason: str, name: str) -> str:
