@@ -25,7 +25,8 @@ def use_own_domain() -> int:
     """Keeps this process and those that it starts apart from all other ROS nodes. Returns the domain's id."""
     domain_id = 1 + os.getpid() % 100
     os.environ["ROS_DOMAIN_ID"] = str(domain_id)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    humble = os.environ.get("ROS_DISTRO") == "humble"  # later distributions warn of its variable
+    os.environ.update({"ROS_LOCALHOST_ONLY": "1"} if humble else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
     return domain_id
 
 

@@ -115,7 +115,7 @@ def run_demo(
             truths.append(truth)
             _say_answer(scan, answers[-1])
     came_back = f"{counted(len(answers), 'scan')} in, {counted(len(answers), 'labelled cloud')} out"
-    _say(f"[green]{came_back}: every point, same order, unchanged[/]")
+    _say(f"{came_back}: every point, same order, unchanged", style="green")
 
     _say_step(5, "Results")
     caveat = "" if card.trained else f", {UNTRAINED}"

@@ -1,11 +1,14 @@
-"""Processes that help a benchmark end by themselves, so that they give back what they have taken."""
+"""A program's processes are kept apart from other nodes; helpers end by themselves, to give back what they took."""
 
 from __future__ import annotations
 
+import os
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from twodpass_ros.child_process import helper_process
+import pytest
+
+from twodpass_ros.child_process import helper_process, use_own_domain
 
 
 def answer_until_closed(connection: Connection, note: Path) -> None:
@@ -23,3 +26,15 @@ def test_a_helper_is_talked_to_and_ends_by_itself_when_left(tmp_path: Path) -> N
         assert connection.recv() == 42
         assert not note.exists()
     assert note.read_text() == "ended by itself"
+
+
+@pytest.mark.parametrize(
+    ("distribution", "variable", "value"),
+    [("humble", "ROS_LOCALHOST_ONLY", "1"), ("jazzy", "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")],
+)
+def test_a_program_that_starts_nodes_keeps_to_this_machine_by_the_variable_that_its_ros_knows(
+    distribution: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"ROS_DISTRO": distribution})
+    domain_id = use_own_domain()
+    assert os.environ == {"ROS_DISTRO": distribution, "ROS_DOMAIN_ID": str(domain_id), variable: value}

@@ -78,7 +78,7 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], 
     ]
     result = run(*scan_files, "--out", out, *options)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "2 scans in, 2 labelled clouds out" in result.stdout
+    assert "    2 scans in, 2 labelled clouds out: every point, same order, unchanged\n" in result.stdout
     assert "000001: 2,000 points in and out" in result.stdout
     assert "UNTRAINED" in result.stdout
     assert "No --weights given" not in result.stdout
