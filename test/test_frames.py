@@ -254,8 +254,16 @@ def test_open_source(dataset: Path) -> None:
     assert open_source(SourceConfig(root=dataset, sequences=("00",))).ids[0] == "00/000000"
     with pytest.raises(ValidationError):
         SourceConfig.model_validate({"kind": "waymo"})
-    with pytest.raises(ValidationError, match="not for nuscenes"):
-        SourceConfig(kind="nuscenes", sequences=("00",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("sequences", ["00"]), ("bag", {"intensity_scale": 0.1}), ("simulation", {"streets": 3})]
+)
+def test_a_setting_for_another_kind_of_data_is_refused(setting: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=f"{setting} is for .*, not for nuscenes: leave it out"):
+        SourceConfig.model_validate({"kind": "nuscenes", setting: value})
+    default = SourceConfig(kind="nuscenes").model_dump()
+    assert SourceConfig.model_validate(default).kind == "nuscenes"
 
 
 def test_data_of_another_kind_are_told(dataset: Path, tmp_path: Path) -> None:

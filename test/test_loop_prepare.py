@@ -24,6 +24,7 @@ from drive_bag import (
 from typer.testing import CliRunner
 
 from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.classes import ClassMap, SemanticClass
 from twodpass_core.cli import app
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
@@ -168,6 +169,29 @@ def test_labels_go_to_the_layout_and_back(tmp_path: Path) -> None:
     assert kept is not None
     assert (kept == 50).all()
     assert frames.labelled.tolist() == [False, True, True]
+
+
+def test_labels_of_an_own_class_map_mean_the_same_when_they_are_read_from_there(tmp_path: Path) -> None:
+    orchard = ClassMap(
+        name="orchard",
+        classes=(
+            SemanticClass(id=0, name="unlabelled", colour=(0, 0, 0), raw_ids=(0,), raw_id=0),
+            SemanticClass(id=1, name="ground", colour=(90, 60, 20), raw_ids=(10, 11), raw_id=11),
+            SemanticClass(id=2, name="tree", colour=(0, 200, 0), raw_ids=(30,), raw_id=30),
+        ),
+    )
+    orchard.save(tmp_path / "orchard.yaml")
+    bag = drive(1).write(tmp_path / "drive")
+    raw = np.tile(np.array([10, 11, 30], np.uint32), 20)
+    LabelStore.beside(bag).write(scan_ns(0), raw)
+    prepare(BagFrames([bag], BagConfig(class_map=str(tmp_path / "orchard.yaml"))), tmp_path / "out")
+    source = SemanticKitti(tmp_path / "out", sequences=["00"])
+    assert source.class_map == orchard
+    np.testing.assert_array_equal(source[0].labels, np.tile([1, 1, 2], 20))
+    prepare(BagFrames([drive(1).write(tmp_path / "another")]), tmp_path / "out", first_sequence=1)
+    assert not (tmp_path / "out/sequences/01/class_map.yaml").exists()
+    with pytest.raises(ConfigError, match=r"01: its labels are those of class map semantickitti, those of .* orchard"):
+        SemanticKitti(tmp_path / "out", sequences=["00", "01"], partly_labelled=True)
 
 
 def test_labels_in_the_cloud_are_written(tmp_path: Path) -> None:

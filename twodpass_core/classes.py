@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from twodpass_core.checked import Checked, plain_message
@@ -99,6 +100,10 @@ class ClassMap(Checked):
             return cls.model_validate(content)
         except ValidationError as error:
             raise ClassMapError(f"{name}: {_explain(error.errors()[0], content)}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the YAML file that `load` reads. Raises OSError."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
     @property
     def num_classes(self) -> int:

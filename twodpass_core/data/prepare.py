@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from twodpass_core.classes import ClassMap
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.kitti_files import matrix_line, write_labels, write_lines, write_scan
 from twodpass_core.data.pairing import nearest_within
-from twodpass_core.data.semantickitti import CALIBRATIONS
+from twodpass_core.data.semantickitti import CALIBRATIONS, CLASS_MAP
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import new_folder
@@ -59,7 +60,8 @@ def prepare(
     are; image_2/, image_3/ ... the cameras in the order of their names, without distortion; calib.txt the calibration,
     calib/NNNNNN.txt that of single scans where motion makes it differ; poses.txt the poses of the first camera, each
     unknown one that which is known nearest in time, all of them the identity where none is; times.txt seconds since
-    the first scan; stamps.txt their time stamps in the bag.
+    the first scan; stamps.txt their time stamps in the bag; class_map.yaml what the labels mean, where that is not what
+    they do in SemanticKITTI.
 
     Args:
         progress: what the indices of all frames pass through.
@@ -103,6 +105,8 @@ class _SequenceWriter:
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
         for name in ("velodyne", "labels", *self._image_folders.values()):
             (folder / name).mkdir()
+        if frames.class_map != ClassMap.load("semantickitti"):
+            frames.class_map.save(folder / CLASS_MAP)
         self._stamps_ns: list[int] = []
         self._poses: list[RigidTransform | None] = []
         self._calibrations: list[dict[str, CameraView]] = []

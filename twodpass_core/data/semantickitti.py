@@ -30,6 +30,7 @@ SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # The colour cameras, left and right; data in SemanticKITTI's form may have more.
 PROJECTIONS: Final = {f"image_{number}": f"P{number}" for number in range(2, 10)}
+CLASS_MAP: Final = "class_map.yaml"  # in a sequence whose labels mean something else than SemanticKITTI's
 CALIBRATIONS: Final = "calib"  # folder of calibration files of single scans, where that of the sequence does not hold
 
 
@@ -59,7 +60,8 @@ class SemanticKitti:
             partly_labelled: labels may be missing for some scans.
 
         Raises:
-            ConfigError: unknown split or camera, or sequences chosen where root is one.
+            ConfigError: unknown split or camera, or sequences chosen where root is one, or of different classes.
+            ClassMapError: a sequence's own class map is damaged.
             ScanError: a sequence is missing or has no scans; labels are missing for some; calibration is missing
                 although there are images, or damaged; fewer poses than scans.
         """
@@ -67,8 +69,8 @@ class SemanticKitti:
             raise ConfigError(f"SemanticKITTI has no split '{split}': choose {', '.join(SPLITS)}")
         if unknown := sorted(set(cameras) - set(PROJECTIONS)):
             raise ConfigError(f"SemanticKITTI has no camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
-        self.class_map = ClassMap.load("semantickitti")
         folders = _sequence_folders(root, split, sequences)
+        self.class_map = _common_class_map(folders)
         opened = [_open_sequence(folder, split != "test", partly_labelled, cameras) for folder in folders]
         self._scans = [(sequence, stem) for sequence in opened for stem in sequence.stems]
 
@@ -166,6 +168,19 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
             f"to take by evaluate's --sequences {','.join(there)}, in settings as sequences: {there}"
         )
     return [root / "sequences" / name for name in wanted]
+
+
+def _common_class_map(folders: Sequence[Path]) -> ClassMap:
+    """What the labels of sequences mean: the same in all of them."""
+    files = [folder / CLASS_MAP for folder in folders]
+    maps = [ClassMap.load(path if path.exists() else "semantickitti") for path in files]
+    for path, class_map in zip(files, maps, strict=True):
+        if class_map != maps[0]:
+            raise ConfigError(
+                f"{path.parent}: its labels are those of class map {class_map.name}, those of {files[0].parent} of "
+                f"{maps[0].name}: choose sequences of one class map"
+            )
+    return maps[0]
 
 
 def _open_sequence(folder: Path, with_labels: bool, partly_labelled: bool, cameras: Sequence[str]) -> _Sequence:

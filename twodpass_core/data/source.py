@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,10 @@ from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.errors import ScanError
 from twodpass_core.files import UserPath
+
+
+KIND_OF: Final = {"sequences": "semantickitti", "bag": "bag", "simulation": "simulation"}
+"""The kind of data that a setting is for, of those that are for one alone."""
 
 
 class SourceConfig(Checked):
@@ -49,9 +53,12 @@ class SourceConfig(Checked):
         return frozenset(path.absolute() for path in self.bag.bags or (self.root,))
 
     @model_validator(mode="after")
-    def _sequences_are_semantickitti(self) -> SourceConfig:
-        if self.sequences is not None and self.kind != "semantickitti":
-            raise ValueError(f"sequences are for semantickitti, not for {self.kind}")
+    def _settings_are_of_the_kind(self) -> SourceConfig:
+        """One for another kind would have no effect."""
+        for name, kind in KIND_OF.items():
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            if kind != self.kind and getattr(self, name) != default:
+                raise ValueError(f"{name} is for {kind}, not for {self.kind}: leave it out")
         return self
 
 
