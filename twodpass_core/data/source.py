@@ -19,7 +19,6 @@ from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.errors import ScanError
 from twodpass_core.files import UserPath
 
-
 KIND_OF: Final = {"sequences": "semantickitti", "bag": "bag", "simulation": "simulation"}
 """The kind of data that a setting is for, of those that are for one alone."""
 
