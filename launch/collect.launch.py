@@ -66,13 +66,19 @@ def generate_launch_description():
         ]
     )
 
-    # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
+    # Room for clouds in either DDS; your own settings go first. Later distributions warn of Fast DDS's older name.
     older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
     profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
-    fast_dds_profile = os.path.join(config, "fastdds.xml")
-    large_clouds = SetEnvironmentVariable(profile, EnvironmentVariable(profile, default_value=fast_dds_profile))
+    settings = {
+        profile: os.path.join(config, "fastdds.xml"),
+        "CYCLONEDDS_URI": "file://" + os.path.join(config, "cyclonedds.xml"),
+    }
+    large_clouds = [
+        SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
+        for name, default in settings.items()
+    ]
 
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
-        + [large_clouds, collect]
+        + [*large_clouds, collect]
     )

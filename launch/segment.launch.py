@@ -88,14 +88,20 @@ def generate_launch_description():
         OnProcessExit(target_action=wait, on_exit=lambda event, context: [] if event.returncode else [play])
     )
 
-    # Shared memory large enough for clouds; your own profile goes first. Later distributions warn of the older name.
+    # Room for clouds in either DDS; your own settings go first. Later distributions warn of Fast DDS's older name.
     older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
     profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
-    fast_dds_profile = os.path.join(config, "fastdds.xml")
-    large_clouds = SetEnvironmentVariable(profile, EnvironmentVariable(profile, default_value=fast_dds_profile))
+    settings = {
+        profile: os.path.join(config, "fastdds.xml"),
+        "CYCLONEDDS_URI": "file://" + os.path.join(config, "cyclonedds.xml"),
+    }
+    large_clouds = [
+        SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
+        for name, default in settings.items()
+    ]
 
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
         # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
-        + [large_clouds, rviz, segment, play_when_active, wait]
+        + [*large_clouds, rviz, segment, play_when_active, wait]
     )

@@ -163,7 +163,8 @@ cat >"$venv/ros2.sh" <<EOF
 . '$venv/ros2/install/setup.sh'
 # The sources go before their installed links, so that a new file counts at once.
 export PYTHONPATH="$repository:\$PYTHONPATH"
-# Shared memory large enough for clouds; your own profile goes first.
+# Room for clouds in Fast DDS and in Cyclone DDS; your own settings go first.
 export $profile="\${$profile:-$repository/config/fastdds.xml}"
+export CYCLONEDDS_URI="\${CYCLONEDDS_URI:-file://$repository/config/cyclonedds.xml}"
 EOF
 say "Ready (Python $version, $kind): source .venv/ros2.sh"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from twodpass_core.wording import counted
 
@@ -18,6 +20,9 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks
     from rclpy.qos_event import SubscriptionEventCallbacks as SubscriptionEventCallbacks
+
+LARGEST_RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max")
+ENOUGH_FOR_CLOUDS = 32 << 20  # bytes; as in config/cyclonedds.xml
 
 SCANS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -103,10 +108,23 @@ def describe_publishers(node: Node, topic: str, wanted: Collection[str]) -> str:
     publishers = node.get_publishers_info_by_topic(topic)  # which applies the remappings itself
     if publishers:
         types = ", ".join(sorted({info.topic_type for info in publishers}))
-        return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}"
+        return f"{resolved} has {counted(len(publishers), 'publisher')} of {types}{doubt_of_receive_buffer()}"
     what_to_do = f", remap {topic} to the topic of the sensor" if topic.startswith("~") else ""
     others = f" ({' or '.join(wanted)} comes on {', '.join(found)})" if (found := _published(node, wanted)) else ""
     return f"{resolved} has no publisher{what_to_do}{others}"
+
+
+def doubt_of_receive_buffer() -> str:
+    """What to do where all messages come by UDP, for which Linux's usual buffer holds less than one cloud; else ""."""
+    if get_rmw_implementation_identifier() != "rmw_cyclonedds_cpp" or not LARGEST_RECEIVE_BUFFER.exists():
+        return ""
+    size = int(LARGEST_RECEIVE_BUFFER.read_text())
+    if size >= ENOUGH_FOR_CLOUDS:
+        return ""
+    return (
+        f"; large ones may get lost, as Cyclone DDS has a receive buffer of {size:,} bytes at most: "
+        f"sudo sysctl -w net.core.rmem_max={ENOUGH_FOR_CLOUDS}, and have CYCLONEDDS_URI name config/cyclonedds.xml"
+    )
 
 
 def _published(node: Node, types: Collection[str]) -> list[str]:

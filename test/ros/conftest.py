@@ -27,6 +27,7 @@ os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 OLDER = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLDER else "FASTDDS_DEFAULT_PROFILES_FILE"
 os.environ[PROFILE] = str(REPOSITORY / "config/fastdds.xml")
+os.environ.setdefault("CYCLONEDDS_URI", f"file://{REPOSITORY / 'config/cyclonedds.xml'}")
 
 
 def _is_there(module: str) -> bool:

@@ -25,6 +25,7 @@ from twodpass_core.recording import Manifest
 pytest.importorskip("launch_ros", reason="needs launch_ros, which comes with a ROS 2 installation, not from PyPI")
 
 from launch import LaunchContext
+from launch.actions import SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
@@ -79,6 +80,26 @@ def test_every_launch_argument_is_described(file: str, own: set[str]) -> None:
     nav2 = {"namespace", "use_sim_time", "params_file", "autostart", "use_respawn", "log_level"}
     assert nav2 | own <= set(described)
     assert all(text.endswith(".") for text in described.values())
+
+
+@pytest.mark.parametrize("file", ["segment", "collect"])
+def test_room_is_made_for_clouds_in_either_dds_unless_that_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI"
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+    source = PythonLaunchDescriptionSource(str(LAUNCH / f"{file}.launch.py"))
+    context = LaunchContext()
+    for own in ("", "file:///mine.xml"):
+        if own:
+            monkeypatch.setenv("CYCLONEDDS_URI", own)
+        for action in source.get_launch_description(context).entities:
+            if isinstance(action, SetEnvironmentVariable):
+                action.execute(context)
+        (profile,) = {name for name in variables[:2] if name in context.environment}
+        assert Path(context.environment[profile]).read_text()
+        uri = context.environment["CYCLONEDDS_URI"]
+        assert uri == own or Path(uri.removeprefix("file://")).name == "cyclonedds.xml"
+        assert own or Path(uri.removeprefix("file://")).exists()
 
 
 def test_it_starts_the_node_with_the_weights_and_the_topic_given(

@@ -9,7 +9,6 @@ import pytest
 
 from twodpass_ros.segment.newest_first_worker import NewestFirstWorker
 from twodpass_ros.segment.work_thread import WorkThread
-from twodpass_ros.transport import SequenceGaps
 
 HANG = 30.0
 
@@ -53,29 +52,6 @@ def test_a_stop_drops_what_waits_and_tells_whether_the_work_has_ended() -> None:
     go_on.set()
     assert worker.stop(HANG)
     assert processed == [1]
-
-
-def test_gaps_are_counted_for_each_publisher_from_its_first_message_on() -> None:
-    gaps = SequenceGaps()
-    assert not gaps.numbered
-    seen = [("a", 5), ("a", 6), ("b", 1), ("a", 9), ("b", 2), ("a", 3), ("b", 4)]
-    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": p.encode()}}) for p, n in seen]
-    assert counted == [0, 0, 0, 2, 0, 0, 1]
-    assert gaps.numbered
-
-
-def test_messages_that_come_late_are_no_loss_and_those_that_come_twice_are_told() -> None:
-    gaps = SequenceGaps()
-    seen = [5, 8, 6, 6, 8, 3, 3, 5000, 4999, 7]
-    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": b"a"}}) for n in seen]
-    assert counted == [0, 2, -1, None, None, 0, None, 4991, -1, None]
-
-
-def test_without_numbers_no_gap_is_made_up() -> None:
-    gaps = SequenceGaps()
-    assert gaps.before({"publication_sequence_number": None, "publisher_gid": None}) == 0
-    assert gaps.before({"publication_sequence_number": 4}) == 0
-    assert not gaps.numbered
 
 
 def test_all_work_is_done_in_one_thread_in_order() -> None:

@@ -1,0 +1,54 @@
+"""Losses on the way of a cloud: those that are counted, and those that a machine's settings make likely."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twodpass_ros import transport
+from twodpass_ros.transport import SequenceGaps, doubt_of_receive_buffer
+
+
+def test_gaps_are_counted_for_each_publisher_from_its_first_message_on() -> None:
+    gaps = SequenceGaps()
+    assert not gaps.numbered
+    seen = [("a", 5), ("a", 6), ("b", 1), ("a", 9), ("b", 2), ("a", 3), ("b", 4)]
+    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": p.encode()}}) for p, n in seen]
+    assert counted == [0, 0, 0, 2, 0, 0, 1]
+    assert gaps.numbered
+
+
+def test_messages_that_come_late_are_no_loss_and_those_that_come_twice_are_told() -> None:
+    gaps = SequenceGaps()
+    seen = [5, 8, 6, 6, 8, 3, 3, 5000, 4999, 7]
+    counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": b"a"}}) for n in seen]
+    assert counted == [0, 2, -1, None, None, 0, None, 4991, -1, None]
+
+
+def test_without_numbers_no_gap_is_made_up() -> None:
+    gaps = SequenceGaps()
+    assert gaps.before({"publication_sequence_number": None, "publisher_gid": None}) == 0
+    assert gaps.before({"publication_sequence_number": 4}) == 0
+    assert not gaps.numbered
+
+
+@pytest.mark.parametrize(
+    ("middleware", "size", "doubted"),
+    [
+        ("rmw_cyclonedds_cpp", "212992\n", True),
+        ("rmw_cyclonedds_cpp", "33554432\n", False),
+        ("rmw_cyclonedds_cpp", None, False),
+        ("rmw_fastrtps_cpp", "212992\n", False),  # on one machine, by shared memory
+    ],
+)
+def test_a_receive_buffer_that_holds_no_cloud_is_told_where_all_goes_by_it(
+    middleware: str, size: str | None, doubted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if size is not None:
+        (tmp_path / "rmem_max").write_text(size)
+    monkeypatch.setattr(transport, "LARGEST_RECEIVE_BUFFER", tmp_path / "rmem_max")
+    monkeypatch.setattr(transport, "get_rmw_implementation_identifier", lambda: middleware)
+    told = doubt_of_receive_buffer()
+    assert bool(told) == doubted
+    assert ("212,992 bytes" in told and "sysctl -w net.core.rmem_max=33554432" in told) == doubted
