@@ -48,6 +48,15 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
 
 
+def test_srun_in_a_way_that_lightning_cannot_work_with_is_told_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"^SLURM: You set `--ntasks=2` .*Use `--ntasks-per-node=2`"):
+        trainer_options(tiny_config(tmp_path))
+
+
 @pytest.mark.parametrize("environment", [TORCHRUN, SLURM, TORCHRUN | SLURM | {"SLURM_NNODES": "1"}])
 def test_processes_are_those_that_were_started(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

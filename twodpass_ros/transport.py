@@ -169,6 +169,7 @@ class SequenceGaps:
         if number is None or number == UNNUMBERED or publisher is None:
             return 0
         if (heard := self._heard.get(publisher["data"])) is None:
+            # Earlier messages may still come: from here on they are missing, without counting as losses.
             heard = self._heard[publisher["data"]] = _Heard(first=number, newest=number - REMEMBERED)
             heard.go_on_to(number)
             return 0

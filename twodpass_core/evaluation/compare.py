@@ -14,7 +14,7 @@ from torch import Tensor
 from twodpass_core.classes import SemanticClass
 from twodpass_core.data.frame import Frame
 from twodpass_core.evaluation.evaluate import Evaluation, labels_of, predict
-from twodpass_core.evaluation.metrics import Definition, Scores, SegmentationCounts
+from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, count_points
 from twodpass_core.segmenter import Segmenter
 
 RESAMPLINGS = 1000
@@ -89,23 +89,24 @@ def compare(
     Raises:
         ScanError: a frame cannot be read, or has no labels.
     """
-    segmenters = before, after
-    counts = [SegmentationCounts(after.class_map.num_classes) for _ in segmenters]
+    segmenters, num_classes = (before, after), after.class_map.num_classes
+    totals = [torch.zeros(len(DISTANCES), num_classes, num_classes, dtype=torch.int64) for _ in segmenters]
     by_frame: list[list[Tensor]] = [[], []]  # (K, K) of each frame
-    mended, broken = (np.zeros(after.class_map.num_classes, np.int64) for _ in segmenters)
+    mended, broken = (np.zeros(num_classes, np.int64) for _ in segmenters)
     for frame in frames:
         labels = labels_of(frame)
         answers = [predict(segmenter, frame.points, votes, definition) for segmenter in segmenters]
-        for total, parts, answer in zip(counts, by_frame, answers, strict=True):
-            earlier = total.counts.sum(0)
-            total.update(torch.from_numpy(frame.points), torch.from_numpy(labels), torch.from_numpy(answer))
-            parts.append(total.counts.sum(0) - earlier)
+        for total, parts, answer in zip(totals, by_frame, answers, strict=True):
+            points, truth, predicted = map(torch.from_numpy, (frame.points, labels, answer))
+            counts = count_points(points, truth, predicted, num_classes)
+            total += counts
+            parts.append(counts.sum(0))
         was_right, is_right = (answer == labels for answer in answers)
         mended += np.bincount(labels[is_right & ~was_right], minlength=len(mended))
         broken += np.bincount(labels[was_right & ~is_right], minlength=len(broken))
     evaluations = [
-        Evaluation(after.class_map, total.compute(), len(parts), definition)
-        for total, parts in zip(counts, by_frame, strict=True)
+        Evaluation(after.class_map, total, len(parts), definition)
+        for total, parts in zip(totals, by_frame, strict=True)
     ]
     return _comparison(evaluations, by_frame, mended, broken)
 

@@ -6,6 +6,7 @@ scans and processes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,37 @@ class Scores:
         )
 
 
+def count_points(
+    points: Tensor, labels: Tensor, class_id: Tensor, num_classes: int, distances: tuple[float, ...] = DISTANCES
+) -> Tensor:
+    """(distance bins, K, K) int64: how many points are at that distance, of that true and that predicted class.
+
+    Args:
+        points: (N, >=3), metres. A point's distance is its horizontal one from the sensor.
+        labels, class_id: (N,) of any integer type; 255 is nothing, as is 0.
+        distances: where the bins begin, ascending from 0.
+
+    Raises:
+        ValueError: a label or prediction is neither a class nor 255.
+    """
+    labels, class_id = _known(labels, num_classes, "label"), _known(class_id, num_classes, "prediction")
+    edges = torch.tensor(distances[1:], device=points.device)
+    # A point that is not finite has no distance, but its label, if any, counts.
+    distance = torch.linalg.vector_norm(points[:, :2].float(), dim=1).nan_to_num(0.0)
+    distance_bin = torch.bucketize(distance, edges, right=True)
+    flat = (distance_bin * num_classes + labels) * num_classes + class_id
+    shape = len(distances), num_classes, num_classes
+    return torch.bincount(flat, minlength=math.prod(shape)).view(shape)
+
+
+def _known(ids: Tensor, num_classes: int, what: str) -> Tensor:
+    ids = ids.long()
+    ids = ids.masked_fill(ids == UNLABELLED, 0)
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
+        raise ValueError(f"every {what} must be 0..{num_classes - 1} or {UNLABELLED}")
+    return ids
+
+
 class SegmentationCounts(Metric):
     """Counts of points by distance, label and prediction. Summed over processes as integers, so exactly."""
 
@@ -77,28 +109,9 @@ class SegmentationCounts(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, points: Tensor, labels: Tensor, class_id: Tensor) -> None:
-        """Points (N, >=3), their labels and predictions (N,) of any integer type; 255 is nothing, as is 0.
-
-        A point's distance is its horizontal one from the sensor.
-
-        Raises:
-            ValueError: a label or prediction is neither a class nor 255.
-        """
-        labels, class_id = self._known(labels, "label"), self._known(class_id, "prediction")
-        edges = torch.tensor(self.distances[1:], device=points.device)
-        # A point that is not finite has no distance, but its label, if any, counts.
-        distance = torch.linalg.vector_norm(points[:, :2].float(), dim=1).nan_to_num(0.0)
-        distance_bin = torch.bucketize(distance, edges, right=True)
-        flat = (distance_bin * self.num_classes + labels) * self.num_classes + class_id
-        self.counts += torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts)
+        """Add a scan's points; see `count_points`."""
+        self.counts += count_points(points, labels, class_id, self.num_classes, self.distances)
 
     def compute(self) -> Tensor:
         """(distance bins, K, K) int64."""
         return self.counts
-
-    def _known(self, ids: Tensor, what: str) -> Tensor:
-        ids = ids.long()
-        ids = ids.masked_fill(ids == UNLABELLED, 0)
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_classes:
-            raise ValueError(f"every {what} must be 0..{self.num_classes - 1} or {UNLABELLED}")
-        return ids

@@ -22,7 +22,7 @@ PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "
 
 @dataclass(frozen=True)
 class Processes:
-    """That train together: so many nodes, and on each so many, or one for each GPU (auto)."""
+    """How many train together: `nodes` machines, with `per_node` processes on each (auto: one for each GPU)."""
 
     nodes: int
     per_node: int | Literal["auto"]
@@ -58,7 +58,7 @@ def _launched() -> Processes | None:
     if _in_torchrun():
         per_node = int(os.environ["LOCAL_WORLD_SIZE"])
         return Processes(int(os.environ["WORLD_SIZE"]) // per_node, per_node)
-    if _in_slurm():
+    if _slurm():
         return Processes(int(os.environ.get("SLURM_NNODES", 1)), int(os.environ.get("SLURM_NTASKS_PER_NODE", 1)))
     return None
 
@@ -86,8 +86,15 @@ def _in_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _in_slurm() -> bool:
-    return not _in_torchrun() and SLURMEnvironment.detect()
+def _slurm() -> SLURMEnvironment | None:
+    """What srun has started, if it has. Raises ConfigError where it did so in a way that Lightning cannot work with."""
+    if _in_torchrun():
+        return None
+    try:
+        # Requeued, a job would run the same command again, without --resume.
+        return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
+    except RuntimeError as error:
+        raise ConfigError(f"SLURM: {error}") from error
 
 
 def _plugins(half_on_cpu: bool) -> Iterator[Any]:
@@ -95,5 +102,5 @@ def _plugins(half_on_cpu: bool) -> Iterator[Any]:
     yield WholeCheckpoints()
     if half_on_cpu:
         yield MixedPrecision("16-mixed", "cpu")  # not bf16
-    if _in_slurm():
-        yield SLURMEnvironment(auto_requeue=False)  # not the same command again, without --resume
+    if slurm := _slurm():
+        yield slurm

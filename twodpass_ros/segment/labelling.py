@@ -39,7 +39,7 @@ def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: SegmentParam
     decoded = time.perf_counter()
     segmentation = segmenter.segment(points, votes=parameters.votes)
     segmented = time.perf_counter()
-    colours = segmenter.class_map.colour_table.take(segmentation.class_id, axis=0)  # a third of the time of [...]
+    colours = segmenter.class_map.colour_table.take(segmentation.class_id, axis=0)  # three times as fast as []
     cloud = point_cloud2(scan.header, label_cloud(scan, segmentation.class_id, segmentation.probability, colours))
     encoded = time.perf_counter()
 
