@@ -62,54 +62,53 @@ def train(
     options = trainer_options(config)
     folder = RunFolder(config.run)
     with folder.held() if is_first_process() else nullcontext():
-        return _train(config, options, folder, resume, training, validation, callbacks)
+        checkpoint = folder.checkpoint_for(config, resume=resume)
+        training, validation = _opened(config, training, validation)
+        if checkpoint is None and is_first_process():
+            tell_what_is_in_both(config.data, training, validation)
+        network = _initial_network(config, training, checkpoint)
+        if is_first_process():
+            folder.begin(config)
+
+        distilled = network.distillation is not None
+        module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
+        samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
+        data = TrainingData(samples, validation, config)
+        log, points, best = RunLog(folder), PointsSeen(training.class_map, training.intensity_max), BestWeights(folder)
+        seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
+        validate_every = None if validation is None else config.validate_every
+        last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
+        trainer = make_trainer(config, options, folder, [log, points, *seen, best, last, *callbacks])
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        if validation is not None and module.evaluated_step != trainer.global_step:
+            trainer.validate(module, data, verbose=False)
+            log.add_validation(trainer)
+        if best.best < 0:
+            best.write(trainer, module)
+        return folder.weights
 
 
-def _train(
-    config: TrainingConfig,
-    options: Mapping[str, Any],
-    folder: RunFolder,
-    resume: bool,
-    training: FrameSource | None,
-    validation: FrameSource | None,
-    callbacks: Sequence[Callback],
-) -> Path:
-    checkpoint = folder.checkpoint_for(config, resume=resume)
+def _opened(
+    config: TrainingConfig, training: FrameSource | None, validation: FrameSource | None
+) -> tuple[FrameSource, FrameSource | None]:
+    """The frames to use, those of the settings where none are given."""
     if training is None:
         training = open_training(config.data.train, images=config.distillation.kind != "none")
     if validation is None and config.data.validation is not None:
         validation = open_evaluation(config.data.validation)
     _refuse_other_data(training, validation)
-    if checkpoint is None and is_first_process():
-        tell_what_is_in_both(config.data, training, validation)
+    return training, validation
 
+
+def _initial_network(config: TrainingConfig, training: FrameSource, checkpoint: Path | None) -> TrainingNetwork:
+    """As the settings have it begin, by the seed; what a checkpoint holds is loaded into it later."""
     seed_everything(config.seed, verbose=False)
     network = TrainingNetwork(config, training.class_map, training.grid)
     if checkpoint is None:
         initialise(network, config, training)
     else:
         read_checkpoint(checkpoint)  # what Lightning says of a damaged one is a traceback
-    if is_first_process():
-        folder.begin(config)
-
-    distilled = network.distillation is not None
-    module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
-    samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
-    data = TrainingData(samples, validation, config)
-    best = BestWeights(folder)
-    validate_every = None if validation is None else config.validate_every
-    last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
-    seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
-    points = PointsSeen(training.class_map, training.intensity_max)
-    log = RunLog(folder)
-    trainer = make_trainer(config, options, folder, [log, points, *seen, best, last, *callbacks])
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    if validation is not None and module.evaluated_step != trainer.global_step:
-        trainer.validate(module, data, verbose=False)
-        log.add_validation(trainer)
-    if best.best < 0:
-        best.write(trainer, module)
-    return folder.weights
+    return network
 
 
 def _refuse_other_data(training: FrameSource, validation: FrameSource | None) -> None:
