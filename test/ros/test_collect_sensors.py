@@ -91,4 +91,4 @@ def test_a_static_transform_of_no_use_is_told_for_once(vehicle: Vehicle) -> None
 def troubles(sensors: Sensors) -> list[tuple[bytes, str]]:
     """What the diagnostics would say of them."""
     watch = CalibrationWatch(lambda *_: None, lambda _: False)
-    return Health().troubles(RecordingState(), [], sensors, watch, Streak(), Counter(), CollectParameters())
+    return Health(sensors, watch, Streak()).troubles(RecordingState(), [], Counter(), CollectParameters())

@@ -56,12 +56,12 @@ class CollectNode(Node):
         self._dropped_before: Counter[str] = Counter()  # by the recordings before this one
         self._lost_at_start: Counter[str] = Counter()
         self._failures = Streak()
-        self._health = Health()
 
         self._sensors = Sensors(self, parameters, self._on_message, self._on_set)
         cameras = self._sensors.cameras
         self._pictures = {name: create_publisher(self, Image, f"~/overlay/{name}", RESULTS) for name in cameras}
         self._watch = CalibrationWatch(self._draw, lambda name: bool(self._pictures[name].get_subscription_count()))
+        self._health = Health(self._sensors, self._watch, self._failures)
         self._worker = InOrderWorker(self._process, SETS_WAITING, name="sets")
 
         self._status = create_publisher(self, CollectionStatus, "~/status", RESULTS)
@@ -256,9 +256,7 @@ class CollectNode(Node):
         problems = self._sensors.obstacles() + self._sensors.problems(parameters.max_clock_difference)
         if not state.recording:
             problems = obstacles_to_write(parameters.folder, parameters.writer()) + problems
-        troubles = self._health.troubles(
-            state, problems, self._sensors, self._watch, self._failures, dropped, parameters
-        )
+        troubles = self._health.troubles(state, problems, dropped, parameters)
         level = troubles[0][0] if troubles else OK
         activity = f"recording to {state.bag}" if state.recording else "not recording"
         message = ": ".join([activity, *filter(None, ["; ".join(text for _, text in troubles)])])

@@ -63,6 +63,9 @@ def status_message(
 class Health:
     """Finds out what is wrong, or was since the last look."""
 
+    sensors: Sensors
+    watch: CalibrationWatch
+    failures: Streak  # of sets
     _dropped: Counter[str] = field(default_factory=Counter)
     _missing: Counter[str] = field(default_factory=Counter)
 
@@ -70,14 +73,11 @@ class Health:
         self,
         state: RecordingState,
         problems: list[str],
-        sensors: Sensors,
-        watch: CalibrationWatch,
-        failures: Streak,
         dropped: Counter[str],
         parameters: CollectParameters,
     ) -> list[tuple[bytes, str]]:
         """(level, message), the worst first; empty if all is well."""
-        found = []
+        sensors, found = self.sensors, []
         if state.failure:
             found.append((ERROR, state.failure))
         found += [(ERROR, text) for text in _silences(sensors.of_sets, parameters.input_timeout)]
@@ -86,20 +86,20 @@ class Health:
             if parameters.min_distance > 0 and not sensors.place_is_known:
                 found.append((WARN, _WITHOUT_PLACE))
         found += [(ERROR if state.wanted and not state.recording else WARN, text) for text in problems]
-        for streak in (failures, *(topic.failures for topic in sensors.inputs)):
+        for streak in (self.failures, *(topic.failures for topic in sensors.inputs)):
             if (level := streak.look()) >= WARN:
                 found.append((level, streak.reason))
         for topic in sensors.inputs:
             if topic.is_latched:  # a better message may never come
                 topic.failures.good()
-        found += [(WARN, text) for text in self._losses(sensors, dropped)]
-        found += [(WARN, text) for text in _doubts(watch, sensors)]
+        found += [(WARN, text) for text in self._losses(dropped)]
+        found += [(WARN, text) for text in _doubts(self.watch, sensors)]
         return sorted(found, key=lambda trouble: trouble[0], reverse=True)
 
-    def _losses(self, sensors: Sensors, dropped: Counter[str]) -> Iterator[str]:
+    def _losses(self, dropped: Counter[str]) -> Iterator[str]:
         for topic, count in (dropped - self._dropped).items():
             yield f"{counted(count, 'message')} of {topic} dropped"
-        missing = sensors.missing()
+        missing = self.sensors.missing()
         for camera, count in (missing - self._missing).items():
             yield f"{counted(count, 'scan')} without an image of {camera} within the slop"
         self._dropped, self._missing = dropped, missing
