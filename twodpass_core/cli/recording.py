@@ -13,7 +13,8 @@ from twodpass_core.wording import counted
 def recover(bag: Annotated[Path, typer.Argument(help="Folder of a bag, or one .mcap file, of any recorder.")]) -> None:
     """Make a bag readable after a kill, a loss of power or damage, and say what was lost.
 
-    Files that are not whole are replaced by what is whole in them, and kept as NAME.mcap.damaged.
+    Files that are not whole are replaced by what is whole in them; files with messages outside of chunks, where readers
+    do not find each, are packed into chunks. Each is kept as it was, as NAME.mcap.damaged.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -24,7 +25,8 @@ def recover(bag: Annotated[Path, typer.Argument(help="Folder of a bag, or one .m
         report = make_readable(bag)
     for file in report.mended:
         kept, lost = counted(file.messages, "message"), counted(file.lost_bytes, "byte")
-        typer.echo(f"{file.path.name}: {kept} kept, {lost} lost")
+        packed = "" if file.damage else ", packed into chunks"
+        typer.echo(f"{file.path.name}: {kept} kept, {lost} lost{packed}")
         for damage in file.damage:
             typer.echo(f"  at byte {damage.offset}: {damage.reason}")
         typer.echo(f"  as it was: {file.original}")
