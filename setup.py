@@ -72,7 +72,7 @@ setup(
         "rosbags>=0.11.6,<0.12",
         "ruamel.yaml",
         "safetensors",
-        "typer>=0.16",
+        "typer>=0.18",
         "typing_extensions",
         "zstandard",
     ],

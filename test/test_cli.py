@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from cli_runs import one_line, twodpass, write_scans
 from PIL import Image
 from recording_data import wait_for
 from tiny_weights import write_tiny_weights
+from typer.main import get_command
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.cli import app
+from twodpass_core.cli.edge import not_nan
 from twodpass_core.pretrained import default_weights
 from twodpass_core.weights import Card, load_weights
 
@@ -43,6 +48,32 @@ def test_help_is_there_without_torch() -> None:
 def test_what_may_be_several_is_shown_so_once(command: str) -> None:
     usage = twodpass(*command.split(), "--help").output.partition("Usage:")[2].strip().splitlines()[0]
     assert usage.count("...") == 1
+
+
+def test_arguments_that_may_be_several_have_no_default() -> None:
+    """click before 8.3 refuses any but None, whatever command is called."""
+    commands = [get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+    several = [argument for command in commands for argument in command.params if argument.nargs == -1]
+    assert "bags" in [argument.name for argument in several]
+    assert [argument.name for argument in several if argument.default is not None] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "out", "--period", "nan"],
+        ["labels", "propose", "drive", "-w", "default", "--min-probability", "nan"],
+    ],
+)
+def test_what_is_not_a_number_is_within_no_bounds(arguments: list[str]) -> None:
+    """Said by the option itself too: not all versions of click notice."""
+    result = twodpass(*arguments)
+    assert result.exit_code == 2
+    assert not_nan(0.5) == 0.5
+    with pytest.raises(typer.BadParameter, match="not a number"):
+        not_nan(math.nan)
 
 
 def test_version() -> None:

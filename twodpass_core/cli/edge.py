@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,6 +95,13 @@ def numbers(text: str | None, count: int | None, option: str, kind: type[float] 
         wanted = f"{count} numbers" if count is not None else "numbers"
         raise ConfigError(f"{option} must be {wanted} with commas between, not '{text}'")
     return values
+
+
+def not_nan(value: float) -> float:
+    """The number, for an option with bounds: "not a number" is neither below nor above any. Raises BadParameter."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
 
 
 def name_list(text: str | None, option: str) -> tuple[str, ...] | None:

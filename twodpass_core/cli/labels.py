@@ -15,7 +15,7 @@ from twodpass_core.cli.bag_options import (
     Topic,
     bag_config,
 )
-from twodpass_core.cli.edge import numbers, print_error
+from twodpass_core.cli.edge import not_nan, numbers, print_error
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.wording import counted
 
@@ -108,7 +108,8 @@ def propose(
         ),
     ],
     min_probability: Annotated[
-        float, typer.Option(min=0, max=1, help="Points that the network is less sure of stay unlabelled.")
+        float,
+        typer.Option(min=0, max=1, callback=not_nan, help="Points that the network is less sure of stay unlabelled."),
     ] = 0.9,
     votes: Annotated[int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged.")] = 12,
     again: Annotated[bool, typer.Option("--again", help="Also scans that have proposals: these are replaced.")] = False,

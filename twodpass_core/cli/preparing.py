@@ -25,15 +25,11 @@ if TYPE_CHECKING:
 
 
 def prepare(
+    *,  # so that an argument that may be missing comes before one that may not
     bags: Annotated[
-        list[Path],  # none is not refused here, where the message would be that BAG is missing and not OUT
-        typer.Argument(
-            metavar="BAG",
-            default_factory=list,
-            show_default=False,
-            help="ROS 2 bags, or folders of them; one at least.",
-        ),
-    ],
+        list[Path] | None,  # none is not refused here, where the message would be that BAG is missing and not OUT
+        typer.Argument(metavar="BAG", help="ROS 2 bags, or folders of them; one at least."),
+    ] = None,
     out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to, one for each bag; made if missing.")],
     topic: Topic = None,
     camera: Annotated[

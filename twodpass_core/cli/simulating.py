@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from twodpass_core.cli.edge import not_nan
 from twodpass_core.wording import counted
 
 
@@ -23,7 +24,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Which street: every number is another one.")] = 0,
     form: Annotated[Format, typer.Option("--format", help="SemanticKITTI's layout.")] = Format.kitti,
     sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the sequence; the splits have 0 to 21.")] = 0,
-    period: Annotated[float, typer.Option(min=0.001, max=3600, help="Seconds from frame to frame.")] = 0.1,
+    period: Annotated[
+        float, typer.Option(min=0.001, max=3600, callback=not_nan, help="Seconds from frame to frame.")
+    ] = 0.1,
     columns: Annotated[
         int, typer.Option(min=8, max=2**16, help="Measurements of each of the 64 beams per turn.")
     ] = 2048,
