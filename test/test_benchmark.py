@@ -126,7 +126,7 @@ def test_wrong_settings_are_refused(weights: Path, settings: dict[str, object]) 
     ("options", "message"),
     [
         (("--width", "7"), "width: Input should be a multiple of 2"),
-        (("--scales", "2,four"), "--scales must be numbers with commas between, not '2,four'"),
+        (("--scales", "2,four"), "--scales must be whole numbers with commas between, not '2,four'"),
         (("-w", "some.safetensors", "--width", "8"), "leave them out with --weights"),
     ],
 )

@@ -19,6 +19,7 @@ from recording_data import wait_for
 from tiny_weights import write_tiny_weights
 from typer.main import get_command
 
+from twodpass_core import __version__
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli import app
 from twodpass_core.cli.edge import not_nan
@@ -79,7 +80,7 @@ def test_what_is_not_a_number_is_within_no_bounds(arguments: list[str]) -> None:
 def test_version() -> None:
     result = twodpass("--version")
     assert result.exit_code == 0
-    assert result.output.startswith("twodpass")
+    assert result.output == f"twodpass {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_version() -> None:
         (["recover", "{out}[/b]"], "[/b]: does not exist"),
         (["import-weights", "{scans}/000000.bin", "{out}.safetensors"], "not a PyTorch checkpoint"),
         (["import-weights", "absent.ckpt", "{out}.pt"], "ends in .safetensors"),
-        (["import-weights", "a", "{out}.safetensors", "--scales", "2,x"], "--scales must be numbers"),
+        (["import-weights", "a", "{out}.safetensors", "--scales", "2,x"], "--scales must be whole numbers"),
         (["import-weights", "a", "{out}.safetensors", "--class-map", "moon"], "moon: no such class map"),
         (["render", "{scans}", "-o", "{out}.png", "--index", "2"], "has 2, counted from 0"),
         (["render", "{scans}", "-o", "{out}.png", "--labels", "{weights}"], "these are not its labels"),

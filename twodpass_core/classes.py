@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from twodpass_core.checked import Checked, plain_message
 from twodpass_core.errors import ClassMapError, ConfigError
+from twodpass_core.wording import shorten
 from twodpass_core.yaml_files import read_yaml_file
 
 UNLABELLED = 255
@@ -135,7 +136,7 @@ class ClassMap(Checked):
         known &= self._class_of_raw[index] != UNLABELLED
         if not known.all():
             unknown = np.unique(raw[~known])
-            listed = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+            listed = shorten([str(raw_id) for raw_id in unknown])
             hint = "; mask the instance number with & 0xFFFF" if unknown[-1] >= RAW_ID_LIMIT else ""
             raise ClassMapError(
                 f"class map {self.name} does not know raw ids {listed}: add them to raw_ids of a map of your own, "

@@ -16,8 +16,8 @@ from pydantic import AfterValidator
 from twodpass_core.errors import ConfigError
 
 
-def expanded(path: str) -> Path:
-    """With `~` and `~user` in place of their folders. Raises ConfigError where there is no such user."""
+def expanded(path: str | Path) -> Path:
+    """The path with `~` and `~user` in place of their folders. Raises ConfigError where there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -26,7 +26,7 @@ def expanded(path: str) -> Path:
 
 def _expanded_or_refused(path: Path) -> Path:
     try:
-        return expanded(str(path))
+        return expanded(path)
     except ConfigError as error:
         raise ValueError(str(error)) from None  # which pydantic tells with the name of the setting
 

@@ -85,7 +85,7 @@ class TransformTree:
         if common is None:
             raise TransformError(
                 f"no transform from '{source}' to '{target}': the root of '{source}' is '{down[-1]}', that of "
-                f"'{target}' '{up[-1]}', and nothing connects the two. There are the frames {_listed(self.frames)}"
+                f"'{target}' '{up[-1]}', and nothing connects the two. There are the frames {shorten(self.frames)}"
             )
         up, down = up[: up.index(common)], down[: down.index(common)]
         if stamp_ns is None:
@@ -112,7 +112,7 @@ class TransformTree:
         """The frame, its parent, and so on to the root. Raises TransformError for an unknown one, or a circle."""
         frame = frame_name(frame)
         if frame not in self._parents and frame not in self._parents.values():
-            raise TransformError(f"there is no frame '{frame}'; there are {_listed(self.frames)}")
+            raise TransformError(f"there is no frame '{frame}'; there are {shorten(self.frames) or 'none'}")
         chain = [frame]
         while (parent := self._parents.get(chain[-1])) is not None:
             if parent in chain:
@@ -223,7 +223,3 @@ class _Poses:
     def _pose(self, position: int) -> RigidTransform:
         values = self._numbers(position)
         return RigidTransform.from_quaternion(values[:4], values[4:])
-
-
-def _listed(frames: list[str]) -> str:
-    return ", ".join(frames[:20]) + (f" and {len(frames) - 20} more" if len(frames) > 20 else "") if frames else "none"

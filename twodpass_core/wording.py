@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -16,6 +17,6 @@ def without_numbers(text: str) -> str:
     return re.sub(r"(?<![\w/])\d+(\.\d+)?", "", text)
 
 
-def shorten(items: list[str]) -> str:
+def shorten(items: Sequence[str]) -> str:
     """At most 20 of them, for an error message."""
     return ", ".join(items[:20]) + (f" and {len(items) - 20} more" if len(items) > 20 else "")

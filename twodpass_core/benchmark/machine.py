@@ -26,16 +26,14 @@ class Machine:
         installed = packages_distributions()
         versions = {name: version(installed[name][0]) for name in PACKAGES if name in installed}
         if device.type == "cuda":
-            return cls(torch.cuda.get_device_name(device), versions | {"CUDA": str(torch.version.cuda)}, _threads())
-        return cls(_cpu_name(), versions, _threads())
+            name, versions = torch.cuda.get_device_name(device), versions | {"CUDA": str(torch.version.cuda)}
+        else:
+            name = _cpu_name()
+        return cls(name, versions, torch.get_num_threads())
 
     def __str__(self) -> str:
         parts = [self.device, *(f"{name} {number}" for name, number in self.versions.items())]
         return ", ".join([*parts, "1 thread" if self.threads == 1 else f"{self.threads} threads"])
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
 
 
 def _cpu_name() -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from twodpass_core.cli import ablating, benchmarking, labels, preparing, recording, simulating, training
-from twodpass_core.cli.edge import ReportingGroup, numbers, print_note, print_version
+from twodpass_core.cli.edge import ReportingGroup, floats, integers, print_note, print_version
 from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Precision, PrecisionOption, Topic
 from twodpass_core.process import tune_process
 
@@ -83,7 +83,7 @@ def segment(
 
     Points without an answer (no return, outside the volume) get the raw id of the ignored class, 0 in shipped maps.
     """
-    transform = numbers(sensor_transform, 6, "--sensor-transform")
+    transform = floats(sensor_transform, "--sensor-transform", 6)
 
     from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
     from twodpass_core.data.scans import open_scans
@@ -125,20 +125,16 @@ def import_weights(
 
     What is not given is taken from the checkpoint, else from the published configuration with as many classes.
     """
-    given_scales = numbers(scales, None, "--scales", int)
-    minimum, maximum = numbers(volume_min, 3, "--volume-min"), numbers(volume_max, 3, "--volume-max")
-    given_cells = numbers(cells, 3, "--cells", int)
-
     from twodpass_core.classes import ClassMap
     from twodpass_core.cli.cards import import_to
     from twodpass_core.official import ImportOptions
 
     options = ImportOptions(
         class_map=None if class_map is None else ClassMap.load(class_map),
-        scales=given_scales,
-        volume_minimum=minimum,
-        volume_maximum=maximum,
-        cells=given_cells,
+        scales=None if scales is None else integers(scales, "--scales"),
+        volume_minimum=None if volume_min is None else floats(volume_min, "--volume-min", 3),
+        volume_maximum=None if volume_max is None else floats(volume_max, "--volume-max", 3),
+        cells=None if cells is None else integers(cells, "--cells", 3),
         intensity_max=intensity_max,
         licence=licence,
     )

@@ -100,19 +100,19 @@ def benchmark_training(
 
     Labels and images are random numbers: they cost what real ones do.
     """
-    from twodpass_core.cli.edge import numbers
+    from twodpass_core.cli.edge import integers
     from twodpass_core.cli.speed import batch_of_scans, measure_steps, network_shape, print_report
     from twodpass_core.errors import ConfigError
 
-    size = numbers(patch, 2, "--patch", int)
-    if min(size) < 1:
+    image_width, image_height = integers(patch, "--patch", 2)
+    if min(image_width, image_height) < 1:
         raise ConfigError(f"--patch must be a width and a height above 0, not '{patch}'")
     report = measure_steps(
         batch_of_scans(scans or [], batch),
         [entry.value for entry in precision or FORMATS],
         network_shape(width, scales),
         variant=variant.value,
-        patch=size,
+        patch=(image_width, image_height),
         device=device,
         threads=threads,
         save_memory=save_memory,

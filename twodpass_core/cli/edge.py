@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from twodpass_core import __version__
 from twodpass_core.errors import ConfigError, TwodpassError
 
 if TYPE_CHECKING:
     from twodpass_core.checked import Checked
 
 Settings = TypeVar("Settings", bound="Checked")
+Number = TypeVar("Number", int, float)
 
 
 class ReportingGroup(TyperGroup):
@@ -62,13 +64,9 @@ def print_whole(renderable: Group | Table) -> None:
 
 
 def print_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    try:
-        typer.echo(f"twodpass {version('twodpass')}")
-    except PackageNotFoundError:
-        typer.echo("twodpass, run from its source folder")
-    raise typer.Exit
+    if wanted:
+        typer.echo(f"twodpass {__version__}")
+        raise typer.Exit
 
 
 def checked_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
@@ -83,16 +81,25 @@ def checked_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
         raise ConfigError(describe_problems(error)) from None
 
 
-def numbers(text: str | None, count: int | None, option: str, kind: type[float] | type[int] = float) -> Any:
-    """The tuple of numbers in "1,2,3"; None stays None. Raises ConfigError naming the option."""
-    if text is None:
-        return None
+def floats(text: str, option: str, count: int) -> tuple[float, ...]:
+    """The `count` numbers in "1,2.5,3". Raises ConfigError naming the option."""
+    return _numbers(text, option, count, float, "numbers")
+
+
+def integers(text: str, option: str, count: int | None = None) -> tuple[int, ...]:
+    """The whole numbers in "1,2,3": `count` of them, or any number but none. Raises ConfigError naming the option."""
+    return _numbers(text, option, count, int, "whole numbers")
+
+
+def _numbers(
+    text: str, option: str, count: int | None, read: Callable[[str], Number], described: str
+) -> tuple[Number, ...]:
     try:
-        values = tuple(kind(part) for part in text.split(","))
+        values = tuple(read(part) for part in text.split(","))
     except ValueError:
         values = ()
     if not values or (count is not None and len(values) != count):
-        wanted = f"{count} numbers" if count is not None else "numbers"
+        wanted = described if count is None else f"{count} {described}"
         raise ConfigError(f"{option} must be {wanted} with commas between, not '{text}'")
     return values
 

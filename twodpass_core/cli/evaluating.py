@@ -103,7 +103,7 @@ def _settings(
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
         return settings
-    if not expanded(str(data)).exists():
+    if not expanded(data).exists():
         known = ", ".join(shipped_settings())
         raise ConfigError(f"{data}: does not exist: give a folder of data, a bag, or settings: a YAML file, or {known}")
     folder = {"kind": kind or "semantickitti", "root": data, "split": split, "sequences": sequences}

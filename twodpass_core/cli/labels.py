@@ -15,7 +15,7 @@ from twodpass_core.cli.bag_options import (
     Topic,
     bag_config,
 )
-from twodpass_core.cli.edge import not_nan, numbers, print_error
+from twodpass_core.cli.edge import floats, not_nan, print_error
 from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
 from twodpass_core.wording import counted
 
@@ -126,7 +126,7 @@ def propose(
 
     Training uses them only where bag.proposals says so; `export --proposals` gives them out to be corrected.
     """
-    transform = numbers(sensor_transform, 6, "--sensor-transform")
+    transform = floats(sensor_transform, "--sensor-transform", 6)
 
     from twodpass_core.cli.label_tables import print_proposals
     from twodpass_core.data.bags.frames import BagFrames

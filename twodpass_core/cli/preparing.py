@@ -17,7 +17,7 @@ from twodpass_core.cli.bag_options import (
     Topic,
     bag_config,
 )
-from twodpass_core.cli.edge import numbers
+from twodpass_core.cli.edge import floats
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def prepare(
 
     `twodpass labels import` takes the labels back to the bags.
     """
-    transform = numbers(sensor_transform, 6, "--sensor-transform")
+    transform = floats(sensor_transform, "--sensor-transform", 6)
 
     from rich.console import Console
     from rich.progress import track

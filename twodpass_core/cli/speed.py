@@ -14,7 +14,7 @@ from rich.console import Console, Group
 
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
-from twodpass_core.cli.edge import checked_settings, numbers, print_whole
+from twodpass_core.cli.edge import checked_settings, integers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.errors import ScanError
 from twodpass_core.models.student import StudentConfig
@@ -57,7 +57,7 @@ def network_shape(width: int | None, scales: str | None) -> StudentConfig:
     """Of a network for SemanticKITTI; the published one but for what is given. ConfigError where it does not fit."""
     given: dict[str, Any] = {} if width is None else {"width": width}
     if scales is not None:
-        given["scales"] = numbers(scales, None, "--scales", int)
+        given["scales"] = integers(scales, "--scales")
     return checked_settings(StudentConfig, given)
 
 

@@ -181,7 +181,7 @@ def evaluate(
 
     require_packages("evaluation", EVALUATION)
 
-    from twodpass_core.cli.edge import name_list, numbers
+    from twodpass_core.cli.edge import floats, name_list
     from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
     from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
@@ -192,7 +192,7 @@ def evaluate(
         class_map=class_map,
         intensity_field=intensity_field,
         intensity_scale=intensity_scale,
-        training_from_sensor=numbers(sensor_transform, 6, "--sensor-transform"),
+        training_from_sensor=floats(sensor_transform, "--sensor-transform", 6),
     )
     sources = evaluation_sources(data, kind and kind.value, split, bag, name_list(sequences, "--sequences"))
     segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.errors import CloudError
+from twodpass_core.wording import shorten
 
 _NUMPY_CODES: Final = ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8")
 
@@ -115,5 +116,4 @@ def field_label(name: str) -> str:
 
 def list_names(fields: Iterable[PointFieldSpec]) -> str:
     """The fields' names for an error message, cut to a readable length."""
-    names = [repr(field.name[:40]) for field in fields]
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "no fields"
+    return shorten([repr(field.name[:40]) for field in fields]) or "no fields"

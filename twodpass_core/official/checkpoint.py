@@ -38,8 +38,6 @@ CLASS_MAP_OF_DATA_SET = {"SemanticKITTI": "semantickitti", "nuScenes": "nuscenes
 INTENSITY_MAX = {"semantickitti": 1.0, "nuscenes": 255.0}
 GRIDS = {"semantickitti": KITTI_GRID, "nuscenes": NUSCENES_GRID}
 
-Vector = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -47,9 +45,9 @@ class ImportOptions:
 
     class_map: ClassMap | None = None
     scales: tuple[int, ...] | None = None
-    volume_minimum: Vector | None = None
-    volume_maximum: Vector | None = None
-    cells: tuple[int, int, int] | None = None
+    volume_minimum: tuple[float, ...] | None = None
+    volume_maximum: tuple[float, ...] | None = None
+    cells: tuple[int, ...] | None = None
     intensity_max: float | None = None
     licence: str | None = None
 
