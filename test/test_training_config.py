@@ -113,6 +113,7 @@ def test_overrides() -> None:
         ("seed=4294967296", "seed: Input should be less than 4294967296"),
         ("optimiser=5", "optimiser: must have keys and values"),
         ("run=[1]", "run: must be a path"),
+        ("run=!!bool z", "the value is not YAML: cannot be read as bool"),
         ("augmentation.preset=[a]", r"augmentation\.preset: Input should be 'paper'"),
         ("data.train.cameras=image_2", r"data\.train\.cameras: must be a list"),
         ("epochs=0", "epochs: Input should be greater than 0"),

@@ -36,6 +36,25 @@ def test_keys_of_other_mappings_and_merged_ones_may_be_the_same() -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["2024-02-28", "2024-02-30", "2024-02-28 12:30:00"])
+def test_dates_are_text(text: str) -> None:
+    assert read_yaml(f"run: {text}") == {"run": text}
+
+
+@pytest.mark.parametrize(
+    "value", ["!!map [a]", "!!map a", "!!bool z", "!!timestamp 2024-02-30", "!!timestamp a", "0x_", "!!int a"]
+)
+def test_text_that_does_not_fit_its_tag_is_told_with_its_place(value: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"(?s)line 2"):
+        read_yaml(f"good: 1\nbad: {value}\n")
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, "a: &a [*a]", "&a {a: *a}"])
+def test_what_has_no_end_is_a_yaml_error(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        read_yaml(text)
+
+
 @pytest.mark.parametrize("text", ["{[1, 2]: a}", "{{a: 1}: b}", "!!python/object/apply:os.getcwd []"])
 def test_what_is_no_plain_value_is_a_yaml_error(text: str) -> None:
     with pytest.raises(yaml.YAMLError):
