@@ -38,9 +38,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "reason"),
     [
         ("abacus", "unknown device 'abacus'"),
-        ("meta", "not supported"),
-        ("cpu:3", "'cpu:3' is not supported: choose auto, cpu, cuda or cuda:N"),
+        ("meta", "unknown device 'meta'"),
+        ("cpu:3", "unknown device 'cpu:3': choose auto, cpu, cuda or cuda:N"),
+        ("cuda:", "unknown device 'cuda:'"),
+        ("cuda:01", "unknown device 'cuda:01'"),
         ("cuda:99", "CUDA devices"),
+        ("cuda:200", "'cuda:200' is not there: torch sees"),
     ],
 )
 def test_devices_that_are_not_there_are_refused(name: str, reason: str) -> None:
@@ -59,6 +62,7 @@ def test_the_cpu_is_chosen_by_name() -> None:
         "Triton Error [CUDA]: out of memory",
         "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`",
         "CUDNN_STATUS_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
     ],
 )
 def test_lack_of_memory_has_one_name_and_leaves_nothing_behind(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from twodpass_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FULL = ("out of memory", "alloc_failed")  # of the driver and Triton; of cuBLAS, cuDNN and cuSPARSE
+FULL = ("out of memory", "alloc_failed", "can't allocate memory")
+"""What the driver and Triton say; cuBLAS, cuDNN and cuSPARSE; torch on a CPU."""
 SLOW = 3.0  # times as long as in float32
 
 
@@ -23,15 +25,13 @@ def choose_device(name: str) -> torch.device:
     """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N") from error
-    if device.type != "cuda" and device != torch.device("cpu"):
-        raise ConfigError(f"device '{name}' is not supported: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    known = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]*))?", name)
+    if known is None:
+        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
+    # Not torch.device(name).index, which is 8 bits wide: cuda:200 would be one below zero.
+    if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
+    return torch.device(name)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[object]:
@@ -43,7 +43,8 @@ def current_device(device: torch.device) -> AbstractContextManager[object]:
 def computing_on(device: torch.device) -> Iterator[None]:
     """The device is the current one; when its memory is full, torch.cuda.OutOfMemoryError, whoever found that out.
 
-    torch's allocator raises that. Libraries and compilers that allocate for themselves raise plain RuntimeErrors.
+    torch's allocator on CUDA raises that. Its allocator on a CPU, and libraries and compilers that allocate for
+    themselves, raise plain RuntimeErrors.
     """
     with current_device(device):
         try:

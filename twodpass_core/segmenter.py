@@ -103,7 +103,7 @@ class Segmenter:
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.
             RuntimeError: the segmenter is closed.
-            torch.cuda.OutOfMemoryError: the GPU is full; the segmenter can be used again.
+            torch.cuda.OutOfMemoryError: the memory is full, of a GPU or a CPU; the segmenter can be used again.
         """
         if points.ndim != 2 or points.shape[1] != 4 or points.dtype != np.float32:
             raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
