@@ -14,8 +14,10 @@ import pytest
 import torch
 import typer
 from cli_runs import one_line, twodpass, write_scans
+from cloud_bag import cloud_message, write_bag
 from PIL import Image
 from recording_data import wait_for
+from rosbags.rosbag2 import StoragePlugin
 from tiny_weights import write_tiny_weights
 from typer.main import get_command
 
@@ -209,6 +211,18 @@ def test_render_with_labels(scans: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / f"{name}.png") as image:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         assert (pixels == road).all(axis=1).any() == present
+
+
+def test_render_reads_no_other_scan(scans: Path, tmp_path: Path) -> None:
+    (scans / "000000.bin").write_bytes(b"1234567")
+    assert twodpass("render", scans, "--index", 1, "-o", tmp_path / "a.png").exit_code == 0
+    damaged = cloud_message(0)
+    damaged.data = damaged.data[:-3]
+    bag = write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [damaged, cloud_message(1)]})
+    result = twodpass("render", bag, "--index", 1, "-o", tmp_path / "b.png")
+    assert result.stdout.startswith("drive_000001, 50 points: drawn")
+    for index, reason in ((0, "cloud 0 of /points"), (2, "there is no scan 2: the input has 2")):
+        assert reason in one_line(twodpass("render", bag, "--index", index, "-o", tmp_path / "c.png").stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

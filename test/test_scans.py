@@ -78,6 +78,18 @@ def test_names_are_unique(tmp_path: Path) -> None:
             open_scans(inputs)
 
 
+def test_a_scan_is_had_by_its_number(tmp_path: Path) -> None:
+    for index in range(3):
+        write_bin(tmp_path / f"{index}.bin", points=POINTS + index)
+    (tmp_path / "0.bin").write_bytes(b"1234567")
+    scans = open_scans([tmp_path])
+    assert scans[2].name == "2"
+    np.testing.assert_array_equal(scans[1].points, POINTS + 1)
+    for index in (3, -1):
+        with pytest.raises(IndexError, match="there are 3 scans"):
+            scans[index]
+
+
 def test_points_are_read_while_iterating(tmp_path: Path) -> None:
     write_bin(tmp_path / "a.bin")
     gone = write_bin(tmp_path / "b.bin")

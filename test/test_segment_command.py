@@ -16,6 +16,8 @@ from rosbags.rosbag2 import StoragePlugin
 from tiny_weights import tiny_card, write_tiny_weights
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.data.scans import read_scan
+from twodpass_core.errors import ScanError
 from twodpass_core.segmenter import Segmentation, Segmenter
 
 
@@ -146,20 +148,45 @@ def test_a_bad_scan_does_not_stop_the_others(weights: Path, scans: Path, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.label", "000001.label"]
 
 
-def test_a_full_gpu_does_not_stop_the_others(
-    weights: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, MemoryError])
+def test_full_memory_does_not_stop_the_others(
+    error: type[Exception], weights: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment = Segmenter.segment
 
     def full_at_first(self: Segmenter, *arguments: Any, **options: Any) -> Segmentation:
         monkeypatch.setattr(Segmenter, "segment", segment)
-        raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+        raise error("tried to allocate 2 GiB")
 
     monkeypatch.setattr(Segmenter, "segment", full_at_first)
     result = twodpass("segment", scans, "-w", weights, "-o", tmp_path / "out")
     assert result.exit_code == 1
-    assert "000000: the GPU's memory is full: tried to allocate 2 GiB" in one_line(result.stderr)
+    assert "000000: the memory is full: tried to allocate 2 GiB" in one_line(result.stderr)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["000001.label"]
+
+
+def test_a_scan_that_does_not_fit_into_memory_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> Any:
+        raise MemoryError("Unable to allocate 80. GiB")
+
+    scan = write_scans(tmp_path / "scans") / "000000.bin"
+    monkeypatch.setattr(np, "fromfile", full)
+    with pytest.raises(ScanError, match=r"000000\.bin: the memory is full: Unable to allocate 80"):
+        read_scan(scan)
+
+
+def test_a_long_path_stays_in_one_piece(weights: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "/".join(["a_folder_with_a_long_name"] * 5)
+    assert f"written to {out}\n" in twodpass("segment", scans, "-w", weights, "-o", out).stdout
+
+
+def test_a_file_that_is_called_as_a_scan_of_a_bag_is_refused(weights: Path, scans: Path, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "drive", StoragePlugin.MCAP, {"/points": [cloud_message(0), cloud_message(1)]})
+    file = (scans / "000001.bin").rename(tmp_path / "drive_000001.bin")
+    result = twodpass("segment", bag, file, "-w", weights, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{bag} and {file} both have a scan called drive_000001" in one_line(result.stderr)
+    assert not (tmp_path / "out").exists()
 
 
 def test_where_every_scan_is_bad_there_is_no_table(weights: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def run_evaluation(
     _tell_left_out(source, output)
     if out is not None:
         write_report(evaluation, out)
-        output.print(f"written to {out}", markup=False)
+        output.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
 def run_comparison(
@@ -164,7 +164,7 @@ def run_comparison(
         write_report(comparison.after, out)
         write_report(comparison.before, out / "before")
         write_comparison(comparison, out, before=names[0], after=names[1])
-        output.print(f"written to {out}", markup=False)
+        output.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
 def run_submission(segmenter: Segmenter, settings: SourceConfig, out: Path, *, votes: int) -> None:
@@ -182,7 +182,7 @@ def run_submission(segmenter: Segmenter, settings: SourceConfig, out: Path, *, v
             yield frame.id, frame.points, segmenter.segment(frame.points, votes=votes).class_id
 
     number = write_submission(out, submission, labelled())
-    Console().print(f"{counted(number, 'scan')} written to {out}", markup=False)
+    Console().print(f"{counted(number, 'scan')} written to {out}", markup=False, soft_wrap=True)
 
 
 def _tell_left_out(source: FrameSource, output: Console) -> None:

@@ -104,11 +104,11 @@ def label_scans(
                     print_error(str(scan), console)
                 continue
             start = time.perf_counter()
-            points = mounting.to_training(scan.points)
             try:
+                points = mounting.to_training(scan.points)
                 result = segmenter.segment(points, votes=votes, random_votes=rng)
-            except torch.cuda.OutOfMemoryError as error:
-                print_error(f"{scan.name}: the GPU's memory is full: {error}", console)
+            except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+                print_error(f"{scan.name}: the memory is full: {error}", console)
                 continue
             tally.seconds.append(time.perf_counter() - start)
             if not doubt and (doubt := doubt_of_unit(points[:, 3], segmenter.card.intensity_max)):
@@ -129,7 +129,8 @@ def print_summary(tally: Tally, segmenter: Segmenter, folder: LabelFolder) -> No
         output.print(_class_table(tally, segmenter.class_map))
         where = f"{segmenter.device} ({segmenter.backend})"
         median = 1000 * np.median(tally.seconds)
-        output.print(f"median {median:.0f} ms per scan on {where}, written to {folder.path}", markup=False)
+        written = f"median {median:.0f} ms per scan on {where}, written to {folder.path}"
+        output.print(written, markup=False, soft_wrap=True)
     if tally.missing:
         output.print(f"[red]not labelled: {tally.missing} of {counted(tally.expected, 'scan')}[/]")
     if not segmenter.card.trained:
@@ -159,7 +160,7 @@ def render_scan(
     refuse_existing(out, overwrite)
     if index >= len(scans):
         raise ScanError(f"there is no scan {index}: the input has {len(scans)}, counted from 0")
-    scan = next(scan for position, scan in enumerate(scans) if position == index)
+    scan = scans[index]
     class_id = np.full(len(scan.points), UNLABELLED, np.uint8)
     if labels is not None:
         raw = read_raw_labels(labels, len(scan.points))

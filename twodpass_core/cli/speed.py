@@ -16,7 +16,6 @@ from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.report import BenchmarkReport
 from twodpass_core.cli.edge import checked_settings, integers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
-from twodpass_core.errors import ScanError
 from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
 from twodpass_core.simulation import simulate_scans
@@ -38,9 +37,8 @@ def first_scan(
     if path is None:
         refuse_unheeded([], columns=columns, topic=topic, intensity_field=intensity_field)
         return next(simulate_scans(1, STREET_SEED)).points
-    for scan in open_scans([path], columns=columns, topic=topic, intensity_field=intensity_field):
-        return scan.points.copy()  # torch wants arrays that it could write to
-    raise ScanError(f"{path}: holds no scan")
+    scans = open_scans([path], columns=columns, topic=topic, intensity_field=intensity_field)
+    return scans[0].points.copy()  # torch wants arrays that it could write to
 
 
 def batch_of_scans(paths: Sequence[Path], number: int | None) -> tuple[np.ndarray, ...]:

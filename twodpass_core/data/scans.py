@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,10 @@ class _ScanFile:
         return [self.name]
 
     def __iter__(self) -> Iterator[Scan]:
-        yield Scan(self.name, read_scan(self.path, self.columns, self.intensity_field), None)
+        yield self[0]
+
+    def __getitem__(self, index: int) -> Scan:
+        return Scan(self.name, read_scan(self.path, self.columns, self.intensity_field), None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class _BagScans:
     clouds: CloudTopic
     name: str
     intensity_field: str | None
+
+    @property
+    def path(self) -> Path:
+        return self.clouds.path
 
     def __len__(self) -> int:
         return len(self.clouds)
@@ -69,12 +76,15 @@ class _BagScans:
     def __iter__(self) -> Iterator[Scan]:
         return map(self._decode, range(len(self)), self.clouds)  # unlike a generator, goes on after a bad cloud
 
+    def __getitem__(self, index: int) -> Scan:
+        return self._decode(index, next(islice(self.clouds, index, None)))
+
     def _decode(self, index: int, raw: bytes) -> Scan:
         try:
             cloud = read_cloud(raw)
             points = read_points(cloud.message, self.intensity_field)
         except CloudError as error:
-            raise ScanError(f"{self.clouds.path}: cloud {index} of {self.clouds.topic}: {error}") from error
+            raise ScanError(f"{self.path}: cloud {index} of {self.clouds.topic}: {error}") from error
         return Scan(f"{self.name}_{index:06d}", points, cloud.stamp_ns)
 
 
@@ -95,6 +105,15 @@ class ScanSequence:
     def __iter__(self) -> Iterator[Scan]:
         return chain.from_iterable(self.sources)
 
+    def __getitem__(self, index: int) -> Scan:
+        """One scan, whatever is wrong with those before it. Raises `IndexError`, `ScanError` and `BagError`."""
+        if index >= 0:
+            for source in self.sources:
+                if index < len(source):
+                    return source[index]
+                index -= len(source)
+        raise IndexError(f"there are {len(self)} scans")
+
 
 def open_scans(
     inputs: Sequence[Path], *, columns: int | None = None, topic: str | None = None, intensity_field: str | None = None
@@ -106,7 +125,8 @@ def open_scans(
     .bin files, `topic` chooses a bag's PointCloud2 topic, `intensity_field` that field of .pcd files and clouds;
     `NO_INTENSITY` gives 0 for every point of anything. An option that no input could heed is refused.
 
-    Scans are named after their files or bags; folders are added in front where that alone would not be unique.
+    Scans are named after their files, or their bags and places in them; folders are added in front where a file's or
+    bag's name alone would not be unique.
     Raises `ScanError` and `BagError`, which name the file. A file of a folder that is cut off or empty is told of when
     its turn comes, so that the others can be read; a bag of a folder that has no clouds is left out with a warning.
     """
@@ -123,7 +143,21 @@ def open_scans(
         return _ScanFile(path, name, columns, intensity_field)
 
     named = zip(paths, unique_names(paths), strict=True)
-    return ScanSequence(tuple(open_each(named, [Path(entry) for entry in inputs], open_source)))
+    sources = tuple(open_each(named, [Path(entry) for entry in inputs], open_source))
+    _refuse_equal_names(sources)
+    return ScanSequence(sources)
+
+
+def _refuse_equal_names(sources: Sequence[_ScanFile | _BagScans]) -> None:
+    """Raise ScanError where a file is called as a bag calls one of its scans: the labels of one would be lost."""
+    named: dict[str, Path] = {}
+    for source in sources:
+        for name in source.names:
+            if name in named:
+                raise ScanError(
+                    f"{named[name]} and {source.path} both have a scan called {name}: give one without the other"
+                )
+            named[name] = source.path
 
 
 def refuse_unheeded(
@@ -147,6 +181,8 @@ def read_scan(path: Path, columns: int | None = None, intensity_field: str | Non
         return _read_file(path, columns, intensity_field)
     except OSError as error:
         raise ScanError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ScanError(f"{path}: the memory is full: {error}") from error
 
 
 def _read_file(path: Path, columns: int | None, intensity_field: str | None) -> npt.NDArray[np.float32]:
