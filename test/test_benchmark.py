@@ -23,6 +23,7 @@ from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
 from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.models.student import PointVoxelStudent, StudentOutput
 from twodpass_core.segmenter import Segmentation, Segmenter
 
 CARD = tiny_card(SMALL_GRID)
@@ -142,9 +143,25 @@ def test_a_scan_beside_the_volume_is_refused(weights: Path) -> None:
         run_benchmark(scan() + np.float32(100), weights, device="cpu", repeats=1)
 
 
-def test_a_scan_without_returns_has_nothing_to_agree_on(weights: Path) -> None:
-    report = run_benchmark(np.zeros((30, 4), np.float32), weights, device="cpu", precisions=("fp32", "fp16"), repeats=1)
-    assert report.agreements == ()
+def test_a_scan_without_returns_is_refused(weights: Path) -> None:
+    with pytest.raises(ScanError, match="none of the scan's 30 points is a return"):
+        run_benchmark(np.zeros((30, 4), np.float32), weights, device="cpu", repeats=1)
+
+
+def test_a_peer_gets_the_points_that_the_network_gets(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those alone are told to be in the volume."""
+    given: list[int] = []
+    forward = PointVoxelStudent.forward
+
+    def noting(self: PointVoxelStudent, points: torch.Tensor) -> StudentOutput:
+        given.append(len(points))
+        return forward(self, points)
+
+    monkeypatch.setattr(PointVoxelStudent, "forward", noting)
+    points = np.concatenate([scan(), [[0, 0, 0, 1], [1, 1, 1, np.nan], [np.nan, 1, 1, 1]]]).astype(np.float32)
+    report = run_benchmark(points, weights, device="cpu", precisions=("fp32",), peer="unfolded", repeats=1)
+    assert report.points_in_volume == int((scan()[:, 0] > -10).sum())
+    assert set(given) == {report.points_in_volume}
 
 
 def use_fifty_megabytes() -> None:

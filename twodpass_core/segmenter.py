@@ -21,9 +21,8 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent
-from twodpass_core.sensor import TOO_BRIGHT
+from twodpass_core.sensor import intensity_limit
 from twodpass_core.sparse.backend import make_backend
-from twodpass_core.sparse.grid import coordinate_rows
 from twodpass_core.weights import Card, load_weights
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -97,8 +96,8 @@ class Segmenter:
             random_votes: draw the angles, and a small shift, at random as the authors do, instead.
 
         Points that are not finite, exactly (0, 0, 0), or outside the volume (tested before rotation) are not given to
-        the network: class_id 255, probability 0, scores 0. An intensity beyond `sensor.TOO_BRIGHT` times full scale is
-        clipped to that: without a bound a single damaged one would change the labels of all that is within 10 m.
+        the network: class_id 255, probability 0, scores 0. An intensity beyond `sensor.intensity_limit` is clipped to
+        that: without a bound a single damaged one would change the labels of all that is within 10 m.
 
         Raises:
             ValueError: points are not (N, 4) float32, or votes < 1.
@@ -125,9 +124,9 @@ class Segmenter:
         clock = StageClock(self.device)
         with clock.stage("voxelise"):
             on_device = _upload(points, self.device)
-            kept = self._given_to_network(on_device).nonzero().squeeze(1)
+            kept = self.card.grid.admits(on_device).nonzero().squeeze(1)
             inside = on_device.index_select(0, kept)
-            limit = TOO_BRIGHT * self.card.intensity_max
+            limit = intensity_limit(self.card.intensity_max)
             inside[:, 3].clamp_(-limit, limit)
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
@@ -139,11 +138,6 @@ class Segmenter:
         with clock.stage("gather"):
             class_id, probability, scores = _spread(answer, kept, points.shape[0], return_scores)
         return Segmentation(class_id, probability, scores, clock.seconds())
-
-    def _given_to_network(self, points: Tensor) -> Tensor:
-        """(N,) bool: points inside the volume (so finite) with a return and a finite intensity."""
-        has_return = (coordinate_rows(points) != 0).any(dim=0)
-        return self.card.grid.contains(points) & has_return & points[:, 3].isfinite()
 
     def warm_up(self) -> None:
         """Run once on made-up points, so that the first real scan is not slow and a lack of memory shows early."""

@@ -46,12 +46,17 @@ class SensorMounting:
         return out
 
 
-def bound_intensity(points: npt.NDArray[np.float32], intensity_max: float) -> None:
-    """Clip the intensities of points (N, 4) to `TOO_BRIGHT` times full scale, in place.
+def intensity_limit(intensity_max: float) -> float:
+    """What intensities are clipped to before a network sees them: a damaged one would reach the features of all near.
 
-    As `Segmenter` does: a single damaged one would reach the features of all that is near.
+    `intensity_max` is full scale in the training data.
     """
-    limit = TOO_BRIGHT * intensity_max
+    return TOO_BRIGHT * intensity_max
+
+
+def bound_intensity(points: npt.NDArray[np.float32], intensity_max: float) -> None:
+    """Clip the intensities of points (N, 4) to `intensity_limit`, in place, as `Segmenter` does."""
+    limit = intensity_limit(intensity_max)
     np.clip(points[:, 3], -limit, limit, out=points[:, 3])
 
 
@@ -62,7 +67,7 @@ def is_of_another_unit(intensity: npt.NDArray[np.float32], intensity_max: float)
     Zeros alone say nothing of their unit.
     """
     known = np.count_nonzero(np.isfinite(intensity))
-    bright = np.count_nonzero(intensity >= TOO_BRIGHT * intensity_max) > known / 20  # or cut off there
+    bright = np.count_nonzero(intensity >= intensity_limit(intensity_max)) > known / 20  # or cut off there
     dark = np.count_nonzero(intensity > TOO_DARK * intensity_max) < known / 100 and bool((intensity > 0).any())
     return bool(bright or dark)
 
@@ -72,7 +77,7 @@ def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> s
     if not is_of_another_unit(intensity, intensity_max):
         return ""
     highest = np.nanmax(intensity)
-    is_of_bytes = TOO_BRIGHT * intensity_max < highest <= 255
+    is_of_bytes = intensity_limit(intensity_max) < highest <= 255
     example = f" ({intensity_max / 255:.6g} from 0..255)" if is_of_bytes else ""
     return (
         f"intensity goes up to {highest:.3g}, in the weights' training data to {intensity_max:g}: convert it by "

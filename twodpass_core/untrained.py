@@ -44,7 +44,7 @@ def _standardise_logits(student: PointVoxelStudent) -> None:
     """Random weights would give all points one class: gives each logit mean 0 and deviation 1 over a simulated scan."""
     (scan,) = simulate_scans(1, STREET_SEED, lidar=replace(HDL_64E, columns=256))
     points = torch.from_numpy(scan.points)
-    logits = student.eval()(points[student.grid.contains(points)]).logits
+    logits = student.eval()(points[student.grid.admits(points)]).logits
     deviation, mean = torch.std_mean(logits, dim=0)
     weight, bias = student.classifier[-1].parameters()
     weight.copy_(weight / deviation[:, None])

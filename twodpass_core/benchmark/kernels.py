@@ -106,7 +106,7 @@ def measure_kernels(
 
     Raises:
         ConfigError: unknown or unavailable device or backend.
-        ScanError: no point of the scan is in the volume.
+        ScanError: no point of the scan is a return in the volume.
         MissingDependencyError: the backend's package is not installed.
     """
     chosen = choose_device(device)
@@ -114,7 +114,7 @@ def measure_kernels(
     with current_device(chosen):
         sparse = make_backend(backend, chosen)
         on_device = torch.from_numpy(points).to(chosen)
-        levels = build_pyramid(on_device[KITTI_GRID.contains(on_device)], None, KITTI_GRID, network.scales).levels
+        levels = build_pyramid(on_device[KITTI_GRID.admits(on_device)], None, KITTI_GRID, network.scales).levels
         progress("measuring what the device can do")
         ceilings = _ceilings(chosen, precisions)
         passes: list[Pass] = []

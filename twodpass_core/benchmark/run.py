@@ -90,7 +90,7 @@ def run_benchmark(
 
     Raises:
         WeightsError, ConfigError: as Segmenter.from_weights; unknown peer.
-        ScanError: no point of the scan is in the volume.
+        ScanError: no point of the scan is a return in the volume.
         MissingDependencyError: the peer is not installed.
     """
     if peer not in PEERS:
@@ -141,11 +141,13 @@ def turned(points: npt.NDArray[np.float32], angle: float) -> npt.NDArray[np.floa
 
 
 def count_points(points: npt.NDArray[np.float32], grid: VoxelGrid) -> int:
-    """How many of points (N, 4) are in the volume; ScanError where none is: there would be nothing to measure."""
-    count = int(grid.contains(torch.from_numpy(points)).sum())
+    """How many of points (N, 4) are given to the network; ScanError where none is, so that nothing can be measured."""
+    count = int(grid.admits(torch.from_numpy(points)).sum())
     if count == 0:
         bounds = f"{grid.minimum} to {grid.maximum} m"
-        raise ScanError(f"none of the scan's {counted(len(points), 'point')} is in the network's volume, {bounds}")
+        raise ScanError(
+            f"none of the scan's {counted(len(points), 'point')} is a return in the network's volume, {bounds}"
+        )
     return count
 
 
@@ -179,7 +181,7 @@ def _prepare_peer(contender: Contender) -> Prepared[Mapping[str, float]]:
     def run(points: npt.NDArray[np.float32]) -> Mapping[str, float]:
         with torch.no_grad(), current_device(device):
             on_device = torch.tensor(points, device=device)
-            network(on_device[card.grid.contains(on_device)]).argmax(dim=1).cpu()
+            network(on_device[card.grid.admits(on_device)]).argmax(dim=1).cpu()
         return {}
 
     return Prepared(run, "spconv" if is_spconv else backend.name)
@@ -192,8 +194,6 @@ def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
     results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
     reference = results.pop(exact)
     answered = reference.class_id != UNLABELLED
-    if not answered.any():
-        return ()
     assert reference.scores is not None
     logits = reference.scores[answered]
     first_two = np.partition(logits[:, 1:], -2, axis=1)[:, -2:]

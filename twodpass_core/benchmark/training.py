@@ -152,7 +152,7 @@ def measure_training(cases: Sequence[TrainingCase], repeats: int) -> TrainingRep
     The cases differ in precision alone.
 
     Raises:
-        ScanError: no point of a scan is in the volume.
+        ScanError: no point of a scan is a return in the volume.
     """
     for scan in cases[0].scans:
         count_points(scan, KITTI_GRID)

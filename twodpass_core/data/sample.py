@@ -76,9 +76,8 @@ def make_sample(frame: Frame, grid: VoxelGrid, view: CameraView | None) -> Train
 
 
 def given_points(points: npt.NDArray[np.float32], grid: VoxelGrid) -> npt.NDArray[np.bool_]:
-    """(N,) which of points (N, 4) the network sees: finite, not (0, 0, 0), strictly inside the volume."""
-    given = grid.contains(torch.from_numpy(points)).numpy() & np.isfinite(points[:, 3])
-    return np.asarray(given & points[:, :3].any(axis=1))
+    """(N,) which of points (N, 4) the network sees; see `VoxelGrid.admits`."""
+    return np.asarray(grid.admits(torch.from_numpy(points)).numpy())
 
 
 def pair(points: npt.NDArray[np.float32], view: CameraView) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -50,6 +50,14 @@ class VoxelGrid(Checked):
         xyz = coordinate_rows(points)
         return ((xyz > self._column(self.minimum, xyz)) & (xyz < self._column(self.maximum, xyz))).all(dim=0)
 
+    def admits(self, points: Tensor) -> Tensor:
+        """(N,) bool: which of the points (N, 4) are given to a network: inside, with a return and a finite intensity.
+
+        (0, 0, 0) is no return.
+        """
+        has_return = (coordinate_rows(points) != 0).any(dim=0)
+        return self.contains(points) & has_return & points[:, 3].isfinite()
+
     def cell_indices(self, xyz: Tensor, scale: int) -> Tensor:
         """(3, N) int64 cell of each point, given as coordinate rows (3, N) float32.
 
