@@ -13,7 +13,10 @@ from twodpass_core.benchmark.training import TrainingCase, measure_training
 from twodpass_core.cli import app
 from twodpass_core.cli.speed import batch_of_scans
 from twodpass_core.errors import ScanError
+from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Precision
+
+SMALL = StudentConfig(width=8)
 
 
 def scan(points: int = 400) -> np.ndarray:
@@ -24,8 +27,8 @@ def scan(points: int = 400) -> np.ndarray:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_measurements(precision: Precision) -> None:
     save_memory = precision == "bf16"
-    case = TrainingCase((scan(), scan(300)), precision, width=8, patch=(32, 32), device="cpu", save_memory=save_memory)
-    report = measure_training([case], repeats=1)
+    case = TrainingCase((scan(), scan(300)), network=SMALL, patch=(32, 32), device="cpu", save_memory=save_memory)
+    report = measure_training(case, [precision], repeats=1)
     (result,) = report.measurements
     assert (result.precision, result.backend) == (precision, "torch")
     assert json.loads(json.dumps(report.to_dict()))["measurements"][0]["backend"] == "torch"
@@ -36,7 +39,7 @@ def test_measurements(precision: Precision) -> None:
 
 def test_a_scan_beside_the_volume_is_refused() -> None:
     with pytest.raises(ScanError, match="none of the scan's 300 points"):
-        measure_training([TrainingCase((scan(), scan(300) + np.float32(100)), "fp32", device="cpu")], repeats=1)
+        measure_training(TrainingCase((scan(), scan(300) + np.float32(100)), device="cpu"), ["fp32"], repeats=1)
 
 
 def test_a_batch_repeats_the_scans_that_are_given(tmp_path: Path) -> None:

@@ -181,6 +181,11 @@ def test_benchmark(weights: Path, scans: Path) -> None:
     ]
 
 
+def test_benchmark_of_the_weights_that_come_with_twodpass(scans: Path) -> None:
+    result = twodpass("benchmark", scans, "-w", "default", "--repeats", "1", "--precision", "fp32")
+    assert "width 32" in one_line(result.stdout)
+
+
 @pytest.mark.slow
 def test_benchmark_without_arguments_uses_a_simulated_scan_and_random_weights() -> None:
     result = twodpass("benchmark", "--repeats", "1", "--precision", "fp32")

@@ -33,6 +33,9 @@ def test_they_are_meant_by_a_word_unless_a_file_is_called_so(tmp_path: Path, mon
     assert weights_file(None) == weights_file(Path("default")) == default_weights()
     shown = CliRunner().invoke(app, ["info", "default", "--json"])
     assert read_card(default_weights()).origin in shown.output
+    Path("default").mkdir()
+    assert weights_file(Path("default")) == default_weights()
+    Path("default").rmdir()
     Path("default").touch()
     assert weights_file(Path("default")) == Path("default")
     assert weights_file(Path("own.safetensors")) == Path("own.safetensors")

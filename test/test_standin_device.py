@@ -17,7 +17,7 @@ from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 from twodpass_core.benchmark import training
 from twodpass_core.benchmark.training import TrainingCase
 from twodpass_core.models.folded import FoldedStudent
-from twodpass_core.models.student import PointVoxelStudent
+from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.torch_backend import TorchBackend
@@ -81,4 +81,5 @@ def training_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("variant", ["paper", "authors"])
 def test_a_training_step_stays_on_the_device(variant: Literal["paper", "authors"]) -> None:
     with StandInDevice():
-        TrainingCase((scan(300), scan(200)), "fp32", variant, width=8, patch=(64, 48)).prepare()()
+        case = TrainingCase((scan(300), scan(200)), network=StudentConfig(width=8), variant=variant, patch=(64, 48))
+        case.prepare()()

@@ -17,6 +17,7 @@ from torch import Tensor
 from waits import Waits
 
 from twodpass_core.benchmark.training import TrainingCase
+from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
 from twodpass_core.sparse.neighbours import build_neighbour_map
@@ -112,7 +113,8 @@ def test_votes_wait_as_often_as_scans_do_but_for_their_points(weights: Path) -> 
 @pytest.mark.parametrize("variant", ["paper", "authors"])
 def test_waits_of_a_training_step(variant: Literal["paper", "authors"]) -> None:
     """Losses, backward pass and optimiser add none to those of the student's voxels and maps."""
-    step = TrainingCase((scan(800), scan(700)), "bf16", variant, width=8, patch=(64, 48), device="cpu").prepare()
+    scans, network = (scan(800), scan(700)), StudentConfig(width=8)
+    step = TrainingCase(scans, "bf16", network, variant, patch=(64, 48), device="cpu").prepare()
     step()
     with Waits() as waits:
         step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.device import choose_device, current_device
+from twodpass_core.models.student import StudentConfig, StudentShape
 from twodpass_core.process import return_large_blocks
 from twodpass_core.segmenter import DTYPES, Precision
 from twodpass_core.sparse.backend import make_backend
@@ -41,15 +42,14 @@ class TrainingCase:
     """A step on scans (N, 4), with SemanticKITTI's classes and volume; labels and images are random numbers."""
 
     scans: tuple[npt.NDArray[np.float32], ...]
-    precision: Precision
+    precision: Precision = "fp32"
+    network: StudentConfig = field(default_factory=StudentConfig)
     variant: Literal["paper", "authors"] = "authors"
-    width: int = 64
     patch: tuple[int, int] = (480, 320)  # width, height
     device: str = "auto"
     threads: int | None = None
     save_memory: bool = False
     backend: str = "auto"
-    scales: tuple[int, ...] = (2, 4, 8, 16)
 
     def prepare(self) -> Prepared[None]:
         """Make networks and batch; what comes back takes one step."""
@@ -59,7 +59,7 @@ class TrainingCase:
         device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
         config = TrainingConfig.model_validate(
             {
-                "student": {"width": self.width, "scales": self.scales},
+                "student": self.network.model_dump(include=set(StudentShape.model_fields)),
                 "distillation": {"variant": self.variant},
                 "machine": {"save_memory": self.save_memory},
             }
@@ -146,17 +146,16 @@ class TrainingReport:
         return Group(Text(str(self.machine)), Text(self.network), table)
 
 
-def measure_training(cases: Sequence[TrainingCase], repeats: int) -> TrainingReport:
-    """Time the steps of all cases in turn, each after its warm-up, and their memory, each in a process of its own.
-
-    The cases differ in precision alone.
+def measure_training(case: TrainingCase, precisions: Sequence[Precision], repeats: int) -> TrainingReport:
+    """Time a case's steps in each precision in turn, after a warm-up, and their memory, each in a process of its own.
 
     Raises:
         ScanError: no point of a scan is a return in the volume.
     """
-    for scan in cases[0].scans:
+    for scan in case.scans:
         count_points(scan, KITTI_GRID)
-    device = choose_device(cases[0].device)
+    device = choose_device(case.device)
+    cases = [replace(case, precision=precision) for precision in precisions]
     peaks = [peak_bytes(case, device) for case in cases]
     steps = [case.prepare() for case in cases]
     seconds: list[list[float]] = [[] for _ in cases]
@@ -168,9 +167,9 @@ def measure_training(cases: Sequence[TrainingCase], repeats: int) -> TrainingRep
                 times.append(time.perf_counter() - started)
     return TrainingReport(
         machine=Machine.of(device),
-        network=_network(cases[0]),
-        scans=len(cases[0].scans),
-        points=sum(map(len, cases[0].scans)),
+        network=_described(case),
+        scans=len(case.scans),
+        points=sum(map(len, case.scans)),
         repeats=repeats,
         measurements=tuple(map(_measurement, cases, steps, seconds, peaks)),
     )
@@ -182,7 +181,7 @@ def _measurement(case: TrainingCase, step: Prepared[None], seconds: list[float],
     return StepMeasurement(case.precision, step.backend, *speed, None if peak is None else peak / 1e6)
 
 
-def _network(case: TrainingCase) -> str:
-    scales, patch = ",".join(map(str, case.scales)), "x".join(map(str, case.patch))
+def _described(case: TrainingCase) -> str:
+    scales, patch = ",".join(map(str, case.network.scales)), "x".join(map(str, case.patch))
     saved = ", saving memory" if case.save_memory else ""
-    return f"{case.variant} variant, width {case.width}, scales {scales}, images {patch}{saved}"
+    return f"{case.variant} variant, width {case.network.width}, scales {scales}, images {patch}{saved}"

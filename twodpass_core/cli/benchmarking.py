@@ -37,7 +37,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def benchmark(
     scan: Scan = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", "-w", help="Weights file (.safetensors); random ones if none.")
+        Path | None,
+        typer.Option("--weights", "-w", help="Weights file (.safetensors), or default; random ones if none."),
     ] = None,
     width: Width = None,
     scales: Scales = None,
@@ -57,21 +58,29 @@ def benchmark(
     json: Json = False,
 ) -> None:
     """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
-    from twodpass_core.cli.speed import first_scan, measure, network_shape, print_report
+    from rich.console import Console
+
+    from twodpass_core.benchmark import run_benchmark
+    from twodpass_core.cli.speed import first_scan, network_shape, print_report, weights_or_random
     from twodpass_core.errors import ConfigError
+    from twodpass_core.pretrained import weights_file
 
     if weights is not None and (width, scales) != (None, None):
         raise ConfigError("--width and --scales are of a network with random weights: leave them out with --weights")
-    report = measure(
-        first_scan(scan, columns, topic, intensity_field),
-        weights or network_shape(width, scales),
-        [entry.value for entry in precision or FORMATS],
-        device=device,
-        backends=backend or ["auto"],
-        peer=peer,
-        threads=threads,
-        repeats=repeats,
-    )
+    points = first_scan(scan, columns, topic, intensity_field)
+    network = network_shape(width, scales) if weights is None else weights_file(weights)
+    with Console(stderr=True).status("preparing") as status, weights_or_random(network) as file:
+        report = run_benchmark(
+            points,
+            file,
+            device=device,
+            precisions=[entry.value for entry in precision or FORMATS],
+            backends=backend or ["auto"],
+            peer=peer,
+            threads=threads,
+            repeats=repeats,
+            progress=status.update,
+        )
     print_report(report, as_json=json)
 
 
@@ -100,25 +109,28 @@ def benchmark_training(
 
     Labels and images are random numbers: they cost what real ones do.
     """
+    from rich.console import Console
+
+    from twodpass_core.benchmark.training import TrainingCase, measure_training
     from twodpass_core.cli.edge import integers
-    from twodpass_core.cli.speed import batch_of_scans, measure_steps, network_shape, print_report
+    from twodpass_core.cli.speed import batch_of_scans, network_shape, print_report
     from twodpass_core.errors import ConfigError
 
     image_width, image_height = integers(patch, "--patch", 2)
     if min(image_width, image_height) < 1:
         raise ConfigError(f"--patch must be a width and a height above 0, not '{patch}'")
-    report = measure_steps(
+    case = TrainingCase(
         batch_of_scans(scans or [], batch),
-        [entry.value for entry in precision or FORMATS],
-        network_shape(width, scales),
+        network=network_shape(width, scales),
         variant=variant.value,
         patch=(image_width, image_height),
         device=device,
         threads=threads,
         save_memory=save_memory,
         backend=backend,
-        repeats=repeats,
     )
+    with Console(stderr=True).status("measuring"):
+        report = measure_training(case, [entry.value for entry in precision or FORMATS], repeats)
     print_report(report, as_json=json)
 
 
@@ -134,14 +146,20 @@ def benchmark_kernels(
     json: Json = False,
 ) -> None:
     """Time every level's convolution and its gradients alone, beside what the device can multiply and copy."""
-    from twodpass_core.cli.speed import first_scan, measure_convolutions, network_shape, print_report
+    from rich.console import Console
+
+    from twodpass_core.benchmark.kernels import measure_kernels
+    from twodpass_core.cli.speed import first_scan, network_shape, print_report
     from twodpass_core.cloud import NO_INTENSITY
 
-    report = measure_convolutions(
-        first_scan(scan, columns, topic, NO_INTENSITY),
-        network_shape(width, scales),
-        [entry.value for entry in precision or FORMATS],
-        device=device,
-        backend=backend,
-    )
+    points, network = first_scan(scan, columns, topic, NO_INTENSITY), network_shape(width, scales)
+    with Console(stderr=True).status("preparing") as status:
+        report = measure_kernels(
+            points,
+            network,
+            device=device,
+            backend=backend,
+            precisions=[entry.value for entry in precision or FORMATS],
+            progress=status.update,
+        )
     print_report(report, as_json=json)

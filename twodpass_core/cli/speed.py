@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console, Group
 
-from twodpass_core.benchmark import run_benchmark
-from twodpass_core.benchmark.report import BenchmarkReport
 from twodpass_core.cli.edge import checked_settings, integers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.models.student import StudentConfig
-from twodpass_core.segmenter import Precision
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED, write_untrained_weights
 
@@ -59,83 +57,16 @@ def network_shape(width: int | None, scales: str | None) -> StudentConfig:
     return checked_settings(StudentConfig, given)
 
 
-def measure(
-    points: np.ndarray,
-    network: Path | StudentConfig,
-    precisions: Sequence[Precision],
-    *,
-    device: str,
-    backends: Sequence[str],
-    peer: str,
-    threads: int | None,
-    repeats: int,
-) -> BenchmarkReport:
-    """Run the benchmark, saying on stderr what it is at.
-
-    `network`: a weights file, or the shape of one with random weights, which are as fast.
-    """
-    with TemporaryDirectory() as folder, Console(stderr=True).status("preparing") as status:
-        weights = network if isinstance(network, Path) else Path(folder) / "untrained.safetensors"
-        if isinstance(network, StudentConfig):
-            write_untrained_weights(weights, network)
-        return run_benchmark(
-            points,
-            weights,
-            device=device,
-            precisions=precisions,
-            backends=backends,
-            peer=peer,
-            threads=threads,
-            repeats=repeats,
-            progress=status.update,
-        )
-
-
-def measure_steps(
-    scans: tuple[np.ndarray, ...],
-    precisions: Sequence[Precision],
-    network: StudentConfig,
-    *,
-    variant: Literal["paper", "authors"],
-    patch: tuple[int, int],
-    device: str,
-    threads: int | None,
-    save_memory: bool,
-    backend: str,
-    repeats: int,
-) -> Report:
-    """Measure a training step in each number format."""
-    from twodpass_core.benchmark.training import TrainingCase, measure_training
-
-    cases = [
-        TrainingCase(
-            scans,
-            precision,
-            variant,
-            width=network.width,
-            scales=network.scales,
-            patch=patch,
-            device=device,
-            threads=threads,
-            save_memory=save_memory,
-            backend=backend,
-        )
-        for precision in precisions
-    ]
-    with Console(stderr=True).status("measuring"):
-        return measure_training(cases, repeats)
-
-
-def measure_convolutions(
-    points: np.ndarray, network: StudentConfig, precisions: Sequence[Precision], *, device: str, backend: str
-) -> Report:
-    """Measure the network's convolutions alone, saying on stderr which."""
-    from twodpass_core.benchmark.kernels import measure_kernels
-
-    with Console(stderr=True).status("preparing") as status:
-        return measure_kernels(
-            points, network, device=device, backend=backend, precisions=precisions, progress=status.update
-        )
+@contextmanager
+def weights_or_random(network: Path | StudentConfig) -> Iterator[Path]:
+    """A weights file: the one given, or, while in use, one of that shape with random weights, which are as fast."""
+    if isinstance(network, Path):
+        yield network
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "untrained.safetensors"
+        write_untrained_weights(path, network)
+        yield path
 
 
 def print_report(report: Report, *, as_json: bool) -> None:

@@ -24,4 +24,4 @@ def default_weights() -> Path:
 
 def weights_file(given: Path | None) -> Path:
     """The file that is meant: `default_weights` for none, and for the word `default` unless such a file is there."""
-    return default_weights() if given is None or (given == DEFAULT and not given.exists()) else given
+    return default_weights() if given is None or (given == DEFAULT and not given.is_file()) else given
