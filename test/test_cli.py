@@ -200,7 +200,7 @@ def test_a_scan_without_intensity_is_drawn_and_on_demand_labelled_and_timed(weig
     assert twodpass("render", scan, "-o", tmp_path / "bare.png").exit_code == 0
     for command in (["segment", scan, "-o", tmp_path / "out"], ["benchmark", scan, "--repeats", 1, "--device", "cpu"]):
         refused = twodpass(*command, "-w", weights)
-        assert "--intensity-field" in refused.stderr
+        assert "intensity_field" in refused.stderr
         assert twodpass(*command, "-w", weights, "--intensity-field", "none").exit_code == 0
 
 

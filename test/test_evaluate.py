@@ -168,6 +168,7 @@ def test_intensities_in_another_unit_are_told_of_once(sequence: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert result.output.count("08/000000: intensity goes up to 255, in the weights' training data to 1:") == 1
     assert result.output.count("intensity goes up") == 1
+    assert "bags are converted by --intensity-scale" in " ".join(result.output.split())
 
 
 def test_sequences_are_chosen_and_frames_without_labels_are_counted(sequence: Path, tmp_path: Path) -> None:
@@ -180,7 +181,9 @@ def test_sequences_are_chosen_and_frames_without_labels_are_counted(sequence: Pa
         result = CliRunner().invoke(app, ["evaluate", str(weights), *arguments, "--device", "cpu"])
         return " ".join(result.output.split())
 
-    assert "holds 00, 03, not 08 of split val: name those to take by evaluate's --sequences 00,03" in told(str(data))
+    assert "holds 00, 03, not 08 of split val: name those to take, in settings by sequences: ['00', '03'];" in told(
+        str(data)
+    )
     assert "left out" not in told(str(data), "--sequences", "00")
     assert "1 of 2 frames left out: without labels" in told(str(data), "--sequences", "00, 03")
     assert "1 of 2 frames left out" in told(str(data), "--sequences", "00,03", "--before", str(weights))

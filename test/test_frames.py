@@ -83,7 +83,7 @@ def test_semantickitti_frame(dataset: Path) -> None:
 def test_splits(dataset: Path) -> None:
     assert SemanticKitti(dataset, "val").ids == ["08/000000", "08/000001"]
     for split, chosen, words in (
-        ("train", None, r"holds 00, 08, 11, not 01, .*, 10 of split train: choose --split val, or name .* 00,08,11,"),
+        ("train", None, r"holds 00, 08, 11, not 01, .*, 10 of split train: choose --split val, or name .* 00,08,11$"),
         ("val", ["08", "99"], r"sequences: holds 00, 08, 11, not 99: .* sequences: \['00', '08', '11'\]"),
     ):
         with pytest.raises(ScanError, match=words):

@@ -70,7 +70,7 @@ def test_intensities_of_another_unit_than_the_weights_are_noticed(
     doubt = doubt_of_unit(intensity, intensity_max)
     assert bool(doubt) == doubted
     assert not doubted or f"to {intensity_max:g}:" in doubt
-    assert ("(0.00392157 from 0..255)" in doubt) == (unit > intensity_max)
+    assert ("(by 0.00392157 from 0..255)" in doubt) == (unit > intensity_max)
 
 
 @pytest.mark.parametrize("intensity", [[], [np.nan], [0.0, 0.0], [*[0.3] * 30, 9.0]])

@@ -73,13 +73,16 @@ def is_of_another_unit(intensity: npt.NDArray[np.float32], intensity_max: float)
 
 
 def doubt_of_unit(intensity: npt.NDArray[np.float32], intensity_max: float) -> str:
-    """Why intensities (N,) seem not to be in the unit of the weights, 0..intensity_max; empty if they do."""
+    """Why intensities (N,) seem not to be in the unit of the weights, 0..intensity_max; empty if they do.
+
+    How they can be converted is for the caller to add.
+    """
     if not is_of_another_unit(intensity, intensity_max):
         return ""
     highest = np.nanmax(intensity)
     is_of_bytes = intensity_limit(intensity_max) < highest <= 255
-    example = f" ({intensity_max / 255:.6g} from 0..255)" if is_of_bytes else ""
+    factor = f" (by {intensity_max / 255:.6g} from 0..255)" if is_of_bytes else ""
     return (
-        f"intensity goes up to {highest:.3g}, in the weights' training data to {intensity_max:g}: convert it by "
-        f"intensity_scale of the node, --intensity-scale on the command line{example}, or the labels are worth little"
+        f"intensity goes up to {highest:.3g}, in the weights' training data to {intensity_max:g}: "
+        f"unless it is converted{factor}, the labels are worth little"
     )

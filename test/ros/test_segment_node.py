@@ -110,10 +110,10 @@ def test_another_unit_of_intensity_is_told_once(fake_node: NodeProcess, active: 
     for brightest in (99, 98):
         active.label(point_cloud2(Header(frame_id="velodyne"), cloud_of(np.full((50, 4), brightest, np.float32))))
         assert active.next_level() == WARN
-        assert "intensity_scale of the node" in active.diagnostics[-1].message
+        assert "the parameter intensity_scale converts it" in active.diagnostics[-1].message
     active.label(scan())
     active.spin_until(lambda: active.levels()[-1] == OK, "all well again")
-    assert fake_node.log().count("intensity_scale of the node") == 1
+    assert fake_node.log().count("the parameter intensity_scale converts it") == 1
 
 
 def test_another_reason_is_logged_though_it_is_as_bad_as_the_one_before(fake_node: NodeProcess, active: Peer) -> None:

@@ -200,5 +200,5 @@ def _frames(source: FrameSource, *cards: Card) -> Iterator[Frame]:
             for limit in sorted(limits):
                 if doubt := doubt_of_unit(frame.points[:, 3], limit):
                     limits.remove(limit)
-                    print_note(f"{frame.id}: {doubt}", console)
+                    print_note(f"{frame.id}: {doubt}; bags are converted by --intensity-scale", console)
             yield frame

@@ -112,7 +112,7 @@ def label_scans(
                 continue
             tally.seconds.append(time.perf_counter() - start)
             if not doubt and (doubt := doubt_of_unit(points[:, 3], segmenter.card.intensity_max)):
-                print_note(f"{scan.name}: {doubt}", console)
+                print_note(f"{scan.name}: {doubt}; --intensity-scale converts it", console)
             tally.class_counts += np.bincount(result.class_id, minlength=256)
             title = scan.name if segmenter.card.trained else f"{scan.name}   {UNTRAINED}"
             folder.write(scan, result, segmenter.class_map, title)

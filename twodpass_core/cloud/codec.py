@@ -151,8 +151,7 @@ def _intensity_name(fields: Sequence[PointFieldSpec]) -> str:
             return known if known in found else found[0]
     raise CloudError(
         f"field 'intensity': missing under every known name ({', '.join(INTENSITY_NAMES)}); the cloud has "
-        f"{list_names(fields)}. Name the field to read, or '{NO_INTENSITY}' for 0 at every point: "
-        "intensity_field of the node, --intensity-field on the command line"
+        f"{list_names(fields)}. Name the field to read as intensity_field, or '{NO_INTENSITY}' for 0 at every point"
     )
 
 

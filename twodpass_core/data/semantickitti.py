@@ -165,7 +165,7 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
         another = f"choose --split {' or '.join(whole)}, or " if whole and not sequences else ""
         raise ScanError(
             f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: {another}name those "
-            f"to take by evaluate's --sequences {','.join(there)}, in settings as sequences: {there}"
+            f"to take, in settings by sequences: {there}; `twodpass evaluate` also takes --sequences {','.join(there)}"
         )
     return [root / "sequences" / name for name in wanted]
 

@@ -54,4 +54,5 @@ def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: SegmentParam
         encode_ms=1e3 * (encoded - segmented),
         device=str(segmenter.device),
     )
-    return LabelledScan(cloud, status, doubt_of_unit(points[:, 3], segmenter.card.intensity_max))
+    doubt = doubt_of_unit(points[:, 3], segmenter.card.intensity_max)
+    return LabelledScan(cloud, status, doubt and f"{doubt}; the parameter intensity_scale converts it")
