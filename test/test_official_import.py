@@ -236,6 +236,19 @@ def test_checkpoints_of_other_networks_are_refused(tmp_path: Path) -> None:
         import_official(checkpoint(path, state))
 
 
+class Endless:
+    """Pickled as an object whose state is the object."""
+
+    def __reduce__(self) -> tuple[type[Endless], tuple[()], Endless]:
+        return Endless, (), self
+
+
+def test_an_object_that_holds_itself_is_not_followed_for_ever(tmp_path: Path) -> None:
+    torch.save(Endless(), tmp_path / "x.ckpt")
+    with pytest.raises(WeightsError, match="there is no 2DPASS student in it"):
+        import_official(tmp_path / "x.ckpt")
+
+
 def test_a_bare_state_dict_and_half_precision_are_read(tmp_path: Path) -> None:
     state = official_state()
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

@@ -185,6 +185,15 @@ def test_a_checkpoint_given_by_mistake_names_the_command(new_format: bool, tmp_p
         load_weights(path)
 
 
+@pytest.mark.parametrize("begin", [b"\x80\x02", b"\x80\x13", b"\x80\x00"])
+def test_weights_that_are_cut_off_are_no_checkpoint(begin: bytes, tmp_path: Path) -> None:
+    """Though the length of their header, which comes first, may begin as a pickle does."""
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(begin.ljust(8, b"\0") + b'{"a": {"dtype": "F32"')
+    with pytest.raises(WeightsError, match="not a safetensors file, or a damaged one"):
+        load_weights(path)
+
+
 def test_a_checkpoint_of_a_run_names_the_runs_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()

@@ -26,6 +26,7 @@ from twodpass_core.sparse.grid import VoxelGrid
 CARD_KEY = "twodpass_card"
 UNTRAINED = "UNTRAINED: random weights, the labels mean nothing"  # what every output says of such weights
 LISTED_DIFFERENCES = 20
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 RUN_WEIGHTS = "weights.safetensors"  # in the folder of a training
 
 
@@ -116,7 +117,7 @@ def read_card(path: Path) -> Card:
     """The card of a weights file, without its tensors. Raises WeightsError."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(8)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except IsADirectoryError as error:
@@ -125,7 +126,7 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
-        if head == b"PK\x03\x04" or head[:1] == b"\x80":
+        if _begins_a_checkpoint(head):
             raise WeightsError(f"{path}: a PyTorch checkpoint. {_instead_of_checkpoint(path)}") from error
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
     if CARD_KEY not in metadata:
@@ -137,6 +138,15 @@ def read_card(path: Path) -> Card:
         return Card.model_validate_json(metadata[CARD_KEY])
     except ValidationError as error:
         raise WeightsError(f"{path}: its card is not valid: {describe_problems(error)}") from error
+
+
+def _begins_a_checkpoint(head: bytes) -> bool:
+    """Whether a file with these 8 bytes in front is one of torch's: a zip archive, or a pickle, which begins with 0x80.
+
+    So do some weights files, but those begin with the length of their header.
+    """
+    is_pickle = head[:1] == b"\x80" and int.from_bytes(head, "little") > MAX_HEADER_BYTES
+    return head[:4] == b"PK\x03\x04" or is_pickle
 
 
 def _instead_of_checkpoint(path: Path) -> str:

@@ -242,5 +242,5 @@ def _count(value: Any) -> int | None:
 def _mapping(value: Any) -> Mapping[Any, Any]:
     """The entries of a dict, or of an object that is one (EasyDict); of anything else, none."""
     if isinstance(value, InertObject):
-        return value.items or _mapping(value.state)
+        value = value.items or value.state
     return value if isinstance(value, dict) else {}
