@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drive_bag import drive, scan_ns
 from matplotlib.figure import Figure
 from tiny_weights import write_tiny_weights
 from training_data import CLASS_MAP, GRID, Blobs
@@ -23,6 +24,7 @@ from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.evaluation import report
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.evaluation.report import draw_confusion, write_report
+from twodpass_core.labels.store import LabelStore
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.weights import Card, save_weights
@@ -155,6 +157,17 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["submit", str(weights), str(sequence), str(out), "--votes", "1"])
     assert result.exit_code == 0, result.output
     assert out.exists()
+
+
+def test_other_classes_are_refused_before_the_first_evaluation(sequence: Path, tmp_path: Path) -> None:
+    bag, weights = drive(1).write(tmp_path / "drive"), write_tiny_weights(tmp_path / "untrained.safetensors")
+    LabelStore.beside(bag).write(scan_ns(0), np.full(60, 24, np.uint32))
+    arguments = ["evaluate", str(weights), str(sequence), str(bag), "--class-map", "nuscenes", "--device", "cpu"]
+    for before in ([], ["--before", str(weights)]):
+        result = CliRunner().invoke(app, [*arguments, *before])
+        assert result.exit_code == 1
+        assert "the data those of nuscenes" in " ".join(result.output.split())
+        assert "mean IoU" not in result.output
 
 
 def test_intensities_in_another_unit_are_told_of_once(sequence: Path, tmp_path: Path) -> None:

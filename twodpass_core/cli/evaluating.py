@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -126,11 +127,19 @@ def _make_folder(out: Path | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
 
 
+def check_all_classes(segmenters: Sequence[Segmenter], sources: Sequence[FrameSource]) -> None:
+    """Raise ConfigError unless all weights know the classes of all data: before the first evaluation has taken time."""
+    for segmenter, source in product(segmenters, sources):
+        check_classes(segmenter.class_map, source.class_map)
+
+
 def run_evaluation(
     segmenter: Segmenter, source: FrameSource, *, votes: int, definition: Definition, out: Path | None
 ) -> None:
-    """Evaluate, print the tables, and write the report if there is a folder for it."""
-    check_classes(segmenter.class_map, source.class_map)
+    """Evaluate, print the tables, and write the report if there is a folder for it.
+
+    The weights know the classes of the data (`check_all_classes`).
+    """
     _make_folder(out)
     evaluation = evaluate(segmenter, _frames(source, segmenter.card), votes=votes, definition=definition)
     output = Console()
@@ -151,9 +160,10 @@ def run_comparison(
     definition: Definition,
     out: Path | None,
 ) -> None:
-    """Evaluate both, print what changed, and write the reports if there is a folder for them."""
-    for segmenter in (before, after):
-        check_classes(segmenter.class_map, source.class_map)
+    """Evaluate both, print what changed, and write the reports if there is a folder for them.
+
+    Both know the classes of the data (`check_all_classes`).
+    """
     _make_folder(out)
     comparison = compare(before, after, _frames(source, before.card, after.card), votes=votes, definition=definition)
     output = Console()

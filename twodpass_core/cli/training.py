@@ -182,7 +182,13 @@ def evaluate(
     require_packages("evaluation", EVALUATION)
 
     from twodpass_core.cli.edge import floats, name_list
-    from twodpass_core.cli.evaluating import evaluation_sources, report_folders, run_comparison, run_evaluation
+    from twodpass_core.cli.evaluating import (
+        check_all_classes,
+        evaluation_sources,
+        report_folders,
+        run_comparison,
+        run_evaluation,
+    )
     from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
@@ -198,6 +204,7 @@ def evaluate(
     segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
     earlier = before and weights_file(before)
     other = None if earlier is None else Segmenter.from_weights(earlier, device, precision.value, backend)
+    check_all_classes([segmenter] if other is None else [other, segmenter], sources)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
         if len(data) > 1:
             typer.echo(f"\n{path}")
