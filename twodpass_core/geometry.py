@@ -16,7 +16,7 @@ ORTHONORMALITY_TOLERANCE = 1e-3  # of rotations read from files, some of which a
 Float = TypeVar("Float", bound="np.floating[Any]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RigidTransform:
     """p_target = rotation @ p_source + translation. Chained with `@`: a_from_c = a_from_b @ b_from_c."""
 

@@ -30,7 +30,7 @@ DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat
 VOTE_SHIFT_STD = 0.1  # metres per axis, of the authors' random votes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """What the network says of N points, in their order."""
 

@@ -15,7 +15,7 @@ TOO_BRIGHT, TOO_DARK = 4.0, 0.01
 """Of full scale: farther off, intensities are of another unit. 0..1 and 0..255 differ by more, sensors by less."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SensorMounting:
     """How a sensor's points become training points. The one place where frames and intensities are converted."""
 

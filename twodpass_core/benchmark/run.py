@@ -35,7 +35,7 @@ TURN = 1e-3  # radians; at 50 m a voxel's width
 PEERS = ("none", "unfolded", "spconv", "torchsparse")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contender:
     """One way of running the network on one scan: what a process of its own needs to know to do it."""
 

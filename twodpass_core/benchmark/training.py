@@ -37,7 +37,7 @@ FIELD_OF_VIEW = 0.55  # radians that the image sees of the scan: of 480 of KITTI
 WARM_UP = 2  # steps; the optimiser's momentum is made in the first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingCase:
     """A step on scans (N, 4), with SemanticKITTI's classes and volume; labels and images are random numbers."""
 

@@ -64,7 +64,7 @@ class LabelFolder:
                 render_bird_eye(scan.points, result.class_id, class_map, path, title=title)
 
 
-@dataclass
+@dataclass(eq=False)
 class Tally:
     """What became of the scans so far."""
 

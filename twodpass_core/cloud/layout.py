@@ -53,7 +53,7 @@ class PointFieldSpec:
         return self.offset + Datatype(self.datatype).size * max(self.count, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CloudData:
     """The content of a PointCloud2 without its header. `data` is uint8, one-dimensional."""
 
@@ -67,7 +67,7 @@ class CloudData:
     is_dense: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CloudView(CloudData):
     """A message that was found sound by `view_cloud`, which alone makes these.
 

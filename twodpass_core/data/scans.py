@@ -22,7 +22,7 @@ KITTI_COLUMNS, NUSCENES_COLUMNS = 4, 5
 MAX_COORDINATE_M: Final = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
     """One turn of a LiDAR.
 

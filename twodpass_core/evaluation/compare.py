@@ -64,7 +64,7 @@ class ClassChange:
     taken_for: tuple[SemanticClass, float] | None  # what the later take it for most often, and share of its points
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Both evaluations, and what changed."""
 

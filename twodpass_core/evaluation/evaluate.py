@@ -17,7 +17,7 @@ from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, Segm
 from twodpass_core.segmenter import Segmenter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The counts over all frames, (distance bins, K, K) int64, and what they are counts of."""
 

@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 4096
 """Rows that go through successive dense layers together on the CPU: few enough to stay in its cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellLogits:
     """Logits (D, K) float32 of the D cells, and the cell of each point (N,) int32."""
 
@@ -105,7 +105,7 @@ class FoldedStudent:
         return features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Linear:
     weight: Tensor  # (C_in, C_out)
     bias: Tensor
@@ -128,7 +128,7 @@ class _Linear:
         return torch.addmm(self.bias, features, self.weight, out=out)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Cells:
     point_to_cell: Tensor  # (N,) int32
     hidden_rows: Tensor  # (D * S,) int32: for each cell its voxel of each block, numbered through all blocks

@@ -24,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LAYER_OF_SCALE = {2: 0, 4: 1, 8: 2, 16: 3}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageFeatures:
     """What the image network says at P image points.
 

@@ -68,7 +68,7 @@ class ScaleFeatures(Protocol):
     def point_to_voxel(self) -> Tensor: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DistillationTerms:
     """Scalars: one of each kind for every scale, unweighted, and the total to be added to the student's own loss."""
 

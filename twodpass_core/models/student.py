@@ -50,7 +50,7 @@ class StudentConfig(StudentShape):
         return (1, *self.scales[:-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScaleFeatures:
     """What distillation reads at one scale: features F^3D of the voxels (M, C), and each point's voxel (N,) int32."""
 
@@ -58,7 +58,7 @@ class ScaleFeatures:
     point_to_voxel: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudentOutput:
     """Logits of every point (N, K), and the features of each block's voxels, first block first."""
 
@@ -126,7 +126,7 @@ class PointVoxelStudent(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surface:
     """What a block needs to know of its voxels' surroundings."""
 

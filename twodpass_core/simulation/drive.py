@@ -17,7 +17,7 @@ VIEW = 150.0
 """How far a camera sees, metres."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SimulatedScan:
     """One turn of the sensor.
 

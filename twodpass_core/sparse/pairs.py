@@ -14,7 +14,7 @@ TILE = 256
 """Pairs multiplied by the same weights: enough for full speed, few enough to waste little on an offset's last tile."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """T successive targets and their P pairs, grouped by offset; for each target the list of its product rows.
 
@@ -71,7 +71,7 @@ def _tiles(count: int) -> int:
     return -(-count // TILE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs (source row of the features, target row of the result) of all targets, block by block."""
 

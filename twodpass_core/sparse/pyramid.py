@@ -19,7 +19,7 @@ from twodpass_core.sparse.grid import CELL_LOW_BITS, VoxelGrid, coordinate_rows,
 from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, run_begins, to_host
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VoxelLevel:
     """The M occupied voxels of one scale, numbered in the order of (sample, x, y, z)."""
 
@@ -49,7 +49,7 @@ class VoxelLevel:
         return Halving(self, VoxelLevel(2 * self.scale, keys, self.atoms.through(parents)), parents)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Halving:
     """A level, the level of its voxels' cells halved, and which voxel of that each voxel is in."""
 
@@ -58,7 +58,7 @@ class Halving:
     parents: Membership  # of the fine voxels in the coarse ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VoxelPyramid:
     """All levels over one batch of N points; level 1 is always there."""
 

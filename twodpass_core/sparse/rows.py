@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Membership:
     """Which of G groups each of R rows belongs to, and the rows listed group by group."""
 
@@ -45,7 +45,7 @@ class Membership:
         return self.order.index_select(0, self.offsets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
     """Rows in an order in which each group's follow one another. How many groups there are, the device knows alone."""
 
@@ -116,7 +116,7 @@ def spread_rows(features: Tensor, membership: Membership) -> Tensor:
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pooling:
     """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows.
 

@@ -19,7 +19,7 @@ from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.recompute import recompute_in_backward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingTerms:
     """The loss of a batch and what it is made of; scalars."""
 
