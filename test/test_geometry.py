@@ -111,6 +111,14 @@ def test_quaternion_round_trip(quaternion: list[float]) -> None:
     )
 
 
+@pytest.mark.parametrize("length", [5e-324, 1e-200, 1.0, 3.7, 1e200, 8e307])
+def test_quaternions_may_have_any_length(length: float) -> None:
+    half_turn = RigidTransform.from_quaternion([0, 0, length, 0], [0, 0, 0])
+    np.testing.assert_allclose(half_turn.rotation, np.diag([-1, 1, -1]))
+    third = RigidTransform.from_quaternion([length] * 4, [0, 0, 0])
+    np.testing.assert_allclose(third.rotation, [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-15)
+
+
 @pytest.mark.parametrize("quaternion", [[0, 0, 0, 0], [1, 0, 0], [1, 0, 0, float("nan")]])
 def test_quaternions_are_checked(quaternion: list[float]) -> None:
     with pytest.raises(ConfigError, match="quaternion w, x, y, z"):

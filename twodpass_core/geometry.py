@@ -55,6 +55,7 @@ class RigidTransform:
             raise ConfigError(
                 f"a pose is a quaternion w, x, y, z and a translation x, y, z, not {q.tolist()} and {t.tolist()}"
             )
+        q = np.ldexp(q, -np.frexp(np.abs(q).max())[1])  # to about 1, exactly: squares of what is tiny or huge are lost
         w, (x, y, z) = q[0] / np.linalg.norm(q), q[1:] / np.linalg.norm(q)
         cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
         return cls(np.eye(3) + 2 * w * cross + 2 * cross @ cross, t)
