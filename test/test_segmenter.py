@@ -153,6 +153,12 @@ def test_wrong_arrays_are_refused(segmenter: Segmenter, points: np.ndarray) -> N
         segmenter.segment(points)
 
 
+def test_what_is_to_be_averaged_is_named(segmenter: Segmenter) -> None:
+    """A number there would be taken for whether scores are wanted."""
+    with pytest.raises(TypeError, match="positional"):
+        segmenter.segment(scan(50), True, 12)  # type: ignore[call-arg]
+
+
 def test_read_only_points_are_fine(segmenter: Segmenter) -> None:
     points = scan(50)
     points.flags.writeable = False

@@ -56,8 +56,8 @@ class Segmenter:
 
         Args:
             device: `auto` (CUDA if there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
-            precision: number format of the network; voxels and the last layer are float32 in all of them. The log
-                warns where a CPU is slow in it.
+            precision: number format of the sparse convolutions; the points, their branch and the classifier are always
+                float32. The log warns where a CPU is slow in it.
             backend: implementation of the sparse convolution, see `sparse.backend.make_backend`.
 
         Raises:
@@ -83,6 +83,7 @@ class Segmenter:
         self,
         points: npt.NDArray[np.float32],
         return_scores: bool = False,
+        *,
         votes: int = 1,
         random_votes: np.random.Generator | None = None,
     ) -> Segmentation:

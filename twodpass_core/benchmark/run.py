@@ -191,7 +191,9 @@ def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:
     exact = next((contender.name for contender in contenders if contender.kind == "fp32"), None)
     if exact is None:
         return ()
-    results = {contender.name: contender.segmenter().segment(contender.points, True) for contender in contenders}
+    results = {
+        contender.name: contender.segmenter().segment(contender.points, return_scores=True) for contender in contenders
+    }
     reference = results.pop(exact)
     answered = reference.class_id != UNLABELLED
     assert reference.scores is not None
