@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.simulation import simulate_scans
 from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+from twodpass_core.weights import load_weights
+
+
+def test_scales_at_which_all_points_share_a_voxel_have_random_weights_too(tmp_path: Path) -> None:
+    write_untrained_weights(tmp_path / "a.safetensors", StudentConfig(width=4, scales=(2048,)))
+    card, _ = load_weights(tmp_path / "a.safetensors")
+    assert card.architecture.scales == (2048,)
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ def _standardise_logits(student: PointVoxelStudent) -> None:
     points = torch.from_numpy(scan.points)
     logits = student.eval()(points[student.grid.admits(points)]).logits
     deviation, mean = torch.std_mean(logits, dim=0)
+    deviation.clamp_(min=1e-6)  # there is none where all points share one voxel, as at a scale of 2048
     weight, bias = student.classifier[-1].parameters()
     weight.copy_(weight / deviation[:, None])
     bias.copy_((bias - mean) / deviation)
