@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,15 @@ def test_pictures_are_drawn(weights: Path, scans: Path, tmp_path: Path) -> None:
     assert twodpass("segment", scans, "-w", weights, "-o", tmp_path / "out", "--picture").exit_code == 0
     with Image.open(tmp_path / "out" / "000001.png") as image:
         assert image.width > 500
+
+
+def test_a_name_that_is_no_text_is_drawn_with_a_question_mark(weights: Path, scans: Path, tmp_path: Path) -> None:
+    scan = (scans / "000000.bin").rename(tmp_path / os.fsdecode(b"a\xff.bin"))
+    result = twodpass("segment", scan, "-w", weights, "-o", tmp_path / "out", "--picture")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / os.fsdecode(b"a\xff.png")).exists()
+    command = [sys.executable, "-m", "twodpass_core", "render", str(scan), "-o", str(tmp_path / "a.png")]
+    assert subprocess.run(command, check=True, capture_output=True).stdout.startswith(b"a\xff, 303 points: drawn")
 
 
 def test_without_weights_named_those_that_come_with_twodpass_are_used(scans: Path, tmp_path: Path) -> None:

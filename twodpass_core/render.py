@@ -65,7 +65,8 @@ def render_bird_eye(
     )
 
     _draw_frame(axes, x_limits, y_limits)
-    axes.set_title(title, color=TEXT, loc="left", fontsize=14, fontweight="bold", pad=12, parse_math=False)
+    drawable = title.encode("utf-8", "replace").decode()  # a file's name may have bytes that are no text
+    axes.set_title(drawable, color=TEXT, loc="left", fontsize=14, fontweight="bold", pad=12, parse_math=False)
     _draw_points(axes, points[shown], class_id[shown], class_map)
     _draw_sensor(axes)
     _draw_legend(legend, class_id, class_map, rows=height / LEGEND_ROW)

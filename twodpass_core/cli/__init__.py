@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -203,6 +205,8 @@ app.command()(recording.recover)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command; `arguments` are those of the process unless given. Raises SystemExit, always."""
     signal.signal(signal.SIGTERM, _end)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are no text come out as they are
     tune_process()  # before a subcommand imports torch
     app(arguments, prog_name="twodpass")
 
