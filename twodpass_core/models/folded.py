@@ -21,11 +21,12 @@ from twodpass_core.clock import StageClock
 from twodpass_core.models.layers import VoxelNorm
 from twodpass_core.models.student import (
     LEAK,
+    LevelMaps,
     PointBranch,
     PointVoxelBlock,
     PointVoxelStudent,
     ResidualBlock,
-    Surface,
+    build_maps,
     describe_points,
 )
 from twodpass_core.sparse.backend import SparseBackend
@@ -66,15 +67,12 @@ class FoldedStudent:
         with clock.stage("voxelise"):
             pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
             levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
-            atoms_in_cells, *voxels_by_two = group_runs(
+            atoms_in_cells, *parents = group_runs(
                 _cell_runs(pyramid, self.config.scales), *(level.runs_by_two() for level in levels)
             )
             cells = _Cells.of(pyramid, self.config.scales, atoms_in_cells)
         with clock.stage("neighbours"):
-            surfaces = {
-                level.scale: Surface(self.backend.build_map(level), by_two)
-                for level, by_two in zip(levels, voxels_by_two, strict=True)
-            }
+            maps = build_maps(self.backend, levels, parents)
         with clock.stage("point_encoder"):
             features = self._encode_voxels(describe_points(points, pyramid, self.grid), pyramid.points)
         sizes = [pyramid.levels[scale].num_voxels for scale in self.config.scales]
@@ -83,7 +81,7 @@ class FoldedStudent:
             with clock.stage(f"block_{index}"):
                 source, target = self.config.input_scales[index], self.config.scales[index]
                 pooling = pyramid.pooling(source, target)
-                features = block(features, surfaces[source], pooling, self.backend, of_block)
+                features = block(features, maps[source], pooling, self.backend, of_block)
         with clock.stage("classifier"):
             summed = sum_rows(hidden, cells.hidden_rows, cells.hidden_offsets)
             logits = self._output(F.relu_(summed.add_(self._hidden_bias)))
@@ -163,14 +161,14 @@ class _Block:
         self._points = _Points(block.point_branch, device)
 
     def __call__(
-        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend, hidden: Tensor
+        self, features: Tensor, maps: LevelMaps, pooling: Pooling, backend: SparseBackend, hidden: Tensor
     ) -> Tensor:
         """(M_source, C) float32, which it changes -> (M_target, C) float32; writes `hidden` (M_target, H)."""
         voxels = features.to(self._dtype)
         for residual in self._residuals:
-            voxels = residual(voxels, backend, surface.neighbours)
+            voxels = residual(voxels, backend, maps.neighbours)
         pooled_voxels = pooling(voxels)
-        merged = self._points(features.add_(voxels), surface.by_two)
+        merged = self._points(features.add_(voxels), maps.parents)
         pooled_points = pooling(merged)
         out = torch.empty_like(pooled_points)
         _piecewise(self._finish, pooled_points, pooled_voxels, hidden, out)

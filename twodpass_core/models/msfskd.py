@@ -58,7 +58,7 @@ class DistillationConfig(Checked):
         return self.width if self.variant == "paper" else student_width
 
 
-class ScaleFeatures(Protocol):
+class HasScaleFeatures(Protocol):
     """All that is asked of a student: at each scale the features of its voxels (M, C), and each point's voxel (N,)."""
 
     @property
@@ -105,7 +105,7 @@ class PaperDistillation(nn.Module):
         self.scales = nn.ModuleList(PaperScale(config, width, num_classes) for width in student_widths)
 
     def forward(
-        self, scale_features: Sequence[ScaleFeatures], image: ImageFeatures, point: Tensor, labels: Tensor
+        self, scale_features: Sequence[HasScaleFeatures], image: ImageFeatures, point: Tensor, labels: Tensor
     ) -> DistillationTerms:
         """The features in `image` are those of points `point` (P,) int64, indices into all N; `labels` are (N,)."""
         if image.logits is None:
@@ -177,7 +177,7 @@ class AuthorsDistillation(nn.Module):
         self.all_scales_classifier = _mlp(sum(student_widths), AUTHORS_HIDDEN, num_classes)
 
     def forward(
-        self, scale_features: Sequence[ScaleFeatures], image: ImageFeatures, point: Tensor, labels: Tensor
+        self, scale_features: Sequence[HasScaleFeatures], image: ImageFeatures, point: Tensor, labels: Tensor
     ) -> DistillationTerms:
         """The features in `image` are those of points `point` (P,) int64, indices into all N; `labels` are (N,)."""
         point_labels = labels.index_select(0, point)
@@ -239,7 +239,7 @@ def make_distillation(
     return variant(config, student_widths, num_classes, loss)
 
 
-def majority_labels(labels: Tensor, voxels: ScaleFeatures, num_classes: int) -> Tensor:
+def majority_labels(labels: Tensor, voxels: HasScaleFeatures, num_classes: int) -> Tensor:
     """(M,) int64: the label most of a voxel's points have, the smallest of several. Unlabelled points vote, too."""
     num_voxels = voxels.features.shape[0]
     ballots = voxels.point_to_voxel.long() * num_classes + labels.long()

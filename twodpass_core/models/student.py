@@ -20,7 +20,7 @@ from twodpass_core.checked import Checked
 from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolution, VoxelNorm
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
+from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
 from twodpass_core.sparse.rows import Membership, Pooling, group_runs, mean_rows, spread_rows
 from twodpass_core.sparse.torch_backend import TorchBackend
 
@@ -88,16 +88,12 @@ class PointVoxelStudent(nn.Module):
         """Segment points (N, 4) float32 x, y, z, intensity; `sample` (N,) int64 tells the scans of a batch apart."""
         pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
         levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
-        groups_by_two = group_runs(*(level.runs_by_two() for level in levels))
-        surfaces = {
-            level.scale: Surface(self.backend.build_map(level), by_two)
-            for level, by_two in zip(levels, groups_by_two, strict=True)
-        }
+        maps = build_maps(self.backend, levels, group_runs(*(level.runs_by_two() for level in levels)))
         features = self.encode(points, pyramid)
         point_features, scale_features = [], []
         for block, source, target in zip(self.blocks, self.config.input_scales, self.config.scales, strict=True):
             pooling = pyramid.pooling(source, target)
-            of_voxels, of_points = block(features, surfaces[source], pooling, self.backend)
+            of_voxels, of_points = block(features, maps[source], pooling, self.backend)
             scale_features.append(ScaleFeatures(of_voxels, pyramid.point_to_voxel(source)))
             point_features.append(of_points)
             features = of_points + pooling(of_voxels)
@@ -127,11 +123,20 @@ class PointVoxelStudent(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
-    """What a block needs to know of its voxels' surroundings."""
+class LevelMaps:
+    """Where the voxels of a level find their surroundings."""
 
     neighbours: Any  # the backend's map
-    by_two: Membership  # of the voxels in groups by floor(cell / 2)
+    parents: Membership  # of the voxels in groups by floor(cell / 2)
+
+
+def build_maps(
+    backend: SparseBackend, levels: Sequence[VoxelLevel], parents: Sequence[Membership]
+) -> dict[int, LevelMaps]:
+    """The maps of each level, by its scale."""
+    return {
+        level.scale: LevelMaps(backend.build_map(level), groups) for level, groups in zip(levels, parents, strict=True)
+    }
 
 
 class PointVoxelBlock(nn.Module):
@@ -143,13 +148,13 @@ class PointVoxelBlock(nn.Module):
         self.point_branch = PointBranch(width)
 
     def forward(
-        self, features: Tensor, surface: Surface, pooling: Pooling, backend: SparseBackend
+        self, features: Tensor, maps: LevelMaps, pooling: Pooling, backend: SparseBackend
     ) -> tuple[Tensor, Tensor]:
         """(M_source, C) -> voxel features (M_source, C), point features (M_target, C)."""
         voxel_features = features
         for residual in self.voxel_branch:
-            voxel_features = residual(voxel_features, backend, surface.neighbours)
-        return voxel_features, self.point_branch(features, voxel_features, surface.by_two, pooling)
+            voxel_features = residual(voxel_features, backend, maps.neighbours)
+        return voxel_features, self.point_branch(features, voxel_features, maps.parents, pooling)
 
 
 class ResidualBlock(nn.Module):
