@@ -79,6 +79,10 @@ def test_what_is_not_a_number_is_within_no_bounds(arguments: list[str]) -> None:
         not_nan(math.nan)
 
 
+def test_seeds_beyond_which_streets_repeat_are_refused(tmp_path: Path) -> None:
+    assert twodpass("simulate", tmp_path, "--frames", "1", "--seed", 2**32).exit_code == 2
+
+
 def test_version() -> None:
     result = twodpass("--version")
     assert result.exit_code == 0

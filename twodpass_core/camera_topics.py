@@ -11,7 +11,7 @@ INFO: Final = "camera_info"  # beside it
 
 
 def namespace(topic: str) -> str:
-    """Of a camera, by the topic of its images: of /front/image_raw and /front/image_raw/compressed /front."""
+    """The camera's namespace: "/front" for /front/image_raw and for /front/image_raw/compressed."""
     return topic.removesuffix(COMPRESSED).rpartition("/")[0]
 
 

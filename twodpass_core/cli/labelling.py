@@ -54,6 +54,7 @@ class LabelFolder:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def write(self, scan: Scan, result: Segmentation, class_map: ClassMap, title: str) -> None:
+        """The files of one scan: raw ids (N,) uint32, and what else is wanted; `title` is the picture's."""
         with replacing(self.path / f"{scan.name}.label") as path:
             path.write_bytes(class_map.raw_labels(result.class_id).astype("<u4").tobytes())
         if self.probabilities:

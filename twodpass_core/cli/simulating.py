@@ -21,7 +21,7 @@ class Format(str, Enum):
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to; made if missing.")],
     frames: Annotated[int, typer.Option(min=1, help="Scans with their images.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Which street: every number is another one.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which street: every number is another one.")] = 0,
     form: Annotated[Format, typer.Option("--format", help="SemanticKITTI's layout.")] = Format.kitti,
     sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the sequence; the splits have 0 to 21.")] = 0,
     period: Annotated[

@@ -37,7 +37,7 @@ class SimulatedScan:
 
 @dataclass(frozen=True)
 class Drive:
-    """A drive along the street of `seed` (>= 0). Every moment of it can be had on its own, in any order."""
+    """A drive along the street of `seed` (0 to 2^32 - 1). Every moment of it can be had on its own, in any order."""
 
     seed: int
     lidar: SpinningLidar = HDL_64E
@@ -73,6 +73,6 @@ class Drive:
 
 
 def simulate_scans(frames: int, seed: int, *, lidar: SpinningLidar = HDL_64E) -> Iterator[SimulatedScan]:
-    """`frames` scans at 10 Hz of a drive along the street of `seed` (>= 0). The same arguments give the same scans."""
+    """`frames` scans at 10 Hz of a drive along the street of `seed`. The same arguments give the same scans."""
     drive = Drive(seed, lidar)
     return (drive.scan(frame * PERIOD_NS) for frame in range(frames))

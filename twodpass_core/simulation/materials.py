@@ -1,4 +1,7 @@
-"""Materials of a street. Many differ little in a laser's intensity and much in colour: that is what a camera adds."""
+"""Materials of a street. Many differ little in a laser's intensity and much in colour: that is what a camera adds.
+
+Each function draws one of a kind from the generator. Colours are red, green, blue, 0 to 1.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ WALL_COLOURS: Final[tuple[Colour, ...]] = (
 
 
 def asphalt(rng: np.random.Generator) -> Material:
+    """The road: dark grey."""
     grey = rng.uniform(0.3, 0.42)
     texture = Mottled((grey, grey, grey * 1.02), (grey * 0.78, grey * 0.78, grey * 0.8), 0.06)
     return Material(rng.uniform(0.24, 0.32), texture=texture)
@@ -51,23 +55,27 @@ def cobbles(rng: np.random.Generator) -> Material:
 
 
 def gravel(rng: np.random.Generator) -> Material:
+    """Yellowish, of islands beside the lane."""
     texture = Mottled((0.78, 0.72, 0.55), (0.56, 0.5, 0.36), 0.05)
     return Material(rng.uniform(0.26, 0.34), roughness=0.01, texture=texture)
 
 
 def grass(rng: np.random.Generator) -> Material:
+    """Short grass: gardens and verges."""
     green = rng.uniform(0.38, 0.5)
     texture = Mottled((green * 0.75, green, green * 0.36), (green * 0.5, green * 0.72, green * 0.25), 0.08)
     return Material(rng.uniform(0.28, 0.36), roughness=0.02, texture=texture)
 
 
 def bark(rng: np.random.Generator) -> Material:
+    """Brown, in upright streaks."""
     brown = rng.uniform(0.3, 0.42)
     texture = Mottled((brown, brown * 0.76, brown * 0.56), (brown * 0.6, brown * 0.43, brown * 0.3), 0.05, stretch=5.0)
     return Material(rng.uniform(0.28, 0.38), roughness=0.015, texture=texture)
 
 
 def foliage(rng: np.random.Generator, free_path: float) -> Material:
+    """Leaves, into which a ray gets `free_path` metres on average."""
     green = rng.uniform(0.32, 0.46)
     yellow = rng.uniform(0.5, 0.85)
     texture = Mottled((green * yellow, green, green * 0.3), (green * 0.4, green * 0.55, green * 0.2), 0.12)
@@ -99,18 +107,22 @@ def masonry(rng: np.random.Generator) -> Texture:
 
 
 def house_wall(height: float, rng: np.random.Generator) -> Material:
+    """Masonry with windows, of a house of that height in metres."""
     facade = Facade(masonry(rng), height, spacing=rng.uniform(2.0, 3.0))
     return Material(rng.uniform(0.24, 0.42), roughness=0.01, texture=facade)
 
 
 def plain_wall(rng: np.random.Generator) -> Material:
+    """Masonry without windows."""
     return Material(rng.uniform(0.24, 0.42), roughness=0.01, texture=masonry(rng))
 
 
 def clothes(rng: np.random.Generator) -> Material:
+    """Cloth in one of `CLOTH_COLOURS`."""
     colour = CLOTH_COLOURS[rng.integers(len(CLOTH_COLOURS))]
     return Material(rng.uniform(0.26, 0.38), roughness=0.02, texture=Plain(colour))
 
 
 def car_colour(rng: np.random.Generator) -> Colour:
+    """One of `CAR_COLOURS`."""
     return CAR_COLOURS[rng.integers(len(CAR_COLOURS))]

@@ -23,6 +23,7 @@ class Light:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Light:
+        """Sun at 28 to 60 degrees above the horizon in any direction; the weaker it is, the brighter is the sky."""
         azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(np.radians(28), np.radians(60))
         sun = rng.uniform(0.35, 0.7)
         flat = np.cos(elevation)
@@ -53,6 +54,7 @@ class StreetPlan:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> StreetPlan:
+        """A street of its own: widths, heights, materials and light, all from the generator."""
         lane = rng.uniform(3.2, 3.8)
         kerb = lane + rng.uniform(2.1, 2.5)
         pavement = kerb + (rng.uniform(0.9, 1.8) if rng.random() < 0.5 else 0.0)

@@ -47,7 +47,7 @@ TRAFFIC: Final[tuple[tuple[float, Vehicle, int], ...]] = (
 
 @dataclass(frozen=True)
 class Street:
-    """The street that belongs to a seed."""
+    """The street that belongs to a seed, 0 to 2^32 - 1."""
 
     seed: int
 

@@ -89,9 +89,12 @@ class Pairs:
         slots: Tensor,
         centre: int | None = None,
     ) -> Pairs:
-        """Of sources over targets (2, P) int32, in the order of slots (P,).
+        """Divide pairs into blocks.
 
-        A slot is i * num_targets + target, where offsets[i] is the offset.
+        Args:
+            pairs: (2, P) int32: source row, target row.
+            slots: (P,), ascending: the pair's place in a table with a row per offset, i * num_targets + target for
+                offsets[i].
         """
         size = TARGETS_ON_CPU if slots.device.type == "cpu" else TARGETS_ON_GPU
         begins = range(0, num_targets, size)

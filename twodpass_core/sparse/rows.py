@@ -30,7 +30,10 @@ class Membership:
         return membership, keys.index_select(0, membership.first_rows())
 
     def through(self, groups: Membership) -> Membership:
-        """The same rows by the larger groups in which `groups` has these groups, each of which has some."""
+        """Compose: row -> this group -> the larger group that `groups` puts it in.
+
+        Every larger group must hold a row.
+        """
         group = groups.group.index_select(0, self.group)
         ordered, order = torch.sort(group)
         numbers = torch.arange(groups.offsets.shape[0], dtype=group.dtype, device=group.device)
@@ -47,7 +50,10 @@ class Membership:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Rows in an order in which each group's follow one another. How many groups there are, the device knows alone."""
+    """Rows in an order in which each group's follow one another.
+
+    The number of groups stays on the device: `number()` returns it as a tensor.
+    """
 
     order: Tensor  # (R,) int64
     begins: Tensor  # (R,) bool, in that order: the first row of each group
@@ -59,7 +65,7 @@ class Runs:
         return cls(order, run_begins(sorted_keys))
 
     def number(self) -> Tensor:
-        """Of groups, () int64."""
+        """How many groups there are, () int64."""
         return self.begins.sum()
 
     def groups(self, number: int) -> Membership:

@@ -40,6 +40,7 @@ class Blocks:
 
     @classmethod
     def of(cls, dtype: torch.dtype, width_in: int, width_out: int) -> Blocks:
+        """For features (N, width_in) of a type times weights (width_in, width_out)."""
         if dtype == torch.float32:
             return cls(64, _power_of_two(width_in, 32), _power_of_two(width_out, 64), num_warps=4)
         across = _power_of_two(width_out, 128)
