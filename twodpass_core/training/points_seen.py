@@ -62,8 +62,9 @@ class PointsSeen(Callback):
             if not self._doubted and is_of_another_unit(intensity[sample == number], self.intensity_max):
                 self._doubted = True
                 logger.warning(
-                    "%s: its intensity seems to be of another unit than 0..%g, which is full scale: set "
-                    "intensity_scale, or intensity_max, of `bag` in data.train; beyond four times that it is cut off",
+                    "%s: its intensity seems to be of another unit than 0..%g, which is full scale; beyond four times "
+                    "that it is cut off. Bags are converted by bag.intensity_scale, or by --intensity-scale of "
+                    "`twodpass prepare`",
                     frame_id, self.intensity_max,
                 )  # fmt: skip
 
