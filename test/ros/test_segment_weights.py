@@ -60,6 +60,12 @@ def test_labels_are_those_of_the_segmenter(node: NodeProcess, peer: Peer, weight
     assert "UNTRAINED" in node.log()
 
 
+def test_what_the_core_logs_is_said_by_the_node_in_its_namespace(weights: Path) -> None:
+    with NodeProcess.real("-r", "__ns:=/front", "-p", "device:=cpu", "-p", f"weights:={weights}") as node:
+        node.wait_for_log("Ready on cpu")
+        assert "[front.segment]: sparse backend torch" in node.log()
+
+
 def test_a_deactivated_node_gives_back_what_its_scans_needed(node: NodeProcess, peer: Peer) -> None:
     peer.wait_for_active_node()
     peer.label(made_up_scan(1, points=60_000))

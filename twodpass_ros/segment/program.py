@@ -59,8 +59,8 @@ def run(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = No
         ended = tell_of_signals()
         with reading_ros_arguments():
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        forward_core_log(rclpy.logging.get_logger("segment"))
         node = SegmentNode(load_segmenter or Segmenter.from_weights, ended)
+        forward_core_log(node.get_logger())  # which knows its namespace
         node.autostart()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
