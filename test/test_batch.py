@@ -19,7 +19,7 @@ from twodpass_core.data.batch import Batch, SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.kitti_files import read_labels
 from twodpass_core.data.sample import TrainingSample, given_points, make_sample, pair
-from twodpass_core.data.scans import read_scan
+from twodpass_core.data.scan_files import read_scan
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.errors import ScanError
 from twodpass_core.geometry import RigidTransform

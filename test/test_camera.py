@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.camera import CameraModel, DistortionModel, split_projection
-from twodpass_core.data.scans import read_scan
+from twodpass_core.data.scan_files import read_scan
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.trajectory import camera_from_lidar_across_times

@@ -16,7 +16,7 @@ from twodpass_core.calibration.edges import depth_edges, image_edges
 from twodpass_core.calibration.score import MIN_EDGES, calibration_score, nearby_transforms
 from twodpass_core.camera import CameraModel
 from twodpass_core.data.kitti_raw import KittiRaw
-from twodpass_core.data.scans import read_scan
+from twodpass_core.data.scan_files import read_scan
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.errors import ScanError
 from twodpass_core.geometry import RigidTransform

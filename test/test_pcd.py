@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.data.pcd import decompress_lzf
-from twodpass_core.data.scans import read_scan
+from twodpass_core.data.scan_files import read_scan
 from twodpass_core.errors import ScanError
 
 POINTS = np.random.default_rng(0).normal(scale=20, size=(7, 4)).astype(np.float32)

@@ -11,7 +11,8 @@ import pytest
 
 from twodpass_core.cli.speed import first_scan
 from twodpass_core.cloud import NO_INTENSITY
-from twodpass_core.data.scans import open_scans, read_scan
+from twodpass_core.data.scan_files import read_scan
+from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import ScanError
 
 POINTS = np.random.default_rng(0).normal(scale=20, size=(7, 4)).astype(np.float32)

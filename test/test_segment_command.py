@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin
 from tiny_weights import tiny_card, write_tiny_weights
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.data.scans import read_scan
+from twodpass_core.data.scan_files import read_scan
 from twodpass_core.errors import ScanError
 from twodpass_core.segmenter import Segmentation, Segmenter
 

@@ -82,24 +82,30 @@ def test_every_launch_argument_is_described(file: str, own: set[str]) -> None:
     assert all(text.endswith(".") for text in described.values())
 
 
+@pytest.mark.parametrize("own", ["", "file:///mine.xml"])
 @pytest.mark.parametrize("file", ["segment", "collect"])
-def test_room_is_made_for_clouds_in_either_dds_unless_that_is_set(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "CYCLONEDDS_URI"
-    for name in variables:
-        monkeypatch.delenv(name, raising=False)
-    source = PythonLaunchDescriptionSource(str(LAUNCH / f"{file}.launch.py"))
+def test_room_is_made_for_clouds_in_either_dds_unless_that_is_set(
+    file: str, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiles = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+    for name in (*profiles, "CYCLONEDDS_URI"):
+        monkeypatch.setenv(name, own)  # so that it is put back afterwards
+        if not own:
+            monkeypatch.delenv(name)
     context = LaunchContext()
-    for own in ("", "file:///mine.xml"):
-        if own:
-            monkeypatch.setenv("CYCLONEDDS_URI", own)
-        for action in source.get_launch_description(context).entities:
-            if isinstance(action, SetEnvironmentVariable):
-                action.execute(context)
-        (profile,) = {name for name in variables[:2] if name in context.environment}
-        assert Path(context.environment[profile]).read_text()
-        uri = context.environment["CYCLONEDDS_URI"]
-        assert uri == own or Path(uri.removeprefix("file://")).name == "cyclonedds.xml"
-        assert own or Path(uri.removeprefix("file://")).exists()
+    source = PythonLaunchDescriptionSource(str(LAUNCH / f"{file}.launch.py"))
+    for action in source.get_launch_description(context).entities:
+        if isinstance(action, SetEnvironmentVariable):
+            action.execute(context)
+    uri = context.environment["CYCLONEDDS_URI"]
+    if own:
+        assert {context.environment[name] for name in profiles} == {uri} == {own}
+    else:
+        (profile,) = {name for name in profiles if name in context.environment}
+        assert Path(context.environment[profile]).name == "fastdds.xml"
+        assert Path(uri.removeprefix("file://")).name == "cyclonedds.xml"
+        assert Path(context.environment[profile]).exists()
+        assert Path(uri.removeprefix("file://")).exists()
 
 
 def test_it_starts_the_node_with_the_weights_and_the_topic_given(

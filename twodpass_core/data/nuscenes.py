@@ -14,7 +14,7 @@ from twodpass_core.camera import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.nuscenes_tables import Row, read_table
-from twodpass_core.data.scans import NUSCENES_COLUMNS, read_scan
+from twodpass_core.data.scan_files import NUSCENES_COLUMNS, read_scan
 from twodpass_core.errors import ClassMapError, ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import NUSCENES_GRID

@@ -13,13 +13,10 @@ import numpy.typing as npt
 
 from twodpass_core.cloud import NO_INTENSITY, read_points
 from twodpass_core.data.bags import CloudTopic, bags_in, is_bag, open_clouds, open_each, read_cloud, refuse_ros1
-from twodpass_core.data.pcd import read_pcd
+from twodpass_core.data.scan_files import SCAN_SUFFIXES, check_columns, check_file, read_scan, scan_suffix
 from twodpass_core.errors import CloudError, ScanError
 
-SCAN_SUFFIXES: Final = (".pcd.bin", ".bin", ".npy", ".pcd")  # the longer of two that fit comes first
 SCAN_FOLDERS: Final = ("velodyne", "velodyne_points/data")  # of a SemanticKITTI sequence, of a KITTI raw drive
-KITTI_COLUMNS, NUSCENES_COLUMNS = 4, 5
-MAX_COORDINATE_M: Final = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,40 +172,6 @@ def refuse_unheeded(
             raise ScanError(f"{option} {value}: among the scans is no {described}, to which it could apply")
 
 
-def read_scan(path: Path, columns: int | None = None, intensity_field: str | None = None) -> npt.NDArray[np.float32]:
-    """(N, 4) float32 points of one scan file; see `open_scans`. Raises `ScanError`."""
-    try:
-        return _read_file(path, columns, intensity_field)
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise ScanError(f"{path}: the memory is full: {error}") from error
-
-
-def _read_file(path: Path, columns: int | None, intensity_field: str | None) -> npt.NDArray[np.float32]:
-    _check_file(path, columns)
-    if _suffix(path) == ".pcd":
-        try:
-            return read_points(read_pcd(path), intensity_field)
-        except CloudError as error:
-            raise ScanError(f"{path}: {error}") from error
-    points = _read_npy(path) if _suffix(path) == ".npy" else _read_bin(path, columns)
-    if intensity_field == NO_INTENSITY:
-        points[:, 3] = 0
-    return points
-
-
-def _read_bin(path: Path, columns: int | None) -> npt.NDArray[np.float32]:
-    table = np.fromfile(path, "<f4").reshape(-1, _columns(path, columns))
-    points = np.ascontiguousarray(table[:, :4], np.float32)
-    farthest = np.max(np.abs(points[:, :3]), where=np.isfinite(points[:, :3]), initial=0)
-    if farthest > MAX_COORDINATE_M:
-        raise ScanError(
-            f"{path}: a point is {farthest:.0e} m away, so this is not float32, or not with that many columns"
-        )
-    return points
-
-
 def _find(path: Path, columns: int | None) -> list[Path]:
     """The scan files and bags that one input stands for. What is plain to be wrong with them is refused here."""
     if not path.exists():
@@ -216,18 +179,18 @@ def _find(path: Path, columns: int | None) -> list[Path]:
     if bags := bags_in(path):
         return bags
     if path.is_file():
-        if not _suffix(path):
+        if not scan_suffix(path):
             refuse_ros1(path)
             raise ScanError(
                 f"{path}: is not a scan; known are {', '.join(SCAN_SUFFIXES)}, and ROS 2 bags (.mcap, .db3)"
             )
-        _check_file(path, columns)
+        check_file(path, columns)
         return [path]
     folders = [path / name for name in SCAN_FOLDERS if (path / name).is_dir()]
     for folder in [*folders, path]:
-        found = sorted(file for file in folder.iterdir() if _suffix(file) and not file.name.startswith("."))
+        found = sorted(file for file in folder.iterdir() if scan_suffix(file) and not file.name.startswith("."))
         if found:
-            _check_columns(folder, found, columns)
+            check_columns(folder, found, columns)
             return found
     refuse_ros1(path)
     sequences = sorted((path / "sequences").glob("*/velodyne")) if (path / "sequences").is_dir() else []
@@ -236,68 +199,12 @@ def _find(path: Path, columns: int | None) -> list[Path]:
     raise ScanError(f"{path}: holds no scans ({', '.join(SCAN_SUFFIXES)}), neither in itself nor in {below}{instead}")
 
 
-def _suffix(path: Path) -> str:
-    return next((suffix for suffix in SCAN_SUFFIXES if path.name.endswith(suffix)), "")
-
-
-def _columns(path: Path, columns: int | None) -> int:
-    return columns or (NUSCENES_COLUMNS if _suffix(path) == ".pcd.bin" else KITTI_COLUMNS)
-
-
-def _check_file(path: Path, columns: int | None) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ScanError(f"{path}: cannot be read: {error.strerror}") from None
-    if size == 0:
-        raise ScanError(f"{path}: is empty")
-    if _is_bin(path) and size % (4 * _columns(path, columns)):
-        fitting = _fitting_columns([size])
-        raise ScanError(
-            f"{path}: {size} bytes are not a whole number of points of {_columns(path, columns)} float32 columns; "
-            + (f"--columns {fitting} would fit" if fitting else "the file is cut off or not a scan")
-        )
-
-
-def _check_columns(folder: Path, files: Sequence[Path], columns: int | None) -> None:
-    """Refuse .bin files all of which another number of columns fits: that is wrong then, and not one of them."""
-    sizes = {path: path.stat().st_size for path in files if _is_bin(path) and path.exists()}
-    wrong = [path for path, size in sizes.items() if size % (4 * _columns(path, columns))]
-    if wrong and (fitting := _fitting_columns(list(sizes.values()))):
-        raise ScanError(
-            f"{folder}: {wrong[0].name} is not a whole number of points of {_columns(wrong[0], columns)} float32 "
-            f"columns; --columns {fitting} would fit all files of the folder"
-        )
-
-
-def _is_bin(path: Path) -> bool:
-    return path.suffix == ".bin"
-
-
-def _fitting_columns(sizes: Sequence[int]) -> str:
-    """With how many columns files of so many bytes all hold whole points, as "5 or 6"; empty if with none."""
-    return " or ".join(str(columns) for columns in range(4, 9) if not any(size % (4 * columns) for size in sizes))
-
-
-def _read_npy(path: Path) -> npt.NDArray[np.float32]:
-    try:
-        # Mapped, so that a header that promises more than the file holds is found before memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ScanError(f"{path}: is no .npy file of numbers: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] < 4 or array.dtype.kind != "f":
-        found = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise ScanError(f"{path}: holds {found}; floating-point numbers of shape (N, 4 or more) are needed")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.array(array[:, :4], np.float32, order="C")
-
-
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """A file stem for each path: its own, with as many of the folders around it in front as make all of them differ."""
     parts = []
     for path in paths:
         *folders, last = path.resolve().parts[1:]
-        suffix = "" if path.is_dir() else _suffix(path) or path.suffix
+        suffix = "" if path.is_dir() else scan_suffix(path) or path.suffix
         parts.append([*folders, last.removesuffix(suffix)])
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["_".join(part[-depth:]) for part in parts]

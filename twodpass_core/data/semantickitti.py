@@ -15,7 +15,7 @@ from twodpass_core.camera import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
 from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_labels, read_numbers
-from twodpass_core.data.scans import KITTI_COLUMNS, read_scan
+from twodpass_core.data.scan_files import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import KITTI_GRID
