@@ -45,7 +45,8 @@ class Block:
         # Neither bincount here nor a tensor of a list below: they would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
-        listed = torch.sort(target_of_product, stable=True).indices[: end - begin + sum(counts)]
+        short = torch.int16 if end - begin < 1 << 15 else torch.int32  # sorting takes the CPU a pass per byte
+        listed = torch.sort(target_of_product.to(short), stable=True).indices[: end - begin + sum(counts)]
         tile_offsets = [itself.new_full((_tiles(count),), k) for k, count in zip(offsets, counts, strict=True)]
         return cls(
             begin,
