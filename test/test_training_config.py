@@ -17,7 +17,7 @@ from twodpass_core.pretrained import default_weights
 from twodpass_core.training.config import OptimiserSettings, TrainingConfig
 from twodpass_core.training.config_file import known_keys, load_config
 from twodpass_core.training.config_text import dump_config
-from twodpass_core.training.schedules import authors_annealing, cosine
+from twodpass_core.training.schedules import authors_annealing, cosine, make_schedule
 from twodpass_core.training.shipped import shipped_settings
 from twodpass_core.weights import read_card
 
@@ -225,3 +225,12 @@ def test_cosine_ends_at_zero_and_stays_there() -> None:
     factor = cosine(10)
     assert factor(0) == 1
     assert factor(10) == factor(99) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("max_steps", [None, 150])
+def test_a_training_with_a_warm_up_ends_at_zero_too(max_steps: int | None) -> None:
+    factor = make_schedule(OptimiserSettings(warmup_steps=50), epochs=20, steps_per_epoch=8, max_steps=max_steps)
+    steps = max_steps or 160
+    assert factor(49) == factor(50) == 1
+    assert 0 < factor(steps - 1) < 1e-3
+    assert factor(steps) == pytest.approx(0, abs=1e-15)

@@ -26,20 +26,20 @@ def make_schedule(settings: OptimiserSettings, epochs: int, steps_per_epoch: int
         )  # fmt: skip
     if settings.schedule == "authors_annealing":
         return authors_annealing(epochs, steps_per_epoch, settings.learning_rate)
-    return cosine(steps, settings.warmup_steps)
+    return cosine(max(1, steps - settings.warmup_steps), settings.warmup_steps)
 
 
-def cosine(total_steps: int, warmup_steps: int = 0) -> Factor:
-    """Half a cosine from 1 to 0 over all steps, after a linear rise over the first `warmup_steps`.
+def cosine(steps: int, warmup_steps: int = 0) -> Factor:
+    """Half a cosine from 1 to 0 over `steps`, after a linear rise over `warmup_steps`.
 
-    As in the authors' SemanticKITTI training, the warm-up shifts the cosine without shortening it: they warm up for
-    1000 // GPUs steps where they train on several.
+    The authors warm up for 1000 // GPUs steps where they train SemanticKITTI on several, with `steps` those of the whole
+    training, which therefore ends a little before the cosine does.
     """
 
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        return 0.5 * (1 + math.cos(math.pi * min((step - warmup_steps) / total_steps, 1)))
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup_steps) / steps, 1)))
 
     return factor
 
