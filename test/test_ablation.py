@@ -98,6 +98,8 @@ def test_the_result_grows_with_every_run(tmp_path: Path, fake: FakeTraining) -> 
 
 def test_done_runs_are_not_repeated_and_more_seeds_are_added(tmp_path: Path, fake: FakeTraining) -> None:
     run(tmp_path / "out")
+    killed_before_it_removed_them = tmp_path / "out/fusion/seed0/checkpoints"
+    killed_before_it_removed_them.mkdir()
     (*_, result) = run(tmp_path / "out", seeds=2)
     assert [config.seed for config in fake.configs] == [0] * 4 + [1] * 4
     assert [[run.seed for run in row.runs] for row in result.rows] == [[0, 1]] * 4

@@ -62,7 +62,7 @@ def ablate(
             run = run_config(base, row, seed)
             if not RunFolder(run.run).weights.exists():
                 train(run, resume=True, training=training, validation=validation)
-                shutil.rmtree(RunFolder(run.run).checkpoints)  # a resumption's, and large
+            shutil.rmtree(RunFolder(run.run).checkpoints, ignore_errors=True)  # a resumption's, and large
             result = read_result(folder, base)
             write_result(result, folder)
             yield result
