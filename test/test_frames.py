@@ -260,7 +260,7 @@ def test_open_source(dataset: Path) -> None:
     ("setting", "value"), [("sequences", ["00"]), ("bag", {"intensity_scale": 0.1}), ("simulation", {"streets": 3})]
 )
 def test_a_setting_for_another_kind_of_data_is_refused(setting: str, value: object) -> None:
-    with pytest.raises(ValidationError, match=f"{setting} is for .*, not for nuscenes: leave it out"):
+    with pytest.raises(ValidationError, match=f"{setting} is for .*, not for nuscenes: leave it out, or set it to"):
         SourceConfig.model_validate({"kind": "nuscenes", setting: value})
     default = SourceConfig(kind="nuscenes").model_dump()
     assert SourceConfig.model_validate(default).kind == "nuscenes"

@@ -57,7 +57,8 @@ class SourceConfig(Checked):
         for name, kind in KIND_OF.items():
             default = type(self).model_fields[name].get_default(call_default_factory=True)
             if kind != self.kind and getattr(self, name) != default:
-                raise ValueError(f"{name} is for {kind}, not for {self.kind}: leave it out")
+                empty = "null" if default is None else "{}"
+                raise ValueError(f"{name} is for {kind}, not for {self.kind}: leave it out, or set it to {empty}")
         return self
 
 

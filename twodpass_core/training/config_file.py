@@ -64,8 +64,8 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if bags_in(path):
         raise ConfigError(
-            f"{path}: holds data, not settings: give finetune --set data.train.0.root={path}, or "
-            f"others --set data.train.kind=bag --set data.train.root={path}"
+            f"{path}: holds data, not settings: give finetune --set data.train.0.root={path} "
+            f"--set data.validation.root={path}"
         )
     hint = f"; with twodpass come {', '.join(shipped_settings())}"
     content = read_yaml_file(path, "configuration", ConfigError, hint)
