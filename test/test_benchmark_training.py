@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_measurements(precision: Precision) -> None:
     assert json.loads(json.dumps(report.to_dict()))["measurements"][0]["backend"] == "torch"
     assert result.seconds > 0
     assert result.scans_per_second == pytest.approx(2 / result.seconds)
-    assert result.peak_memory_mb is None or result.peak_memory_mb > 0
+    assert (result.peak_memory_mb or 0) > 0 or sys.platform != "linux"
 
 
 def test_a_scan_beside_the_volume_is_refused() -> None:
