@@ -47,7 +47,7 @@ class SegmentationLoss(nn.Module):
 
 
 class _GradientAtOnce(Function):
-    """A loss whose gradient is found with it and kept, instead of the five tensors of its size that lead to it."""
+    """Finds the gradient along with the loss and keeps it alone, not the five tensors of the logits' size behind it."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, loss: SegmentationLoss) -> tuple[Tensor, Tensor, Tensor]:

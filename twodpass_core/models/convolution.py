@@ -23,6 +23,7 @@ class Convolution(nn.Conv2d):
         super().__init__(channels_in, channels, size, stride, padding, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H', W') as torch.nn.Conv2d."""
         if images.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not _is_avx2(images):
             return super().forward(images)
         out: Tensor = _Convolution.apply(images, self.weight, self.stride, self.padding)  # type: ignore[no-untyped-call]

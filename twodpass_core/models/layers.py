@@ -69,6 +69,7 @@ class PointwiseConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(M, C_in) -> (M, C_out)."""
         return features @ self.weight
 
 
@@ -82,6 +83,7 @@ class VoxelNorm(nn.BatchNorm1d):
     """Batch normalisation over voxels; in training, fewer than two have no variance: then as in inference."""
 
     def forward(self, features: Tensor) -> Tensor:
+        """(M, C) -> (M, C)."""
         if self.training and features.shape[0] < 2:
             return norm_as_in_inference(self, features)
         return super().forward(features)

@@ -154,6 +154,7 @@ class GatedFusion(nn.Module):
         self.gate = _mlp(width, width, width)
 
     def forward(self, image: Tensor, learned: Tensor) -> Tensor:
+        """F^2D and F^learner of P points in the image, (P, D) each -> F^2D3De (P, D)."""
         merged = self.merge(torch.cat([image, learned], dim=1))
         out: Tensor = image + torch.sigmoid(self.gate(merged)) * merged
         return out

@@ -23,6 +23,7 @@ class ImageNorm(nn.BatchNorm2d):
     """Batch normalisation over pixels; in training, fewer than two have no variance: then as in inference."""
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
         if self.training and features.shape[0] * features.shape[2:].numel() < 2:
             return norm_as_in_inference(self, features)
         return super().forward(features)
@@ -87,6 +88,7 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(Convolution(channels_in, channels, 1, stride), ImageNorm(channels))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
         hidden = F.relu(self.bn1(self.conv1(features)), inplace=True)
         shortcut = features if self.downsample is None else self.downsample(features)
         return F.relu(self.bn2(self.conv2(hidden)).add_(shortcut), inplace=True)

@@ -1,4 +1,4 @@
-"""A trained student's weights, moved to the nearest ones that the folded network has without loss in bf16.
+"""A trained student's weights, rounded to the nearest for which the folded network's weights are exact in bf16.
 
 Half of what bf16 changes at inference is the rounding of the weights: the same error in every voxel. A network that is
 trained anyway can be given the rounded weights for good; float32 and bf16 then run the very same ones.

@@ -170,6 +170,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = VoxelNorm(width)
 
     def forward(self, features: Tensor, backend: SparseBackend, neighbours: object) -> Tensor:
+        """(M, C) -> (M, C); `neighbours` is the backend's map of these M voxels."""
         hidden = _leaky(self.norm1(self.convolution1(features, backend, neighbours)))
         main = self.norm2(self.convolution2(hidden, backend, neighbours))
         return _leaky(main + self.shortcut_norm(self.shortcut(features)))

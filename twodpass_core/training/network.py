@@ -56,6 +56,7 @@ class TrainingNetwork(nn.Module):
         self._recompute_in_backward(config.machine.save_memory)
 
     def forward(self, batch: Batch) -> TrainingTerms:
+        """The loss and its parts, () float32 each; without images only the student's."""
         output = self.student(batch.points, batch.sample)
         student = self.loss(output.logits, batch.labels)
         if self.distillation is None or self.image_network is None or batch.images is None:

@@ -32,7 +32,7 @@ def make_schedule(settings: OptimiserSettings, epochs: int, steps_per_epoch: int
 def cosine(steps: int, warmup_steps: int = 0) -> Factor:
     """Half a cosine from 1 to 0 over `steps`, after a linear rise over `warmup_steps`.
 
-    The authors warm up for 1000 // GPUs steps where they train SemanticKITTI on several, with `steps` those of the whole
+    The authors warm up for 1000 // GPUs steps where they train SemanticKITTI on several, and take `steps` of the whole
     training, which therefore ends a little before the cosine does.
     """
 
