@@ -20,9 +20,12 @@ from nuscenes_data import (
 
 from twodpass_core.data import nuscenes_tables
 from twodpass_core.data.frame import FrameSource
+from twodpass_core.data.labelled import Unlabelled
 from twodpass_core.data.nuscenes import CAMERAS, VALIDATION, NuScenes, _scene_names
 from twodpass_core.data.nuscenes_tables import read_table
+from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.data.sample import pair
+from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 
@@ -92,8 +95,29 @@ def test_mini_has_its_own_splits(root: Path) -> None:
 def test_the_test_split_has_no_labels(root: Path) -> None:
     shutil.copytree(root / "v1.0-trainval", root / "v1.0-test")
     (root / "v1.0-test/lidarseg.json").unlink()
-    frame = NuScenes(root, "test")[0]
-    assert frame.labels is None
+    source = NuScenes(root, "test")
+    assert source.labelled.tolist() == [False] * 4
+    assert source[0].labels is None
+    settings = SourceConfig(kind="nuscenes", root=root, split="test", unlabelled="skip")
+    with pytest.raises(ConfigError, match="4 frames without any labels"):
+        open_evaluation(settings)
+
+
+def test_key_frames_without_labels_are_refused_left_out_or_kept(root: Path) -> None:
+    tables = made_up_tables()
+    write_tables(root, {"lidarseg": [row for row in tables["lidarseg"] if "0003-1" not in row["token"]]})
+
+    def settings(unlabelled: Unlabelled) -> SourceConfig:
+        return SourceConfig(kind="nuscenes", root=root, split="val", unlabelled=unlabelled)
+
+    with pytest.raises(ScanError, match=r"1 of 2 key frames have no labels, scene-0003-1-.*: .* set `unlabelled`"):
+        open_source(settings("refuse"))
+    first, second = NuScenes(root, "val", partly_labelled=True).ids
+    assert open_training(settings("skip")).ids == open_evaluation(settings("keep")).ids == [first]
+    kept = open_training(settings("keep"))
+    assert kept.ids == [first, second]
+    assert kept[1].labels is not None
+    assert not kept[1].labels.any()
 
 
 def test_without_its_image_a_frame_is_lidar_only(root: Path) -> None:

@@ -19,6 +19,7 @@ from twodpass_core.errors import ClassMapError, ConfigError, ScanError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.sparse.grid import NUSCENES_GRID
 from twodpass_core.trajectory import camera_from_lidar_across_times
+from twodpass_core.wording import counted
 
 LIDAR: Final = "LIDAR_TOP"
 CAMERAS: Final = (
@@ -50,17 +51,20 @@ class NuScenes:
     kind = "nuScenes"
     intensity_max = 255.0
 
-    def __init__(self, root: Path, split: str = "train", cameras: Sequence[str] = CAMERAS) -> None:
+    def __init__(
+        self, root: Path, split: str = "train", *, cameras: Sequence[str] = CAMERAS, partly_labelled: bool = False
+    ) -> None:
         """Read the tables.
 
         Args:
             root: the folder with `v1.0-trainval` (or -mini, -test), `samples` and `lidarseg`.
             split: train, val, trainval, test, mini_train or mini_val; test has no labels.
             cameras: channels to use where their images are there.
+            partly_labelled: labels may be missing for some key frames.
 
         Raises:
             ConfigError: unknown split or camera.
-            ScanError: a table is missing or damaged, or a key frame has no labels.
+            ScanError: a table is missing or damaged; labels are missing for some key frames.
         """
         if split not in VERSIONS:
             raise ConfigError(f"nuScenes has no split '{split}': choose {', '.join(VERSIONS)}")
@@ -71,10 +75,17 @@ class NuScenes:
         self.class_map = ClassMap.load("nuscenes")
         self._root = root
         self._samples = _read_samples(root / VERSIONS[split], split, cameras)
+        if split != "test" and not partly_labelled:
+            _refuse_unlabelled(root / VERSIONS[split], self._samples)
 
     @property
     def ids(self) -> Sequence[str]:
         return [sample.lidar.token for sample in self._samples]
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(frames,) which have labels."""
+        return np.array([sample.labels is not None for sample in self._samples], np.bool_)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -174,11 +185,18 @@ def _read_samples(folder: Path, split: str, cameras: Sequence[str]) -> list[_Sam
         if LIDAR not in of_sample:
             raise ScanError(f"{folder / 'sample_data.json'}: sample {row['token']} has no key frame of {LIDAR}")
         lidar = of_sample[LIDAR]
-        if split != "test" and lidar.token not in labels:
-            raise ScanError(f"{folder / 'lidarseg.json'}: has no labels for {lidar.token}; split test does without")
         views = {channel: of_sample[channel] for channel in cameras if channel in of_sample}
         samples.append(_Sample(lidar, views, labels.get(lidar.token)))
     return samples
+
+
+def _refuse_unlabelled(folder: Path, samples: Sequence[_Sample]) -> None:
+    if unlabelled := [sample.lidar.token for sample in samples if sample.labels is None]:
+        raise ScanError(
+            f"{folder / 'lidarseg.json'}: {len(unlabelled)} of {counted(len(samples), 'key frame')} have no labels, "
+            f"{unlabelled[0]} among them: label them, or set `unlabelled` of this source to skip, or in training to "
+            "keep; split test does without"
+        )
 
 
 def _read_records(folder: Path, samples: set[str], cameras: Sequence[str]) -> dict[str, dict[str, _Record]]:

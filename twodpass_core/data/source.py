@@ -79,16 +79,13 @@ def open_source(config: SourceConfig) -> FrameSource:
     if config.kind != "simulation" and not config.bag.bags:
         _check_root(config.root, config.kind)
     cameras = {} if config.cameras is None else {"cameras": config.cameras}
+    partly_labelled = config.unlabelled != "refuse"
     if config.kind == "semantickitti":
         return SemanticKitti(
-            config.root,
-            config.split,
-            sequences=config.sequences,
-            partly_labelled=config.unlabelled != "refuse",
-            **cameras,
+            config.root, config.split, sequences=config.sequences, partly_labelled=partly_labelled, **cameras
         )
     if config.kind == "nuscenes":
-        return NuScenes(config.root, config.split, **cameras)
+        return NuScenes(config.root, config.split, partly_labelled=partly_labelled, **cameras)
     if config.kind == "bag":
         from twodpass_core.data.bags.frames import BagFrames  # reads by rosbags, which other sources do without
 
