@@ -94,6 +94,24 @@ def test_bayer(order: str, red: tuple[int, int], blue: tuple[int, int], bits: in
     np.testing.assert_array_equal(decode_image(sent), decoded)
 
 
+def test_a_compressed_sensor_image_has_the_bits_that_its_file_has() -> None:
+    """JPEG has 8, whatever the encoding before compression had."""
+    pytest.importorskip("cv2")
+    grey = Image.fromarray(np.full((HEIGHT, WIDTH), 200, np.uint8))
+    deep = Image.fromarray(np.full((HEIGHT, WIDTH), 200 << 8, np.uint16))
+    for image, form, encoding in ((grey, "JPEG", "bayer_rggb16"), (deep, "PNG", "bayer_rggb8")):
+        sent = compressed(image, form)
+        sent.format = f"{encoding}; {form.lower()} compressed {encoding}"
+        assert np.abs(decode_image(sent).astype(int) - 200).max() < 16, encoding
+
+
+def test_a_compressed_sensor_image_of_another_arrangement_is_no_picture() -> None:
+    sent = compressed(Image.fromarray(picture()[..., 0]), "JPEG")
+    sent.format = "bayer_rggb12; jpeg compressed bayer_rggb12"
+    with pytest.raises(ImageError, match="encoding 'bayer_rggb12' is not a picture; known are mono8"):
+        decode_image(sent)
+
+
 @pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuyv", 0), ("yuv422_yuy2", 0)])
 def test_yuv(encoding: str, luma: int) -> None:
     cv2 = pytest.importorskip("cv2")

@@ -100,7 +100,11 @@ def _decode(message: Any) -> Picture:
         return np.ascontiguousarray(picture[..., order])
     if message.encoding in CONVERTED:
         return _convert(message, _rows(message, *CONVERTED[message.encoding]))
-    raise ImageError(f"encoding '{message.encoding}' is not a picture; known are {', '.join(PICTURE_ENCODINGS)}")
+    raise _unknown(message.encoding)
+
+
+def _unknown(encoding: str) -> ImageError:
+    return ImageError(f"encoding '{encoding}' is not a picture; known are {', '.join(PICTURE_ENCODINGS)}")
 
 
 def _rows(message: Any, kind: str, channels: int) -> npt.NDArray[Any]:
@@ -156,7 +160,9 @@ def _decompress(message: Any) -> Picture:
     with _open(message) as picture:
         try:
             if encoding.startswith("bayer_") and picture.mode in GREY_MODES:  # a sensor's values as they are
-                values = np.asarray(picture).astype("u2" if encoding.endswith("16") else "u1")
+                if encoding not in CONVERTED:
+                    raise _unknown(encoding)
+                values = np.asarray(picture).astype("u1" if picture.mode == "L" else "u2")  # as JPEG has them, always 8
                 return _convert(SimpleNamespace(height=picture.height, width=picture.width, encoding=encoding), values)
             return to_rgb(picture)
         except (OSError, SyntaxError, ValueError) as error:
