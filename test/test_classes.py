@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from twodpass_core.classes import SHIPPED, UNLABELLED, ClassMap
-from twodpass_core.errors import ClassMapError
+from twodpass_core.errors import ClassMapError, ConfigError
 
 CAR = {"id": 1, "name": "car", "colour": [1, 2, 3], "raw_ids": [10, 252]}
 IGNORED = {"id": 0, "name": "ignored", "colour": [0, 0, 0], "raw_ids": [0]}
@@ -144,6 +144,14 @@ def test_a_missing_file_is_answered_with_the_shipped_names(tmp_path: Path) -> No
         ClassMap.load("semantic-kitti")
     with pytest.raises(ClassMapError, match="no such class map"):
         ClassMap.load(tmp_path)
+
+
+def test_a_tilde_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "own.yaml", IGNORED, CAR)
+    assert ClassMap.load("~/own.yaml") == ClassMap.load(tmp_path / "own.yaml")
+    with pytest.raises(ConfigError, match="there is no such user"):
+        ClassMap.load("~nobody-of-that-name/own.yaml")
 
 
 @pytest.mark.parametrize("raw", [np.array([10, 77, 77]), np.array([-1]), np.array([70000], np.uint32), np.array([1.0])])

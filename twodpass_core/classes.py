@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from twodpass_core.checked import Checked, plain_message
 from twodpass_core.errors import ClassMapError, ConfigError
+from twodpass_core.files import expanded
 from twodpass_core.wording import shorten
 from twodpass_core.yaml_files import read_yaml_file
 
@@ -91,10 +92,15 @@ class ClassMap(Checked):
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> ClassMap:
-        """A shipped class map by name, or a YAML file by path. Raises ClassMapError naming file, class and problem."""
+        """A shipped class map by name, or a YAML file by path, in which `~` is the user's folder.
+
+        Raises:
+            ClassMapError: naming file, class and problem.
+            ConfigError: `~name` of no user.
+        """
         name = str(name_or_path)
         shipped = Path(__file__).parent / "class_maps" / f"{name}.yaml"
-        path = shipped if name in SHIPPED else Path(name_or_path)
+        path = shipped if name in SHIPPED else expanded(name_or_path)
         hint = f". Give a YAML file or one of {', '.join(SHIPPED)}"
         content = read_yaml_file(path, "class map", ClassMapError, hint)
         try:
