@@ -142,7 +142,9 @@ def test_files_that_are_no_class_map_are_refused(tmp_path: Path, content: str | 
 def test_a_missing_file_is_answered_with_the_shipped_names(tmp_path: Path) -> None:
     with pytest.raises(ClassMapError, match="nuscenes, semantickitti"):
         ClassMap.load("semantic-kitti")
-    with pytest.raises(ClassMapError, match="no such class map"):
+    with pytest.raises(ClassMapError, match=r"semantic-kitti\.yaml: no such class map"):
+        ClassMap.load(tmp_path / "semantic-kitti.yaml")
+    with pytest.raises(ClassMapError, match=r"cannot read the class map: Is a directory\. Give a YAML file"):
         ClassMap.load(tmp_path)
 
 

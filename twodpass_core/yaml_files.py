@@ -12,11 +12,16 @@ from twodpass_core.errors import TwodpassError
 
 
 def read_yaml_file(path: Path, what: str, error_type: type[TwodpassError], hint: str = "") -> Any:
-    """The plain values in a file. Raises `error_type`, naming the file, and `what` it was to be where there is none."""
+    """The plain values in a file. Raises `error_type`, naming the file, and `what` it was to be where it is not read.
+
+    `hint` is added to that: what could be given instead.
+    """
     try:
         return read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise error_type(f"{path}: no such {what} ({error.strerror}){hint}") from error
+    except OSError as error:
+        raise error_type(f"{path}: cannot read the {what}: {error.strerror}{hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise error_type(f"{path}: not a YAML file: {error}") from error
 
