@@ -20,7 +20,7 @@ from twodpass_core.cli.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
 from twodpass_core.errors import ConfigError, ScanError, TwodpassError
 from twodpass_core.files import replacing
-from twodpass_core.labels.store import read_raw_labels
+from twodpass_core.labels.raw import raw_ids, read_raw_labels, write_raw_labels
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
@@ -55,8 +55,7 @@ class LabelFolder:
 
     def write(self, scan: Scan, result: Segmentation, class_map: ClassMap, title: str) -> None:
         """The files of one scan: raw ids (N,) uint32, and what else is wanted; `title` is the picture's."""
-        with replacing(self.path / f"{scan.name}.label") as path:
-            path.write_bytes(class_map.raw_labels(result.class_id).astype("<u4").tobytes())
+        write_raw_labels(self.path / f"{scan.name}.label", class_map.raw_labels(result.class_id))
         if self.probabilities:
             with replacing(self.path / f"{scan.name}.probability.npy") as path, path.open("wb") as file:
                 np.save(file, result.probability)
@@ -167,7 +166,7 @@ def render_scan(
         raw = read_raw_labels(labels, len(scan.points))
         if raw is None:
             raise ScanError(f"{labels}: does not exist")
-        class_id = class_map.training_ids(raw & 0xFFFF)
+        class_id = class_map.training_ids(raw_ids(raw))
     with replacing(out) as path:
         render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
     Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import ClassMapError, LabelError, ScanError
-from twodpass_core.labels.store import read_raw_labels
+from twodpass_core.labels.raw import instances, raw_ids, read_raw_labels, write_raw_labels
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def read_labels(
     if raw is None:
         raise ScanError(f"{path}: does not exist")
     try:
-        return class_map.training_ids(raw & 0xFFFF), (raw >> 16).astype(np.uint16)
+        return class_map.training_ids(raw_ids(raw)), instances(raw)
     except ClassMapError as error:
         raise ScanError(f"{path}: {error}") from error
 
@@ -87,8 +87,8 @@ def write_scan(sequence: Path, stem: str, points: npt.NDArray[np.float32]) -> No
 
 
 def write_labels(sequence: Path, stem: str, raw: npt.NDArray[np.integer]) -> None:
-    """Raw labels (N,), instances in the upper 16 bits, into labels/ of a sequence. Raises OSError."""
-    (sequence / "labels" / f"{stem}.label").write_bytes(raw.astype("<u4").tobytes())
+    """Raw labels (N,) into labels/ of a sequence. Raises OSError."""
+    write_raw_labels(sequence / "labels" / f"{stem}.label", raw)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import torch
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import naming, new_folder, replacing
+from twodpass_core.labels.raw import encode_raw_labels
 
 CHUNK = 256  # points whose nearest neighbours are sought at a time
 
@@ -44,8 +45,8 @@ class SemanticKittiSubmission:
         sequence, _, scan = frame_id.partition("/")
         if not sequence.isdecimal() or not scan:
             raise ConfigError(f"frame {frame_id} is not named NN/NNNNNN: SemanticKITTI's benchmark cannot place it")
-        raw = self.class_map.raw_labels(class_id).astype("<u4")
-        return f"sequences/{sequence}/predictions/{scan}.label", raw.tobytes()
+        raw = self.class_map.raw_labels(class_id)
+        return f"sequences/{sequence}/predictions/{scan}.label", encode_raw_labels(raw)
 
 
 class NuScenesSubmission:

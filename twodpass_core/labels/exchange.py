@@ -11,9 +11,9 @@ import numpy as np
 
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
-from twodpass_core.files import replacing
 from twodpass_core.labels.label_files import find_label_files, label_places
-from twodpass_core.labels.store import LabelStore, RawLabels, read_raw_labels
+from twodpass_core.labels.raw import RawLabels, raw_ids, read_raw_labels, write_raw_labels
+from twodpass_core.labels.store import LabelStore
 
 Kind = Literal["new", "replaced", "unchanged", "empty", "proposed"]
 
@@ -129,8 +129,7 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
         )
     for path, store, stamp_ns, num_points in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            partial.write_bytes(_read(store.path(stamp_ns), num_points).astype("<u4").tobytes())
+        write_raw_labels(path, _read(store.path(stamp_ns), num_points))
     return Exported(len(wanted) - proposed, proposed, left_out)
 
 
@@ -150,7 +149,7 @@ def _kind(frames: BagFrames, index: int, path: Path, num_points: int, accept_pro
     """Of a label file, checked for length and ids, against what is kept."""
     raw = _read(path, num_points)
     try:
-        labelled = frames.class_map.training_ids(raw & 0xFFFF) != frames.class_map.ignore_id
+        labelled = frames.class_map.training_ids(raw_ids(raw)) != frames.class_map.ignore_id
     except ClassMapError as error:
         raise ClassMapError(f"{path}: {error}") from error
     if not labelled.any():

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, LabelError
+from twodpass_core.labels.raw import raw_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: npt.NDA
                 continue
             try:
                 raw = kept.read(stamp_ns, frames.num_points(scans[stamp_ns]))
-                class_id = frames.class_map.training_ids(np.empty(0, np.uint32) if raw is None else raw & 0xFFFF)
+                class_id = frames.class_map.training_ids(np.empty(0, np.uint32) if raw is None else raw_ids(raw))
             except (LabelError, ClassMapError) as error:
                 path = kept.path(stamp_ns)
                 problems.append(str(error) if str(path) in str(error) else f"{path}: {error}")

@@ -1,7 +1,6 @@
 """Labels kept beside a bag: BAG_labels/STAMP_NS.label, one file a scan, in SemanticKITTI's form.
 
-A label is a little-endian uint32 a point, in the order of the cloud: raw class id in the lower 16 bits, instance in the
-upper. Proposals of a network lie in BAG_labels/proposed/ in the same form. The bag itself is never written to.
+Proposals of a network lie in BAG_labels/proposed/ in the same form. The bag itself is never written to.
 
 Two LiDARs may have the same time stamps, so the labels of a folder are of one PointCloud2 topic, which its topic.txt
 names; without that file, as earlier versions left it, they are taken for any.
@@ -17,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.errors import LabelError
-from twodpass_core.files import replacing
+from twodpass_core.labels.raw import RawLabels, read_raw_labels, write_raw_labels
 
 SUFFIX: Final = ".label"
 PROPOSED: Final = "proposed"
 TOPIC: Final = "topic.txt"
 RAW_LABEL_LIMIT: Final = 2**32
-
-RawLabels = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,7 @@ class LabelStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.topic and not (self.folder / TOPIC).exists():
             (self.folder / TOPIC).write_text(f"{self.topic}\n", encoding="utf-8")
-        with replacing(self.path(stamp_ns)) as partial:
-            partial.write_bytes(raw.astype("<u4").tobytes())
+        write_raw_labels(self.path(stamp_ns), raw)
 
     def refuse_other_topic(self) -> None:
         """Raise LabelError where there are labels of another topic."""
@@ -128,22 +124,3 @@ def _folder_beside(bag: Path) -> Path:
 
 def _is_stamp(name: str) -> bool:
     return name.isdecimal() and name == str(int(name))
-
-
-def read_raw_labels(path: Path, num_points: int) -> RawLabels | None:
-    """(num_points,) raw labels of a .label file; None where there is no such file.
-
-    Raises:
-        LabelError: the file is not of that many labels, or cannot be read.
-    """
-    try:
-        size = path.stat().st_size
-        if size != 4 * num_points:
-            raise LabelError(
-                f"{path}: {size} bytes are not 4 for each of the scan's {num_points} points: these are not its labels"
-            )
-        return np.fromfile(path, "<u4").astype(np.uint32, copy=False)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error.strerror}") from error

@@ -11,6 +11,7 @@ from PIL import Image
 from twodpass_core.data.kitti_files import matrix_line, write_labels, write_lines, write_scan
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import new_folder
+from twodpass_core.labels.raw import with_instances
 from twodpass_core.simulation.camera import StreetCamera
 from twodpass_core.simulation.drive import Drive
 
@@ -33,7 +34,7 @@ def write_sequence(folder: Path, drive: Drive, stamps_ns: Iterable[int], camera:
         for index, stamp_ns in enumerate(stamps_ns):
             scan = drive.scan(stamp_ns)
             write_scan(partial, f"{index:06d}", scan.points)
-            write_labels(partial, f"{index:06d}", scan.raw_labels | scan.instances.astype(np.uint32) << 16)
+            write_labels(partial, f"{index:06d}", with_instances(scan.raw_labels, scan.instances))
             image = drive.picture(stamp_ns, camera).image
             Image.fromarray(image).save(partial / "image_2" / f"{index:06d}.png")
             scans.append((scan.stamp_ns, scan.pose))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cloud import view_cloud
 from twodpass_core.errors import ClassMapError, CloudError, ScanError
+from twodpass_core.labels.raw import instances, raw_ids
 from twodpass_core.labels.store import LabelStore
 
 RAW_FIELD: Final = "label"  # SemanticKITTI's: raw class id in the lower 16 bits, instance in the upper
@@ -32,7 +33,7 @@ def read_labels(
         if _are_class_ids(fields):
             return _known_ids(_column(message, CLASS_FIELD), class_map), None
         raw = _read_raw(message, fields, store, stamp_ns)
-        return None if raw is None else (class_map.training_ids(raw & 0xFFFF), (raw >> 16).astype(np.uint16))
+        return None if raw is None else (class_map.training_ids(raw_ids(raw)), instances(raw))
     except (ClassMapError, CloudError) as error:
         raise ScanError(str(error)) from error
 
