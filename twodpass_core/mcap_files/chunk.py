@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -15,10 +15,15 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Message, MessageIndex, Schema
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.mcap_files.check import HEAD_BYTES
 from twodpass_core.mcap_files.unpacked_size import ZSTD_MAGIC
 
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
 MESSAGE_HEADER_BYTES: Final = 22
+_DEFINITIONS: Final[Mapping[int, Callable[[ReadDataStream], Schema | Channel]]] = {
+    Opcode.SCHEMA: Schema.read,
+    Opcode.CHANNEL: Channel.read,
+}
 
 
 @dataclass(frozen=True)
@@ -63,38 +68,39 @@ def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChu
 
 def index_chunk(chunk: Chunk, unpacked: bytes) -> PackedChunk:
     """What is in a chunk that was read. Raises mcap's errors, struct.error or ValueError where it is damaged."""
-    contents, offset = _Contents(), 0
-    while offset < len(unpacked):
-        opcode, length = struct.unpack_from("<BQ", unpacked, offset)
-        start, end = offset + 9, offset + 9 + length
-        if end > len(unpacked):
-            raise ValueError("a record in it ends beyond it")
+    contents = _Contents()
+    for offset, opcode, content in _walk(unpacked):
         if opcode == Opcode.MESSAGE:
-            if length < MESSAGE_HEADER_BYTES:
+            if len(content) < MESSAGE_HEADER_BYTES:
                 raise ValueError("a message in it is cut off")
-            channel, _, log_time = struct.unpack_from("<HIQ", unpacked, start)
-            is_compressed = unpacked.startswith(ZSTD_MAGIC, start + MESSAGE_HEADER_BYTES)
+            channel, _, log_time = struct.unpack_from("<HIQ", content)
+            is_compressed = bytes(content[MESSAGE_HEADER_BYTES:][: len(ZSTD_MAGIC)]) == ZSTD_MAGIC
             contents.add_message(channel, log_time, offset, is_compressed)
-        elif opcode == Opcode.SCHEMA:
-            contents.add_definition(Schema.read(ReadDataStream(BytesIO(unpacked[start:end]))))
-        elif opcode == Opcode.CHANNEL:
-            contents.add_definition(Channel.read(ReadDataStream(BytesIO(unpacked[start:end]))))
-        offset = end
+        elif opcode in _DEFINITIONS:
+            contents.add_definition(_DEFINITIONS[opcode](ReadDataStream(BytesIO(content))))
     return contents.packed(chunk)
 
 
 def records_in(unpacked: bytes) -> Iterator[Schema | Channel | Message]:
     """The records of a chunk that `index_chunk` has found sound."""
-    readers = {Opcode.SCHEMA: Schema.read, Opcode.CHANNEL: Channel.read}
-    offset = 0
-    while offset < len(unpacked):
-        opcode, length = struct.unpack_from("<BQ", unpacked, offset)
-        stream = ReadDataStream(BytesIO(unpacked[offset + 9 : offset + 9 + length]))
+    for _, opcode, content in _walk(unpacked):
+        stream = ReadDataStream(BytesIO(content))
         if opcode == Opcode.MESSAGE:
-            yield Message.read(stream, length)
-        elif opcode in readers:
-            yield readers[opcode](stream)
-        offset += 9 + length
+            yield Message.read(stream, len(content))
+        elif opcode in _DEFINITIONS:
+            yield _DEFINITIONS[opcode](stream)
+
+
+def _walk(unpacked: bytes) -> Iterator[tuple[int, int, memoryview]]:
+    """Offset, opcode and content of each record of a chunk. Raises struct.error or ValueError where it is damaged."""
+    view, offset = memoryview(unpacked), 0  # of which parts are no copies
+    while offset < len(view):
+        opcode, length = struct.unpack_from("<BQ", view, offset)
+        start, end = offset + HEAD_BYTES, offset + HEAD_BYTES + length
+        if end > len(view):
+            raise ValueError("a record in it ends beyond it")
+        yield offset, opcode, view[start:end]
+        offset = end
 
 
 class _Contents:

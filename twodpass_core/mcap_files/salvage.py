@@ -167,9 +167,9 @@ class Salvage:
         """Descriptions of topics are in the index too, where the file has one."""
         file.seek(max(size - FOOTER_BYTES, 0))
         footer = file.read()
-        if len(footer) != FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-8:] != MAGIC:
+        if len(footer) != FOOTER_BYTES or footer[0] != Opcode.FOOTER or footer[-len(MAGIC) :] != MAGIC:
             return
-        start, _, checksum = struct.unpack_from("<QQI", footer, 9)
+        start, _, checksum = struct.unpack_from("<QQI", footer, HEAD_BYTES)
         start = start or size
         if checksum and start < size and _checksum(file, start, size - len(MAGIC) - 4) != checksum:
             self.is_true = False
