@@ -21,11 +21,11 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
-from twodpass_core.data.bags.index import CAMERA_INFO
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
 from twodpass_core.errors import BagError, TwodpassError
 from twodpass_core.geometry import RigidTransform
+from twodpass_core.message_types import CAMERA_INFO
 
 
 def kept(bag: Path) -> Path:

@@ -11,9 +11,8 @@ import yaml
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.message_types import CAMERA_INFO, TF_MESSAGE
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-TRANSFORMS = "tf2_msgs/msg/TFMessage"
 _TYPE = re.compile(r"\w+/(msg|srv|action)/\w+")
 _FOREVER = {"sec": 9223372036, "nsec": 854775807}  # RMW_DURATION_INFINITE
 
@@ -42,7 +41,7 @@ class RecordedTopic:
     @property
     def is_static(self) -> bool:
         """Whether it tells transforms that hold for ever."""
-        return self.type == TRANSFORMS and self.name.rsplit("/", 1)[-1] == "tf_static"
+        return self.type == TF_MESSAGE and self.name.rsplit("/", 1)[-1] == "tf_static"
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class RecordedMessage:
         """
         if self.topic.is_static:
             try:
-                transforms: Any = get_typestore(Stores.LATEST).deserialize_cdr(self.data, TRANSFORMS)
+                transforms: Any = get_typestore(Stores.LATEST).deserialize_cdr(self.data, TF_MESSAGE)
             except Exception:  # the bytes are foreign: rosbags meets damage in many ways
                 return ()
             return tuple(sorted(transform.child_frame_id for transform in transforms.transforms))

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twodpass_core.data.bags.index import POINT_CLOUD
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, topics_of, unpack
 from twodpass_core.errors import BagError, CloudError, NoCloudsError
+from twodpass_core.message_types import POINT_CLOUD
 from twodpass_core.wording import counted, shorten
 
 if TYPE_CHECKING:

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
-
-POINT_CLOUD: Final = "sensor_msgs/msg/PointCloud2"
-IMAGE: Final = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE: Final = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO: Final = "sensor_msgs/msg/CameraInfo"
-TF_MESSAGE: Final = "tf2_msgs/msg/TFMessage"
-ODOMETRY: Final = "nav_msgs/msg/Odometry"
 
 
 @dataclass(frozen=True)

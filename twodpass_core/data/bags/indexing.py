@@ -14,23 +14,12 @@ import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.cloud import view_cloud
-from twodpass_core.data.bags.index import (
-    CAMERA_INFO,
-    COMPRESSED_IMAGE,
-    IMAGE,
-    ODOMETRY,
-    POINT_CLOUD,
-    TF_MESSAGE,
-    BagIndex,
-    Malformed,
-    RecordedCalibration,
-    RecordedTransforms,
-    TopicIndex,
-)
+from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
 from twodpass_core.data.bags.packed import packed_files
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
+from twodpass_core.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, ODOMETRY, POINT_CLOUD, TF_MESSAGE
 from twodpass_core.transform_tree import frame_name
 from twodpass_core.wording import counted
 

@@ -15,7 +15,7 @@ from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.cameras import OTHER_CALIBRATION, BagCamera, check_stereo, find_cameras, nearest_offset_s
 from twodpass_core.data.bags.clouds import choose_cloud_topic
 from twodpass_core.data.bags.config import BagConfig, FileCamera
-from twodpass_core.data.bags.index import POINT_CLOUD, BagIndex, Integers, TopicIndex
+from twodpass_core.data.bags.index import BagIndex, Integers, TopicIndex
 from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame
@@ -23,6 +23,7 @@ from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry import RigidTransform
 from twodpass_core.labels.store import LabelStore, labels_of_single_files
+from twodpass_core.message_types import POINT_CLOUD
 from twodpass_core.transform_tree import TransformTree, frame_name
 from twodpass_core.wording import counted, shorten
 
