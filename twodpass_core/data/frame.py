@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from twodpass_core.camera import CameraModel
 from twodpass_core.classes import ClassMap
@@ -43,7 +43,7 @@ class CameraView:
             try:
                 with Image.open(self.image) as file:
                     image = to_rgb(file)
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            except (OSError, Image.DecompressionBombError) as error:
                 raise ScanError(f"{self.image}: cannot be read as an image: {error}") from error
         else:
             image = self.image if isinstance(self.image, np.ndarray) else self.image()
@@ -146,5 +146,5 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             return file.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ScanError(f"{path}: cannot be read as an image: {error}") from error

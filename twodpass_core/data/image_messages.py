@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from twodpass_core.errors import ImageError, MissingDependencyError
 
@@ -173,7 +173,7 @@ def _open(message: Any) -> Image.Image:
     """The picture, of which only the header has been read."""
     try:
         picture = Image.open(BytesIO(bytes(message.data)), formats=COMPRESSED_FORMATS)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         known = ", ".join(COMPRESSED_FORMATS)
         raise ImageError(
             f"a compressed image ({message.format}) of {len(message.data)} bytes is none of {known}"

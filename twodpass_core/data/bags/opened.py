@@ -187,9 +187,9 @@ def _scans_by_time(path: Path, clouds: TopicIndex, split: str, held_out: float) 
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:
-    border = scans - round(scans * held_out) if held_out else scans
     if not held_out or split not in ("train", "val"):
         return slice(None)
+    border = scans - round(scans * held_out)
     return slice(border) if split == "train" else slice(border, None)
 
 
