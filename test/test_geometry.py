@@ -38,7 +38,7 @@ def test_transforms_need_six_finite_numbers(values: list[float]) -> None:
 
 
 def test_mounting_moves_real_points_only() -> None:
-    mounting = SensorMounting(RigidTransform.from_xyz_rpy([0, 0, 1.0, 0, 0, 0]), intensity_scale=1 / 255)
+    mounting = SensorMounting.of([0, 0, 1.0, 0, 0, 0], intensity_scale=1 / 255)
     points = np.array([[1, 2, 3, 255], [0, 0, 0, 9], [np.nan, 0, 0, 0], [1, 1, np.inf, 0]], dtype=np.float32)
     before = points.copy()
     moved = mounting.to_training(points)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,15 @@ class SensorMounting:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.intensity_scale) and self.intensity_scale > 0):
             raise ConfigError(f"intensity_scale must be a positive number, not {self.intensity_scale}")
+
+    @classmethod
+    def of(cls, pose: Sequence[float], intensity_scale: float = 1.0) -> SensorMounting:
+        """Of a sensor at a pose in the training frame: x, y, z in metres, roll, pitch, yaw in radians, as settings say.
+
+        Raises:
+            ConfigError: not six finite numbers, or an intensity_scale that is not positive.
+        """
+        return cls(RigidTransform.from_xyz_rpy(pose), intensity_scale)
 
     def to_training(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, 4) x, y, z, intensity of the sensor -> (N, 4) in the training frame and unit.

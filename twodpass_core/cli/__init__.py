@@ -89,12 +89,11 @@ def segment(
 
     from twodpass_core.cli.labelling import LabelFolder, label_scans, print_summary
     from twodpass_core.data.scans import open_scans
-    from twodpass_core.geometry import RigidTransform
     from twodpass_core.pretrained import USED_UNASKED, weights_file
     from twodpass_core.segmenter import Segmenter
     from twodpass_core.sensor import SensorMounting
 
-    mounting = SensorMounting(RigidTransform.from_xyz_rpy(transform), intensity_scale)
+    mounting = SensorMounting.of(transform, intensity_scale)
     scans = open_scans(inputs, columns=columns, topic=topic, intensity_field=intensity_field)
     folder = LabelFolder(out, picture, probabilities)
     folder.prepare(inputs, scans.names, overwrite=overwrite)

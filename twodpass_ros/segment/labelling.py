@@ -10,7 +10,6 @@ from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.cloud import label_cloud, read_points
-from twodpass_core.geometry import RigidTransform
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
 from twodpass_ros.conversion import point_cloud2
@@ -31,8 +30,7 @@ class LabelledScan:
 
 def label_scan(scan: PointCloud2, segmenter: Segmenter, parameters: SegmentParameters) -> LabelledScan:
     """The same points in the same order under the same header, each with its label. Raises CloudError if malformed."""
-    training_from_sensor = RigidTransform.from_xyz_rpy(parameters.training_from_sensor)
-    mounting = SensorMounting(training_from_sensor, parameters.intensity_scale)
+    mounting = SensorMounting.of(parameters.training_from_sensor, parameters.intensity_scale)
 
     started = time.perf_counter()
     points = mounting.to_training(read_points(scan, parameters.intensity_field or None))

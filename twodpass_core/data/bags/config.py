@@ -55,7 +55,8 @@ class BagConfig(Checked):
 
     @property
     def mounting(self) -> SensorMounting:
-        return SensorMounting(RigidTransform.from_xyz_rpy(self.training_from_sensor), self.intensity_scale)
+        """How the sensor's points become training points."""
+        return SensorMounting.of(self.training_from_sensor, self.intensity_scale)
 
 
 class FileCamera(Checked):
