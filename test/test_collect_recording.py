@@ -17,6 +17,7 @@ from recording_data import files_of, settings, wait_for
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
+from twodpass_core import __version__
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import RecordingError
@@ -103,7 +104,7 @@ def test_the_manifest_tells_what_was_recorded(tmp_path: Path) -> None:
     assert {topic.name: topic.messages for topic in manifest.topics} == {"/points": 2, "/front/image": 2}
     assert (manifest.start_ns, manifest.stop_ns) == (data.stamp(0) + 10**6, data.stamp(1) + 4 * 10**6)
     assert manifest.calibration == calibration
-    assert manifest.software.startswith("twodpass ")
+    assert manifest.software == f"twodpass {__version__}"
     with pytest.raises(RecordingError, match="the recording is closed"):
         writer.write_set(data.make_set(2))
 

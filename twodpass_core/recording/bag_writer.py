@@ -18,7 +18,7 @@ from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
 from twodpass_core.files import sync_folder, write_durably
 from twodpass_core.mcap_files.chunk import check_message_size
 from twodpass_core.recording.journal import Journal
-from twodpass_core.recording.manifest import Calibration, Manifest, SetEntry, describe_recording, software
+from twodpass_core.recording.manifest import SOFTWARE, Calibration, Manifest, SetEntry, describe_recording
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 
@@ -276,7 +276,7 @@ class BagWriter:
     def _manifest(self, complete: bool = False) -> Manifest:
         with self._changed:
             return Manifest(
-                software=software(),
+                software=SOFTWARE,
                 **describe_recording(self._recorder.files),
                 sets=tuple(self._sets),
                 dropped=dict(self._dropped),

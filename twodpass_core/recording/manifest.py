@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from twodpass_core import __version__
+from twodpass_core.checked import describe_problems
 from twodpass_core.errors import BagError
 from twodpass_core.files import write_durably
 from twodpass_core.recording.bag_metadata import StoredFile
 
 MANIFEST: Final = "manifest.json"
+SOFTWARE: Final = f"twodpass {__version__}"
+"""What writes recordings."""
 
 
 class _Entry(BaseModel):
@@ -92,9 +95,7 @@ class Manifest(_Entry):
         except OSError as error:
             raise BagError(f"{path}: cannot be read: {error.strerror}; only recordings of `collect` have one") from None
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BagError(f"{path}: is not the manifest of a recording: {where} {first['msg']}") from None
+            raise BagError(f"{path}: is not the manifest of a recording: {describe_problems(error)}") from None
 
     def write(self, bag: Path) -> None:
         """Write it to the bag's folder, whole or not at all. Raises OSError."""
@@ -113,13 +114,3 @@ def describe_recording(files: Sequence[StoredFile]) -> dict[str, Any]:
         "stop_ns": max((file.last_ns for file in files if file.last_ns is not None), default=None),
         "topics": tuple(TopicEntry(name=name, type=types[name], messages=counts[name]) for name in counts),
     }
-
-
-def software() -> str:
-    """Name and version of this program."""
-    try:
-        return f"twodpass {version('twodpass')}"
-    except PackageNotFoundError:
-        from twodpass_core import __version__
-
-        return f"twodpass {__version__}"

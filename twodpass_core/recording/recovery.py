@@ -23,7 +23,7 @@ from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, des
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
 from twodpass_core.recording.in_progress import not_recording
 from twodpass_core.recording.journal import JOURNAL, read_journal
-from twodpass_core.recording.manifest import Manifest, SetEntry, describe_recording, software
+from twodpass_core.recording.manifest import SOFTWARE, Manifest, SetEntry, describe_recording
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
 CUT_OFF: Final = "the recording was cut off, by a kill or a loss of power, and recovered"
@@ -147,7 +147,7 @@ def _mend(examined: _Examined) -> _Mended:
     if original is None:
         return _Mended(report, stored, inventory.sets)
     with replacing(path) as partial:
-        file = McapFile(partial, software(), salvage.profile)
+        file = McapFile(partial, SOFTWARE, salvage.profile)
         for position, piece in enumerate(salvage):
             if isinstance(piece, PackedChunk):
                 file.append([piece])
@@ -248,7 +248,7 @@ def _update_manifest(bag: Path, files: list[_Mended]) -> Manifest | None:
     except BagError:
         if journal is None:
             return None
-        manifest = Manifest(software=software())
+        manifest = Manifest(software=SOFTWARE)
     accepted = manifest.sets if journal is None else journal
     kept = tuple(entry for file in files for entry in file.sets)
     missing = Counter(entry.stamp_ns for entry in accepted) - Counter(entry.stamp_ns for entry in kept)

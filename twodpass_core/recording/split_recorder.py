@@ -14,7 +14,7 @@ from twodpass_core.errors import ConfigError, DiskFullError
 from twodpass_core.mcap_files.chunk import MAX_CHUNK_BYTES, pack
 from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.recording.bag_metadata import StoredFile, end_file, stored_file, write_metadata
-from twodpass_core.recording.manifest import software
+from twodpass_core.recording.manifest import SOFTWARE
 from twodpass_core.recording.topics import RecordedMessage
 
 
@@ -116,7 +116,7 @@ class SplitRecorder:
 
     def _begin(self) -> McapFile:
         self._schemas, self._channels = {}, {}
-        return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", software())
+        return McapFile(self._folder / f"{self._folder.name}_{len(self._finished)}.mcap", SOFTWARE)
 
     def _records(self, messages: Sequence[RecordedMessage]) -> Iterator[Schema | Channel | Message]:
         """Of one chunk: messages, with what describes them, so that they can be read though all others are damaged."""
