@@ -43,7 +43,6 @@ class PreparedSequence:
     labelled: int
     proposed: int  # by a network, where labels are missing and proposals are asked for
     images: dict[str, tuple[str, int]]  # of each camera: its folder, and how many
-    moving: int  # scans with a calibration file of their own
     unknown_poses: int  # scans whose pose is another's
 
 
@@ -141,11 +140,11 @@ class _SequenceWriter:
             typical = {**views, **typical}
         lines = self._calibration_lines(typical)
         write_lines(self._folder / "calib.txt", lines)
-        moving = [n for n, views in enumerate(self._calibrations) if not _same(views, typical)]
-        for number in moving:
-            (self._folder / CALIBRATIONS).mkdir(exist_ok=True)
-            own = self._calibration_lines({**typical, **self._calibrations[number]})
-            write_lines(self._folder / CALIBRATIONS / f"{number:06d}.txt", own)
+        for number, views in enumerate(self._calibrations):
+            if not _same(views, typical):
+                (self._folder / CALIBRATIONS).mkdir(exist_ok=True)
+                own = self._calibration_lines({**typical, **views})
+                write_lines(self._folder / CALIBRATIONS / f"{number:06d}.txt", own)
         self._write_poses(_first_from_lidar(typical, self._image_folders))
         times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
         write_lines(self._folder / "times.txt", times)
@@ -162,7 +161,6 @@ class _SequenceWriter:
             labelled=self._labelled,
             proposed=self._proposed,
             images=images,
-            moving=len(moving),
             unknown_poses=self._poses.count(None),
         )
 
