@@ -37,7 +37,7 @@ def read_table(
 def _checked(row: Row, path: Path) -> Row:
     for field, value in row.items():
         if not _fits(field, value):
-            raise ScanError(f"{path}: a row has {field} {json.dumps(value)[:100]}, which nuScenes has not")
+            raise ScanError(f"{path}: a row has {field} {json.dumps(value)[:100]}, which is not valid in nuScenes")
     return row
 
 

@@ -1,4 +1,7 @@
-"""People of the catalogue, on foot and on two wheels. SemanticKITTI counts riders and what they ride as one."""
+"""People of the catalogue, on foot and on two wheels. SemanticKITTI counts riders and what they ride as one.
+
+Places, units and frame are those of `vehicles`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from twodpass_core.simulation.vehicles import Chassis, bicycle, motorcycle
 
 
 def person(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
-    """Standing or walking at (x, y), facing `yaw`."""
+    """Standing or walking."""
     chassis = Chassis(x, y, yaw, raw_id)
     height, stride = rng.uniform(1.55, 1.9), rng.uniform(0.0, 0.14)
     jacket, trousers = materials.clothes(rng), materials.clothes(rng)
@@ -24,10 +27,12 @@ def person(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator
 
 
 def bicyclist(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """On a bicycle, some with a helmet."""
     return *bicycle(x, y, yaw, raw_id, rng), *_rider(Chassis(x, y, yaw, raw_id), 0.98, rng, helmet=rng.random() < 0.4)
 
 
 def motorcyclist(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """On a motorcycle, with a helmet."""
     return *motorcycle(x, y, yaw, raw_id, rng), *_rider(Chassis(x, y, yaw, raw_id), 0.88, rng, helmet=True)
 
 

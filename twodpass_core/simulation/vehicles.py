@@ -1,6 +1,7 @@
-"""Vehicles of the catalogue. Each function gives the bodies of one that stands at (x, y), facing `yaw` (radians).
+"""Vehicles of the catalogue, in the frame of the street: x along it, y to the left, z up from the ground.
 
-Sizes (metres) and colours are drawn from the generator.
+Each function gives the bodies of one whose middle stands at (x, y) metres, facing `yaw` radians from the x axis; all of
+them have the raw id of SemanticKITTI that is given. Sizes (metres) and colours are drawn from the generator.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ GLASS: Colour = (0.12, 0.15, 0.19)
 
 @dataclass(frozen=True)
 class Chassis:
-    """Where an object stands; places on it are given forward, left and up from there."""
+    """Where an object stands (metres, radians); places on it are given in metres forward, left and up from there."""
 
     x: float
     y: float
@@ -29,23 +30,27 @@ class Chassis:
     raw_id: int
 
     def box(self, place: Vector, size: Vector, material: Material) -> Body:
+        """Its centre at `place`, of a size (metres) along, across and up."""
         return Body(Box(self.at(place), size, self.yaw), self.raw_id, material)
 
     def ellipsoid(self, place: Vector, radii: Vector, material: Material) -> Body:
+        """Its centre at `place`, of radii (metres) along, across and up."""
         return Body(Ellipsoid(self.at(place), radii, self.yaw), self.raw_id, material)
 
     def wheels(self, forward: Sequence[float], width: float, radius: float = 0.31) -> Bodies:
-        """Pairs of wheels, their outer sides `width` apart."""
+        """Pairs of wheels, each `forward` (metres) of the middle, their outer sides `width` (metres) apart."""
         places = ((at, side * (width / 2 - 0.12), radius) for at in forward for side in (-1, 1))
         return tuple(self.ellipsoid(place, (radius, 0.14, radius), RUBBER) for place in places)
 
     def at(self, place: Vector) -> Vector:
+        """Where in the street (metres) a place on the object is."""
         forward, left, up = place
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
         return float(self.x + forward * cosine - left * sine), float(self.y + forward * sine + left * cosine), up
 
 
 def car(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """A passenger car."""
     chassis = Chassis(x, y, yaw, raw_id)
     length, width, height = rng.uniform(3.8, 4.8), rng.uniform(1.7, 1.9), rng.uniform(1.4, 1.75)
     reflectance, colour = rng.uniform(0.15, 0.5), materials.car_colour(rng)
@@ -63,6 +68,7 @@ def car(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -
 
 
 def truck(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """A cab and a load; the middle is that of both together."""
     chassis = Chassis(x, y, yaw, raw_id)
     length, width, height = rng.uniform(6.0, 8.0), rng.uniform(2.2, 2.4), rng.uniform(2.8, 3.4)
     cab = Material(rng.uniform(0.2, 0.5), texture=Banded(materials.car_colour(rng), GLASS, 0.2, 0.8, 1.8))
@@ -87,7 +93,7 @@ def bus(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -
 
 
 def caravan(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
-    """A trailer; counts as other vehicle."""
+    """A trailer, its bar in front; counts as other vehicle."""
     chassis = Chassis(x, y, yaw, raw_id)
     length, height = rng.uniform(3.8, 5.0), rng.uniform(2.3, 2.6)
     body = Material(rng.uniform(0.3, 0.5), texture=Banded((0.93, 0.93, 0.9), GLASS, 0.0, 0.6, 1.9))
@@ -99,6 +105,7 @@ def caravan(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generato
 
 
 def bicycle(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """Without a rider."""
     chassis = Chassis(x, y, yaw, raw_id)
     frame = Material(rng.uniform(0.2, 0.45), texture=Plain(materials.car_colour(rng)))
     return (
@@ -110,6 +117,7 @@ def bicycle(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generato
 
 
 def motorcycle(x: float, y: float, yaw: float, raw_id: int, rng: np.random.Generator) -> Bodies:
+    """Without a rider."""
     chassis = Chassis(x, y, yaw, raw_id)
     paint = Material(rng.uniform(0.2, 0.45), texture=Plain(materials.car_colour(rng)))
     return (

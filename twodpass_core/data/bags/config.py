@@ -79,9 +79,11 @@ class FileCamera(Checked):
         return self
 
     def transform(self) -> RigidTransform:
+        """camera_from_lidar, in metres."""
         return RigidTransform.from_matrix(_matrix(self.camera_from_lidar))
 
     def camera(self) -> CameraModel | None:
+        """Its matrix, in pixels, with size and distortion; None where no matrix is given."""
         if self.matrix is None:
             return None
         return CameraModel(_matrix(self.matrix), self.width, self.height, self.distortion_model, self.coefficients)
