@@ -18,7 +18,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.cli import app
 from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.data.source import SourceConfig
-from twodpass_core.errors import ConfigError
+from twodpass_core.errors import ConfigError, LabelError
 from twodpass_core.labels.exchange import export_labels, import_labels
 from twodpass_core.labels.label_files import find_label_files
 from twodpass_core.labels.proposals import propose, unlabelled_scans
@@ -213,3 +213,21 @@ def test_a_proposal_that_is_refused_leaves_nothing_behind(bag: Path, tmp_path: P
     assert refused.exit_code == 1
     assert "use weights trained for these classes" in refused.output
     assert not LabelStore.beside(bag).folder.exists()
+
+
+def test_another_topic_is_refused_before_anything_is_logged_or_labelled(tmp_path: Path) -> None:
+    clouds = [cloud_message(k) for k in range(2)]
+    bag = write_bag(tmp_path / "two", StoragePlugin.MCAP, {"/points": clouds, "/rear/points": clouds})
+    log = LabelStore.beside(bag).proposed.folder / "proposals.jsonl"
+    options = ("--weights", write_tiny_weights(tmp_path / "untrained.safetensors"), "--votes", 1, "--device", "cpu")
+    assert run("propose", bag, *options, "--topic", "/points").exit_code == 0
+    of_the_first = log.read_text()
+    refused = run("propose", bag, *options, "--topic", "/rear/points")
+    assert refused.exit_code == 1
+    assert "has labels of /points, and those of /rear/points may have" in " ".join(refused.output.split())
+    assert log.read_text() == of_the_first
+    asked = Sure()
+    rear = frames_of(bag, topic="/rear/points")
+    with pytest.raises(LabelError, match="has labels of /points"):
+        propose(rear, [0, 1], asked, votes=1, min_probability=0)  # type: ignore[arg-type]
+    assert asked.votes == []

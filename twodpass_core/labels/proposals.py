@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,7 +44,7 @@ def unlabelled_scans(frames: BagFrames, *, again: bool = False) -> list[int]:
 
 
 def propose(
-    frames: BagFrames, indices: Iterable[int], segmenter: Segmenter, *, votes: int, min_probability: float
+    frames: BagFrames, indices: Sequence[int], segmenter: Segmenter, *, votes: int, min_probability: float
 ) -> Iterator[Proposal]:
     """Label scans by a network, keeping the points it is sure of; the others get the ignored class's raw id.
 
@@ -55,13 +55,16 @@ def propose(
 
     Raises:
         ConfigError: the weights are for other classes than the frames.
+        LabelError: the proposals that are there are of another topic. Both before the first scan is labelled.
     """
     check_classes(segmenter.class_map, frames.class_map)
+    for bag in {frames.origin(index)[0] for index in indices}:
+        frames.label_store(bag).proposed.refuse_other_topic()
     return _propose(frames, indices, segmenter, votes, min_probability)
 
 
 def _propose(
-    frames: BagFrames, indices: Iterable[int], segmenter: Segmenter, votes: int, min_probability: float
+    frames: BagFrames, indices: Sequence[int], segmenter: Segmenter, votes: int, min_probability: float
 ) -> Iterator[Proposal]:
     ignored = frames.class_map.classes[frames.class_map.ignore_id].raw_id
     doubt = ""
