@@ -72,7 +72,7 @@ setup(
         "rosbags>=0.11.6,<0.12",
         "ruamel.yaml",
         "safetensors",
-        "typer>=0.18",
+        "typer>=0.19",
         "typing_extensions",
         "zstandard",
     ],

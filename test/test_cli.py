@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,6 @@ def test_version() -> None:
         (["segment", "{scans}", "-w", "{weights}", "-o", "{weights}"], "is not a folder"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--columns", "7"], "7 float32 columns"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--device", "toaster"], "toaster"),
-        (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--backend", "abacus"], "abacus"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--sensor-transform", "1,2"], "--sensor-transform"),
         (["segment", "{scans}", "-w", "{weights}", "-o", "{out}", "--intensity-scale", "0"], "intensity_scale"),
         (["info", "{scans}/000000.bin"], "not a safetensors file"),
@@ -126,6 +126,26 @@ def test_errors_are_one_line(arguments: list[str], reason: str, weights: Path, s
     assert reason in one_line(result.stderr)
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["segment", "a.bin", "-o", "out", "--backend", "abacus"], ("auto", "torch", "torchsparse", "triton")),
+        (["segment", "a.bin", "-o", "out", "--precision", "fp8"], ("fp32", "bf16", "fp16")),
+        (["benchmark", "--backend", "torch", "--backend", "abacus"], ("auto", "torch", "torchsparse", "triton")),
+        (["benchmark-training", "--variant", "own"], ("paper", "authors")),
+        (["evaluate", "default", "data", "--kind", "kitti"], ("semantickitti", "nuscenes", "bag")),
+        (["evaluate", "default", "data", "--definition", "own"], ("benchmark", "semantic-kitti-api", "authors")),
+        (["submit", "default", "data", "out", "--kind", "bag"], ("semantickitti", "nuscenes")),
+        (["simulate", "out", "--format", "nuscenes"], ("kitti",)),
+    ],
+)
+def test_what_is_none_of_the_choices_is_refused_with_them(arguments: list[str], choices: tuple[str, ...]) -> None:
+    result = twodpass(*arguments)
+    assert result.exit_code == 2
+    assert arguments[-1] in result.output
+    assert set(choices) <= set(re.findall(r"[\w-]+", result.output))
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])

@@ -20,9 +20,10 @@ import torch
 from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 
 from twodpass_core import device as devices
+from twodpass_core.choices import Precision
 from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
 from twodpass_core.errors import ConfigError
-from twodpass_core.segmenter import Precision, Segmenter
+from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.trial import try_backend
 
@@ -142,6 +143,7 @@ def test_what_is_computed_is_computed_on_its_device(entered: list[str]) -> None:
 
 SWITCHES = """
 import torch
+from twodpass_core.choices import Precision
 from twodpass_core.device import allows_tf32
 found = [allows_tf32()]
 torch.backends.cuda.matmul.allow_tf32 = True

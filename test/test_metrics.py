@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twodpass_core.evaluation.metrics import Definition, Scores, SegmentationCounts
+from twodpass_core.choices import Definition
+from twodpass_core.evaluation.metrics import Scores, SegmentationCounts
 
 CLASSES = 4
 

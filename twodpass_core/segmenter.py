@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from twodpass_core.choices import Precision
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.clock import StageClock
 from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
@@ -25,7 +26,6 @@ from twodpass_core.sensor import intensity_limit
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.weights import Card, load_weights
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 VOTE_SHIFT_STD = 0.1  # metres per axis, of the authors' random votes
 

@@ -18,9 +18,10 @@ from torch.utils.benchmark import Timer
 
 from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.run import count_points
+from twodpass_core.choices import Precision
 from twodpass_core.device import choose_device, current_device
 from twodpass_core.models.student import StudentConfig
-from twodpass_core.segmenter import DTYPES, Precision
+from twodpass_core.segmenter import DTYPES
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.sparse.neighbour_table import build_neighbour_table

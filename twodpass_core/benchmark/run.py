@@ -19,12 +19,13 @@ from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
+from twodpass_core.choices import Precision
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.device import choose_device, current_device
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.student import PointVoxelStudent
-from twodpass_core.segmenter import DTYPES, Precision, Segmenter
+from twodpass_core.segmenter import DTYPES, Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, load_weights, read_card

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +19,14 @@ from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.run import count_points
+from twodpass_core.choices import Precision, Variant
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.data.sample import given_points
 from twodpass_core.device import choose_device, current_device
 from twodpass_core.models.student import StudentConfig, StudentShape
 from twodpass_core.process import return_large_blocks
-from twodpass_core.segmenter import DTYPES, Precision
+from twodpass_core.segmenter import DTYPES
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.training.config import TrainingConfig
@@ -44,7 +44,7 @@ class TrainingCase:
     scans: tuple[npt.NDArray[np.float32], ...]
     precision: Precision = "fp32"
     network: StudentConfig = field(default_factory=StudentConfig)
-    variant: Literal["paper", "authors"] = "authors"
+    variant: Variant = "authors"
     patch: tuple[int, int] = (480, 320)  # width, height
     device: str = "auto"
     threads: int | None = None

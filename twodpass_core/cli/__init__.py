@@ -15,7 +15,7 @@ import typer
 
 from twodpass_core.cli import ablating, benchmarking, labels, preparing, recording, simulating, training
 from twodpass_core.cli.edge import ReportingGroup, floats, integers, print_note, print_version
-from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Precision, PrecisionOption, Topic
+from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, PrecisionOption, Topic
 from twodpass_core.process import tune_process
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def segment(
         typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the training frame: metres and radians."),
     ] = "0,0,0,0,0,0",
     device: Device = "auto",
-    precision: PrecisionOption = Precision.fp32,
+    precision: PrecisionOption = "fp32",
     backend: Backend = "auto",
     votes: Annotated[int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged.")] = 1,
     random_angles: Annotated[
@@ -99,7 +99,7 @@ def segment(
     folder.prepare(inputs, scans.names, overwrite=overwrite)
     if weights is None:
         print_note(f"No --weights given: {USED_UNASKED}")
-    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision, backend)
     tally = label_scans(scans, segmenter, mounting, folder, votes=votes, random_angles=random_angles)
     print_summary(tally, segmenter, folder)
     raise typer.Exit(1 if tally.missing else 0)

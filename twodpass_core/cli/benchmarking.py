@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Precision, Topic
+from twodpass_core.choices import BackendName, Precision, Variant
+from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Topic, one_of
 
-FORMATS = Precision.fp32, Precision.bf16
-
-
-class Variant(str, Enum):
-    """Of the method."""
-
-    paper = "paper"
-    authors = "authors"
-
+FORMATS: Final[tuple[Precision, ...]] = "fp32", "bf16"
 
 Scan = Annotated[
     Path | None, typer.Argument(help="A scan, or a folder or bag whose first is taken; a simulated one if none.")
 ]
 Precisions = Annotated[
-    list[Precision] | None, typer.Option(help="Number format; give several to compare (fp32 and bf16 unless given).")
+    list[Any] | None,
+    typer.Option(
+        parser=one_of(Precision),
+        metavar="<fp32|bf16|fp16>",
+        help="Number format; give several to compare (fp32 and bf16 unless given).",
+    ),
 ]
 Width = Annotated[int | None, typer.Option(help="Feature channels of a network with random weights (64 unless given).")]
 Scales = Annotated[
@@ -45,7 +42,12 @@ def benchmark(
     device: Device = "auto",
     precision: Precisions = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton; several to compare.")
+        list[Any] | None,
+        typer.Option(
+            parser=one_of(BackendName),
+            metavar="BACKEND",
+            help="Sparse convolution: auto, torch, torchsparse, triton; several to compare.",
+        ),
     ] = None,
     peer: Annotated[
         str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), torchsparse, none.")
@@ -74,7 +76,7 @@ def benchmark(
             points,
             file,
             device=device,
-            precisions=[entry.value for entry in precision or FORMATS],
+            precisions=precision or FORMATS,
             backends=backend or ["auto"],
             peer=peer,
             threads=threads,
@@ -92,7 +94,7 @@ def benchmark_training(
         int | None, typer.Option(min=1, help="Scans in the batch (as many as given, or 2); given ones are repeated.")
     ] = None,
     precision: Precisions = None,
-    variant: Annotated[Variant, typer.Option(help="Of the distillation.")] = Variant.authors,
+    variant: Annotated[Variant, typer.Option(help="Of the distillation.")] = "authors",
     width: Width = None,
     scales: Scales = None,
     patch: Annotated[str, typer.Option(metavar="W,H", help="Size of each scan's image.")] = "480,320",
@@ -122,7 +124,7 @@ def benchmark_training(
     case = TrainingCase(
         batch_of_scans(scans or [], batch),
         network=network_shape(width, scales),
-        variant=variant.value,
+        variant=variant,
         patch=(image_width, image_height),
         device=device,
         threads=threads,
@@ -130,7 +132,7 @@ def benchmark_training(
         backend=backend,
     )
     with Console(stderr=True).status("measuring"):
-        report = measure_training(case, [entry.value for entry in precision or FORMATS], repeats)
+        report = measure_training(case, precision or FORMATS, repeats)
     print_report(report, as_json=json)
 
 
@@ -159,7 +161,7 @@ def benchmark_kernels(
             network,
             device=device,
             backend=backend,
-            precisions=[entry.value for entry in precision or FORMATS],
+            precisions=precision or FORMATS,
             progress=status.update,
         )
     print_report(report, as_json=json)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from rich.console import Console
 
+from twodpass_core.choices import BenchmarkKind, Definition
 from twodpass_core.classes import check_classes
 from twodpass_core.cli.bag_options import bag_option
 from twodpass_core.cli.edge import checked_settings, print_note, print_whole
@@ -24,7 +25,6 @@ from twodpass_core.errors import ConfigError
 from twodpass_core.evaluation.compare import compare
 from twodpass_core.evaluation.comparison_report import comparison_table, summary, write_comparison
 from twodpass_core.evaluation.evaluate import evaluate
-from twodpass_core.evaluation.metrics import Definition
 from twodpass_core.evaluation.report import class_table, write_report
 from twodpass_core.evaluation.submissions import (
     NuScenesSubmission,
@@ -40,7 +40,7 @@ from twodpass_core.training.shipped import is_settings, shipped_settings
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
-BENCHMARKS: Final = ("semantickitti", "nuscenes")
+BENCHMARKS: Final = get_args(BenchmarkKind)
 """Kinds of data whose test sets are submitted."""
 
 

@@ -16,7 +16,7 @@ from twodpass_core.cli.bag_options import (
     bag_config,
 )
 from twodpass_core.cli.edge import floats, not_nan, print_error
-from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+from twodpass_core.cli.options import Backend, Device, PrecisionOption
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def propose(
     sensor_transform: SensorTransform = "0,0,0,0,0,0",
     class_map: ClassMapOption = "semantickitti",
     device: Device = "auto",
-    precision: PrecisionOption = Precision.fp32,
+    precision: PrecisionOption = "fp32",
     backend: Backend = "auto",
 ) -> None:
     """Let a network propose labels for the scans without any. They are kept apart, in BAG_labels/proposed/.
@@ -143,7 +143,7 @@ def propose(
     )
     frames = BagFrames(bags, config, cameras=[])
     indices = unlabelled_scans(frames, again=again)
-    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision, backend)
     proposals = propose(frames, indices, segmenter, votes=votes, min_probability=min_probability)
     log_run(
         {frames.origin(index)[0] for index in indices},

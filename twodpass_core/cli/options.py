@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, get_args
 
 import typer
 
-
-class Precision(str, Enum):
-    """Number format of the network."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
+from twodpass_core.choices import BackendName, Precision
 
 Columns = Annotated[
     int | None, typer.Option(min=4, help="float32 columns of .bin files (4 unless given; 5 for nuScenes' .pcd.bin).")
@@ -28,4 +21,18 @@ IntensityField = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network.")]
-Backend = Annotated[str, typer.Option(help="Sparse convolution: auto, torch, torchsparse, triton.")]
+Backend = Annotated[
+    BackendName, typer.Option(metavar="BACKEND", help="Sparse convolution: auto, torch, torchsparse, triton.")
+]
+
+
+def one_of(choices: object) -> Callable[[str], str]:
+    """A parser for an option that may be given several times: of those typer takes none that is a Literal."""
+    names = get_args(choices)
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"'{text}' is not one of {', '.join(names)}")
+        return text
+
+    return parse

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,17 +11,11 @@ from twodpass_core.cli.edge import not_nan
 from twodpass_core.wording import counted
 
 
-class Format(str, Enum):
-    """Form of the data that is written."""
-
-    kitti = "kitti"
-
-
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write sequences/NN to; made if missing.")],
     frames: Annotated[int, typer.Option(min=1, help="Scans with their images.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which street: every number is another one.")] = 0,
-    form: Annotated[Format, typer.Option("--format", help="SemanticKITTI's layout.")] = Format.kitti,
+    form: Annotated[Literal["kitti"], typer.Option("--format", help="SemanticKITTI's layout.")] = "kitti",
     sequence: Annotated[int, typer.Option(min=0, max=99, help="Number of the sequence; the splits have 0 to 21.")] = 0,
     period: Annotated[
         float, typer.Option(min=0.001, max=3600, callback=not_nan, help="Seconds from frame to frame.")
@@ -50,4 +43,4 @@ def simulate(
     write_sequence(
         folder, drive, track(stamps_ns, "simulating", console=console, transient=True), kitti_camera(image_width)
     )
-    typer.echo(f"{counted(frames, 'frame')} of street {seed} in {folder} ({form.value})")
+    typer.echo(f"{counted(frames, 'frame')} of street {seed} in {folder} ({form})")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from twodpass_core.choices import BenchmarkKind, Definition
 from twodpass_core.cli.bag_options import (
     ClassMapOption,
     IntensityField,
@@ -19,40 +19,16 @@ from twodpass_core.cli.bag_options import (
     Topic,
     bag_config,
 )
-from twodpass_core.cli.options import Backend, Device, Precision, PrecisionOption
+from twodpass_core.cli.options import Backend, Device, PrecisionOption
 
 if TYPE_CHECKING:
     from twodpass_core.training.folder import RunFolder
-
-
-class Kind(str, Enum):
-    """Form of data with labels."""
-
-    semantickitti = "semantickitti"
-    nuscenes = "nuscenes"
-    bag = "bag"
-
-
-class BenchmarkKind(str, Enum):
-    """Form of data that has a benchmark."""
-
-    semantickitti = "semantickitti"
-    nuscenes = "nuscenes"
-
-
-class Definition(str, Enum):
-    """How scores are counted."""
-
-    benchmark = "benchmark"
-    semantic_kitti_api = "semantic-kitti-api"
-    authors = "authors"
-
 
 Data = Annotated[
     Path, typer.Argument(help="Folder of the data, or a training's settings, whose data.validation is taken.")
 ]
 KindOption = Annotated[
-    Kind | None,
+    Literal["semantickitti", "nuscenes", "bag"] | None,
     typer.Option(
         metavar="KIND",
         help="Form of the data in a folder: semantickitti (unless given), nuscenes, bag; bags are known by themselves.",
@@ -151,7 +127,7 @@ def evaluate(
     definition: Annotated[
         Definition,
         typer.Option(metavar="DEFINITION", help="How scores are counted: benchmark, semantic-kitti-api, authors."),
-    ] = Definition.benchmark,
+    ] = "benchmark",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the table, the confusion matrix and the picture by distance."),
@@ -166,7 +142,7 @@ def evaluate(
     intensity_scale: IntensityScale = 1.0,
     sensor_transform: SensorTransform = "0,0,0,0,0,0",
     device: Device = "auto",
-    precision: PrecisionOption = Precision.fp32,
+    precision: PrecisionOption = "fp32",
     backend: Backend = "auto",
 ) -> None:
     """Measure weights on labelled data: IoU by class and by distance, over all raw points. No image is opened.
@@ -200,19 +176,19 @@ def evaluate(
         intensity_scale=intensity_scale,
         training_from_sensor=floats(sensor_transform, "--sensor-transform", 6),
     )
-    sources = evaluation_sources(data, kind and kind.value, split, bag, name_list(sequences, "--sequences"))
-    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    sources = evaluation_sources(data, kind, split, bag, name_list(sequences, "--sequences"))
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision, backend)
     earlier = before and weights_file(before)
-    other = None if earlier is None else Segmenter.from_weights(earlier, device, precision.value, backend)
+    other = None if earlier is None else Segmenter.from_weights(earlier, device, precision, backend)
     check_all_classes([segmenter] if other is None else [other, segmenter], sources)
     for path, source, folder in zip(data, sources, report_folders(out, data), strict=True):
         if len(data) > 1:
             typer.echo(f"\n{path}")
         if other is None:
-            run_evaluation(segmenter, source, votes=votes, definition=definition.value, out=folder)
+            run_evaluation(segmenter, source, votes=votes, definition=definition, out=folder)
         else:
             names = str(before), str(weights)
-            run_comparison(other, segmenter, source, names=names, votes=votes, definition=definition.value, out=folder)
+            run_comparison(other, segmenter, source, names=names, votes=votes, definition=definition, out=folder)
 
 
 def submit(
@@ -226,7 +202,7 @@ def submit(
     split: Annotated[str | None, typer.Option(help="Part of the data in a folder: test unless given.")] = None,
     votes: Votes = 12,
     device: Device = "auto",
-    precision: PrecisionOption = Precision.fp32,
+    precision: PrecisionOption = "fp32",
     backend: Backend = "auto",
 ) -> None:
     """Label the test set of SemanticKITTI or nuScenes-lidarseg in the form that its benchmark takes."""
@@ -238,6 +214,6 @@ def submit(
     from twodpass_core.pretrained import weights_file
     from twodpass_core.segmenter import Segmenter
 
-    settings = submission_settings(data, kind and kind.value, split)
-    segmenter = Segmenter.from_weights(weights_file(weights), device, precision.value, backend)
+    settings = submission_settings(data, kind, split)
+    segmenter = Segmenter.from_weights(weights_file(weights), device, precision, backend)
     run_submission(segmenter, settings, out, votes=votes)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from twodpass_core.choices import Definition
 from twodpass_core.classes import SemanticClass
 from twodpass_core.data.frame import Frame
 from twodpass_core.evaluation.evaluate import Evaluation, labels_of, predict
-from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, count_points
+from twodpass_core.evaluation.metrics import DISTANCES, Scores, count_points
 from twodpass_core.segmenter import Segmenter
 
 RESAMPLINGS = 1000

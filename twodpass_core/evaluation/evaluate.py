@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from twodpass_core.choices import Definition
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
-from twodpass_core.evaluation.metrics import DISTANCES, Definition, Scores, SegmentationCounts
+from twodpass_core.evaluation.metrics import DISTANCES, Scores, SegmentationCounts
 from twodpass_core.segmenter import Segmenter
 
 
@@ -49,7 +50,7 @@ def evaluate(
 
     Args:
         votes: each scan is segmented this often, rotated about z, and scores are averaged (section 4, supplement A).
-        definition: see `Definition`.
+        definition: see `choices.Definition`.
 
     Raises:
         ScanError: a frame cannot be read, or has no labels.

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from twodpass_core.choices import Definition
 from twodpass_core.classes import UNLABELLED
 
 DISTANCES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 """Metres: where distance bins begin; the last has no end (fig. 6a)."""
-
-Definition = Literal["benchmark", "semantic-kitti-api", "authors"]
-"""Class 0 is ignored where it is the label; a labelled point predicted as nothing (0 or 255) is, by definition:
-
-benchmark: a miss of its class. The mean is over the classes that are labelled or predicted somewhere, accuracy over all
-    labelled points. nuScenes' devkit counts so, and semantic-kitti-api wherever no class is absent.
-semantic-kitti-api: a miss, too. But an absent class counts 0 in the mean, and accuracy leaves such points out.
-authors: left out, as in the code of 2DPASS, which so never counts a point outside the volume.
-"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.checked import Checked
+from twodpass_core.choices import Variant
 from twodpass_core.losses import SegmentationLoss, SegmentationTerms, kl_divergence
 from twodpass_core.models.image_network import ImageFeatures
 
@@ -27,7 +28,7 @@ class DistillationConfig(Checked):
     """What is distilled, and how. The defaults are the paper's."""
 
     kind: Literal["msfskd", "none"] = Field("msfskd", description="none: the student is trained alone")
-    variant: Literal["paper", "authors"] = Field("paper", description="equations of the paper, or of its authors' code")
+    variant: Variant = Field("paper", description="equations of the paper, or of its authors' code")
     fusion: bool = Field(True, description="the teacher sees both features (eq. 6); if not, the image's alone")
     learner: bool = Field(
         True,

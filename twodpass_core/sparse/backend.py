@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from twodpass_core.choices import BackendName
 from twodpass_core.errors import ConfigError, MissingDependencyError
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 
 logger = logging.getLogger(__name__)
 
-BackendName = Literal["auto", "torch", "torchsparse", "triton"]
 PREFERRED_ON_CUDA = ("torchsparse", "triton", "torch")
 CPU = torch.device("cpu")
 

@@ -16,12 +16,12 @@ from pydantic import (
 )
 
 from twodpass_core.checked import Checked
+from twodpass_core.choices import BackendName, Precision
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.source import MixedSource, SourceConfig
 from twodpass_core.files import UserPath
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
-from twodpass_core.sparse.backend import BackendName
 
 ONE, SEVERAL = "(one source)", "(list of sources)"
 TrainingSources = Annotated[
@@ -118,7 +118,7 @@ class MachineSettings(Checked):
         "auto", description="per node; auto: all GPUs, or one CPU process; under torchrun and SLURM: what they start"
     )
     nodes: PositiveInt = Field(1, description="machines; under torchrun and SLURM: what they start")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16, fp16: mixed precision")
+    precision: Precision = Field("fp32", description="bf16, fp16: mixed precision")
     backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
     save_memory: bool = Field(False, description="at the cost of time: more activations are computed again when needed")
     sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")

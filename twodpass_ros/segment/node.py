@@ -21,11 +21,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import PointCloud2
 
+from twodpass_core.choices import Precision
 from twodpass_core.errors import CloudError, TwodpassError
 from twodpass_core.files import expanded
 from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import give_back_freed_memory
-from twodpass_core.segmenter import Precision, Segmenter
+from twodpass_core.segmenter import Segmenter
 from twodpass_core.weights import UNTRAINED
 from twodpass_ros.conversion import class_map_message
 from twodpass_ros.diagnostics import ERROR, OK, Reporter

@@ -7,8 +7,7 @@ import math
 import re
 from typing import get_args
 
-from twodpass_core.segmenter import Precision
-from twodpass_core.sparse.backend import BackendName
+from twodpass_core.choices import BackendName, Precision
 from twodpass_ros.parameter_table import one_of, parameter
 
 
