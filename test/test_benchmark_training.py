@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from twodpass_core.benchmark.training import TrainingCase, measure_training
 from twodpass_core.choices import Precision
 from twodpass_core.cli import app
-from twodpass_core.cli.speed import batch_of_scans
+from twodpass_core.cli.work.benchmark import batch_of_scans
 from twodpass_core.errors import ScanError
 from twodpass_core.models.student import StudentConfig
 

@@ -48,6 +48,15 @@ def test_help_is_there_without_torch() -> None:
         assert twodpass(command, "--help").exit_code == 0
 
 
+def test_a_command_is_in_the_module_of_its_name() -> None:
+    """Or of the family's: benchmark-training is in benchmark."""
+    for command in app.registered_commands:
+        function = command.callback
+        assert function is not None
+        module = function.__module__.removeprefix("twodpass_core.cli.")
+        assert function.__name__ == module or function.__name__.startswith(f"{module}_")
+
+
 @pytest.mark.parametrize("command", ["prepare", "segment", "labels status", "labels propose", "benchmark-training"])
 def test_what_may_be_several_is_shown_so_once(command: str) -> None:
     usage = twodpass(*command.split(), "--help").output.partition("Usage:")[2].strip().splitlines()[0]

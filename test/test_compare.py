@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.cli import app
-from twodpass_core.cli.evaluating import report_folders
+from twodpass_core.cli.work.evaluate import report_folders
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
 from twodpass_core.evaluation.compare import MIN_FRAMES, Comparison, compare

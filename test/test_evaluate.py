@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from twodpass_core.classes import ClassMap, check_classes
 from twodpass_core.cli import app
-from twodpass_core.cli.evaluating import submission_settings
+from twodpass_core.cli.work.evaluation_data import submission_settings
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.evaluation import report

@@ -12,7 +12,7 @@ from tiny_weights import write_tiny_weights
 from typer.testing import CliRunner
 
 from twodpass_core.cli import app
-from twodpass_core.cli.evaluating import evaluation_sources
+from twodpass_core.cli.work.evaluation_data import evaluation_sources
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.opening import open_training

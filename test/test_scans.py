@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from twodpass_core.cli.speed import first_scan
+from twodpass_core.cli.work.benchmark import first_scan
 from twodpass_core.cloud import NO_INTENSITY
 from twodpass_core.data.scan_files import read_scan
 from twodpass_core.data.scans import open_scans

@@ -34,7 +34,7 @@ def status(bags: Bags, topic: Topic = None, class_map: ClassMapOption = "semanti
     """Show how much is labelled and proposed, and check every label file. Exit code 1 where one does not fit."""
     from rich.console import Console
 
-    from twodpass_core.cli.label_tables import class_table, status_table
+    from twodpass_core.cli.work.labels import class_table, status_table
     from twodpass_core.labels.status import label_status
 
     frames = _open(bags, topic, class_map)
@@ -128,7 +128,7 @@ def propose(
     """
     transform = floats(sensor_transform, "--sensor-transform", 6)
 
-    from twodpass_core.cli.label_tables import print_proposals
+    from twodpass_core.cli.work.labels import print_proposals
     from twodpass_core.data.bags.frames import BagFrames
     from twodpass_core.labels.proposals import log_run, propose, unlabelled_scans
     from twodpass_core.pretrained import weights_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
@@ -24,6 +25,13 @@ PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the n
 Backend = Annotated[
     BackendName, typer.Option(metavar="BACKEND", help="Sparse convolution: auto, torch, torchsparse, triton.")
 ]
+EvaluatedWeights = Annotated[
+    Path, typer.Argument(help="Weights file (.safetensors) of twodpass, or default: those that come with it.")
+]
+Votes = Annotated[
+    int, typer.Option(min=1, help="Passes per scan, each rotated; their scores are averaged (the paper reports 12).")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 def one_of(choices: object) -> Callable[[str], str]:

@@ -29,7 +29,7 @@ def ablation(
 
     require_packages("an ablation")
 
-    from twodpass_core.cli.training import quiet_lightning
+    from twodpass_core.cli.train import quiet_lightning
     from twodpass_core.training.ablation import ablate
     from twodpass_core.training.config_file import load_config
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.cli.edge import print_note
-from twodpass_core.cli.progress import progress_bar
+from twodpass_core.cli.work.progress import progress_bar
 from twodpass_core.labels.proposals import Proposal
 from twodpass_core.labels.status import LabelStatus
 from twodpass_core.weights import UNTRAINED

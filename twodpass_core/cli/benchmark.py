@@ -1,4 +1,4 @@
-"""Commands that measure speed and memory: benchmark, benchmark-training, benchmark-kernels."""
+"""The commands `twodpass benchmark`, `benchmark-training` and `benchmark-kernels`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def benchmark(
     from rich.console import Console
 
     from twodpass_core.benchmark import run_benchmark
-    from twodpass_core.cli.speed import first_scan, network_shape, print_report, weights_or_random
+    from twodpass_core.cli.work.benchmark import first_scan, network_shape, print_report, weights_or_random
     from twodpass_core.errors import ConfigError
     from twodpass_core.pretrained import weights_file
 
@@ -115,7 +115,7 @@ def benchmark_training(
 
     from twodpass_core.benchmark.training import TrainingCase, measure_training
     from twodpass_core.cli.edge import integers
-    from twodpass_core.cli.speed import batch_of_scans, network_shape, print_report
+    from twodpass_core.cli.work.benchmark import batch_of_scans, network_shape, print_report
     from twodpass_core.errors import ConfigError
 
     image_width, image_height = integers(patch, "--patch", 2)
@@ -151,7 +151,7 @@ def benchmark_kernels(
     from rich.console import Console
 
     from twodpass_core.benchmark.kernels import measure_kernels
-    from twodpass_core.cli.speed import first_scan, network_shape, print_report
+    from twodpass_core.cli.work.benchmark import first_scan, network_shape, print_report
     from twodpass_core.cloud import NO_INTENSITY
 
     points, network = first_scan(scan, columns, topic, NO_INTENSITY), network_shape(width, scales)

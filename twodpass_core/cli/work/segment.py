@@ -1,4 +1,4 @@
-"""What `twodpass segment` and `twodpass render` do: scans in, files out, a summary at the end."""
+"""What `twodpass segment` does: scans in, files out, a summary at the end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cli.edge import print_error, print_note, refuse_existing
-from twodpass_core.cli.progress import progress_bar
+from twodpass_core.cli.work.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
-from twodpass_core.errors import ConfigError, ScanError, TwodpassError
+from twodpass_core.errors import ConfigError, TwodpassError
 from twodpass_core.files import replacing
-from twodpass_core.labels.raw import raw_ids, read_raw_labels, write_raw_labels
+from twodpass_core.labels.raw import write_raw_labels
 from twodpass_core.render import render_bird_eye
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
@@ -149,27 +149,6 @@ def _class_table(tally: Tally, class_map: ClassMap) -> Table:
     for class_id, name, raw_id, count in rows:
         table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")
     return table
-
-
-def render_scan(
-    scans: ScanSequence, index: int, labels: Path | None, class_map: ClassMap, out: Path, *, overwrite: bool
-) -> None:
-    """Draw scan number `index` with the labels (raw ids) of a .label file, and say so. Raises TwodpassError."""
-    if out.suffix != ".png":
-        raise ConfigError(f"{out}: the name of a picture ends in .png")
-    refuse_existing(out, overwrite)
-    if index >= len(scans):
-        raise ScanError(f"there is no scan {index}: the input has {len(scans)}, counted from 0")
-    scan = scans[index]
-    class_id = np.full(len(scan.points), UNLABELLED, np.uint8)
-    if labels is not None:
-        raw = read_raw_labels(labels, len(scan.points))
-        if raw is None:
-            raise ScanError(f"{labels}: does not exist")
-        class_id = class_map.training_ids(raw_ids(raw))
-    with replacing(out) as path:
-        render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
-    Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)
 
 
 def _read(scans: ScanSequence) -> Iterator[Scan | TwodpassError]:
