@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from table_backend import TableBackend
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ from twodpass_core.cli import app
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.models.student import PointVoxelStudent, StudentOutput
 from twodpass_core.segmenter import Segmentation, Segmenter
+from twodpass_core.sparse.backend import SparseBackend
 
 CARD = tiny_card(SMALL_GRID)
 
@@ -162,6 +164,21 @@ def test_a_peer_gets_the_points_that_the_network_gets(weights: Path, monkeypatch
     report = run_benchmark(points, weights, device="cpu", precisions=("fp32",), peer="unfolded", repeats=1)
     assert report.points_in_volume == int((scan()[:, 0] > -10).sum())
     assert set(given) == {report.points_in_volume}
+
+
+def test_the_trainable_network_runs_on_the_first_backend(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def noting(name: str, device: torch.device) -> SparseBackend:
+        asked.append(name)
+        return TableBackend()
+
+    monkeypatch.setattr(benchmark_run, "make_backend", noting)
+    report = run_benchmark(
+        scan(), weights, device="cpu", precisions=("fp32",), backends=("auto", "torch"), peer="unfolded", repeats=1
+    )
+    assert asked == ["auto"]
+    assert [measurement.backend for measurement in report.measurements] == ["table", "torch", "torch"]
 
 
 def use_fifty_megabytes() -> None:

@@ -34,6 +34,7 @@ from twodpass_core.wording import counted
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
 TURN = 1e-3  # radians; at 50 m a voxel's width
 PEERS = ("none", "unfolded", "spconv", "torchsparse")
+PEER_BACKENDS = {"spconv": "torch", "torchsparse": "torchsparse"}  # spconv convolves by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +84,9 @@ def run_benchmark(
 
     Args:
         backends: implementations of the sparse convolution; each runs in every precision.
-        peer: `unfolded` (the trainable network as it is), `torchsparse` (the same, with that library's convolutions),
-            `spconv` (as the authors run it; either must be installed) or `none`. The peer comes first in the report,
-            and times are given as shares of its time.
+        peer: `unfolded` (the trainable network as it is, on the first of the backends), `torchsparse` (the same, with
+            that library's convolutions), `spconv` (as the authors run it; either must be installed) or `none`. The peer
+            comes first in the report, and times are given as shares of its time.
         threads: CPU threads; None leaves torch's choice.
         progress: told what is being done.
 
@@ -102,7 +103,10 @@ def run_benchmark(
     torch.set_num_threads(cpu_threads)
     card, chosen = read_card(weights), choose_device(device)
     points_in_volume = count_points(points, card.grid)
-    contenders = [] if peer == "none" else [Contender(peer, weights, points, device, backends[0], peer, cpu_threads)]
+    contenders = []
+    if peer != "none":
+        backend = PEER_BACKENDS.get(peer, backends[0])
+        contenders.append(Contender(peer, weights, points, device, backend, peer, cpu_threads))
     for precision, backend in product(precisions, backends):
         name = precision if len(backends) == 1 else f"{precision} {backend}"
         contenders.append(Contender(precision, weights, points, device, backend, name, cpu_threads))
@@ -172,7 +176,7 @@ def _measurement(
 def _prepare_peer(contender: Contender) -> Prepared[Mapping[str, float]]:
     card, state_dict = load_weights(contender.weights)
     device = choose_device(contender.device)
-    backend = make_backend("torchsparse" if contender.kind == "torchsparse" else "torch", device)
+    backend = make_backend(contender.backend, device)
     student = PointVoxelStudent(card.architecture, card.grid, backend)
     student.load_state_dict(state_dict)
     student.to(device).eval()
