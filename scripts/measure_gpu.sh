@@ -43,7 +43,7 @@ step tests 150 "$python" -m pytest -q -rs -p no:cacheprovider "${together[@]}" \
     test/test_gpu_agreement.py test/test_triton_backend.py test/test_backend_*.py test/test_segmenter.py \
     test/test_device.py test/test_waits.py
 step scan 90 "${twodpass[@]}" benchmark "${scans[@]:0:1}" "${on_gpu[@]}" "${backends[@]}" --peer "$peer" --repeats 30
-step scan_wide 90 "${twodpass[@]}" benchmark "${scans[@]:0:1}" "${on_gpu[@]}" "${wide[@]}" "${backends[@]}" --repeats 10
+step scan_wide 90 "${twodpass[@]}" benchmark "${scans[@]:0:1}" "${on_gpu[@]}" "${wide[@]}" "${backends[@]}" --peer none --repeats 10
 step training 60 "${twodpass[@]}" benchmark-training "${scans[@]}" "${on_gpu[@]}" --batch 8
 step training_wide 60 "${twodpass[@]}" benchmark-training "${scans[@]}" "${on_gpu[@]}" "${wide[@]}" --batch 4 --repeats 3
 step kernels 60 "${twodpass[@]}" benchmark-kernels "${scans[@]:0:1}" "${on_gpu[@]}" --backend triton

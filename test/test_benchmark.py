@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -17,13 +18,14 @@ from table_backend import TableBackend
 from tiny_weights import SMALL_GRID, tiny_card, tiny_student, write_tiny_weights
 from typer.testing import CliRunner
 
+from twodpass_core.benchmark import peer as benchmark_peer
 from twodpass_core.benchmark import run as benchmark_run
 from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
 from twodpass_core.benchmark.run import Contender
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
-from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
 from twodpass_core.models.student import PointVoxelStudent, StudentOutput
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sparse.backend import SparseBackend
@@ -173,12 +175,69 @@ def test_the_trainable_network_runs_on_the_first_backend(weights: Path, monkeypa
         asked.append(name)
         return TableBackend()
 
-    monkeypatch.setattr(benchmark_run, "make_backend", noting)
+    monkeypatch.setattr(benchmark_peer, "make_backend", noting)
     report = run_benchmark(
         scan(), weights, device="cpu", precisions=("fp32",), backends=("auto", "torch"), peer="unfolded", repeats=1
     )
     assert asked == ["auto"]
     assert [measurement.backend for measurement in report.measurements] == ["table", "torch", "torch"]
+
+
+class WorkingSpconv:
+    """Stands in for SpconvStudent: the network itself."""
+
+    def __init__(self, student: PointVoxelStudent, device: torch.device) -> None:
+        self.student = student
+
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        return self.student(points).logits  # type: ignore[no-any-return]
+
+
+class AbsentSpconv(WorkingSpconv):
+    def __init__(self, student: PointVoxelStudent, device: torch.device) -> None:
+        raise MissingDependencyError("spconv", "the spconv peer", "pip install spconv")
+
+
+class BrokenSpconv(WorkingSpconv):
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no kernel image is available")
+
+
+@pytest.mark.parametrize(
+    ("spconv", "names", "told"),
+    [
+        (WorkingSpconv, ["spconv", "fp32"], []),
+        (AbsentSpconv, ["fp32"], []),
+        (BrokenSpconv, ["fp32"], ["spconv is installed and not timed beside, because it fails here: no kernel image"]),
+    ],
+)
+def test_spconv_is_timed_unasked_where_it_works(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spconv: type,
+    names: list[str],
+    told: list[str],
+) -> None:
+    monkeypatch.setattr(benchmark_peer, "SpconvStudent", spconv)
+    monkeypatch.setattr(benchmark_run, "peak_bytes", lambda run, device: None)  # in a process without the stand-in
+    scan().tofile(tmp_path / "scan.bin")
+    options = ["-w", str(weights), "--device", "cpu", "--precision", "fp32", "--repeats", "1", "--json"]
+    done = CliRunner().invoke(app, ["benchmark", str(tmp_path / "scan.bin"), *options])
+    assert done.exit_code == 0, done.output
+    assert [entry["name"] for entry in json.loads(done.stdout)["measurements"]] == names
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.startswith(start) for text, start in zip(warnings, told, strict=True)] == [True] * len(told)
+
+
+@pytest.mark.parametrize(("spconv", "error"), [(AbsentSpconv, MissingDependencyError), (BrokenSpconv, RuntimeError)])
+def test_a_peer_that_is_asked_for_and_does_not_work_is_an_error(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, spconv: type, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(benchmark_peer, "SpconvStudent", spconv)
+    with pytest.raises(error):
+        run_benchmark(scan(), weights, device="cpu", precisions=("fp32",), peer="spconv", repeats=1)
 
 
 def use_fifty_megabytes() -> None:

@@ -143,6 +143,7 @@ def test_errors_are_one_line(arguments: list[str], reason: str, weights: Path, s
         (["segment", "a.bin", "-o", "out", "--backend", "abacus"], ("auto", "torch", "torchsparse", "triton")),
         (["segment", "a.bin", "-o", "out", "--precision", "fp8"], ("fp32", "bf16", "fp16")),
         (["benchmark", "--backend", "torch", "--backend", "abacus"], ("auto", "torch", "torchsparse", "triton")),
+        (["benchmark", "--peer", "abacus"], ("auto", "none", "unfolded", "spconv", "torchsparse")),
         (["benchmark-training", "--variant", "own"], ("paper", "authors")),
         (["evaluate", "default", "data", "--kind", "kitti"], ("semantickitti", "nuscenes", "bag")),
         (["evaluate", "default", "data", "--definition", "own"], ("benchmark", "semantic-kitti-api", "authors")),

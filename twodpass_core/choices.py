@@ -10,6 +10,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BackendName = Literal["auto", "torch", "torchsparse", "triton"]
 """Implementation of the sparse convolution; auto: what works best."""
 
+Peer = Literal["auto", "none", "unfolded", "spconv", "torchsparse"]
+"""What is timed beside a network: itself as in training, as its authors run it (auto: if installed), on torchsparse."""
+
 Variant = Literal["paper", "authors"]
 """Of the distillation: equations of the paper, or of its authors' code."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +18,23 @@ import torch
 
 from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.memory import peak_bytes
+from twodpass_core.benchmark.peer import PEER_BACKENDS, prepare_peer
 from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
-from twodpass_core.benchmark.spconv_peer import SpconvStudent
-from twodpass_core.choices import Precision
+from twodpass_core.choices import Peer, Precision
 from twodpass_core.classes import UNLABELLED
-from twodpass_core.device import choose_device, current_device
-from twodpass_core.errors import ConfigError, ScanError
+from twodpass_core.device import choose_device
+from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
 from twodpass_core.geometry import rotation_about_z
-from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import DTYPES, Segmenter
-from twodpass_core.sparse.backend import make_backend
 from twodpass_core.sparse.grid import VoxelGrid
-from twodpass_core.weights import Card, load_weights, read_card
+from twodpass_core.weights import Card, read_card
 from twodpass_core.wording import counted
+
+logger = logging.getLogger(__name__)
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
 TURN = 1e-3  # radians; at 50 m a voxel's width
-PEERS = ("none", "unfolded", "spconv", "torchsparse")
-PEER_BACKENDS = {"spconv": "torch", "torchsparse": "torchsparse"}  # spconv convolves by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,14 @@ class Contender:
     backend: str
     name: str  # in the report
     threads: int
+    optional: bool = False  # left out where it is not installed or does not work
 
     def prepare(self) -> Prepared[Mapping[str, float]]:
         """Load the network; what comes back runs it on points (N, 4) and gives its stages' seconds, if it tells any."""
         if self.kind in DTYPES:
             segmenter = self.segmenter()
             return Prepared(lambda points: segmenter.segment(points).stage_seconds, segmenter.backend)
-        return _prepare_peer(self)
+        return prepare_peer(self.kind, self.weights, choose_device(self.device), self.backend)
 
     def segmenter(self) -> Segmenter:
         return Segmenter.from_weights(self.weights, self.device, cast(Precision, self.kind), self.backend)
@@ -72,7 +73,7 @@ def run_benchmark(
     device: str = "auto",
     precisions: Sequence[Precision] = ("fp32", "bf16"),
     backends: Sequence[str] = ("auto",),
-    peer: str = "none",
+    peer: Peer = "none",
     threads: int | None = None,
     repeats: int = 10,
     progress: Callable[[str], None] = lambda _: None,
@@ -85,8 +86,9 @@ def run_benchmark(
     Args:
         backends: implementations of the sparse convolution; each runs in every precision.
         peer: `unfolded` (the trainable network as it is, on the first of the backends), `torchsparse` (the same, with
-            that library's convolutions), `spconv` (as the authors run it; either must be installed) or `none`. The peer
-            comes first in the report, and times are given as shares of its time.
+            that library's convolutions), `spconv` (as the authors run it; either must be installed), `none`, or `auto`:
+            `spconv` where it is installed and works. The peer comes first in the report, and times are given as shares
+            of its time.
         threads: CPU threads; None leaves torch's choice.
         progress: told what is being done.
 
@@ -95,26 +97,21 @@ def run_benchmark(
         ScanError: no point of the scan is a return in the volume.
         MissingDependencyError: the peer is not installed.
     """
-    if peer not in PEERS:
-        raise ConfigError(f"unknown peer '{peer}': choose {', '.join(PEERS)}")
+    if peer not in get_args(Peer):
+        raise ConfigError(f"unknown peer '{peer}': choose {', '.join(get_args(Peer))}")
     if repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
     cpu_threads = threads or torch.get_num_threads()
     torch.set_num_threads(cpu_threads)
     card, chosen = read_card(weights), choose_device(device)
     points_in_volume = count_points(points, card.grid)
-    contenders = []
-    if peer != "none":
-        backend = PEER_BACKENDS.get(peer, backends[0])
-        contenders.append(Contender(peer, weights, points, device, backend, peer, cpu_threads))
-    for precision, backend in product(precisions, backends):
-        name = precision if len(backends) == 1 else f"{precision} {backend}"
-        contenders.append(Contender(precision, weights, points, device, backend, name, cpu_threads))
-    runs = []
-    for contender in contenders:
+    make = partial(Contender, weights=weights, points=points, device=device, threads=cpu_threads)
+    contenders, runs = [], []
+    for contender in _wanted(make, peer, precisions, backends):
         progress(f"loading {contender.name}")
-        runs.append(contender.prepare())
-        runs[-1](points)  # the first run is slow
+        if run := _warmed_up(contender):
+            contenders.append(contender)
+            runs.append(run)
     totals: list[list[float]] = [[] for _ in runs]
     stages: list[list[Mapping[str, float]]] = [[] for _ in runs]
     for repeat in range(repeats):
@@ -135,6 +132,36 @@ def run_benchmark(
         measurements=tuple(map(_measurement, contenders, runs, totals, stages, peaks)),
         agreements=_agreements([contender for contender in contenders if contender.kind in precisions]),
     )
+
+
+def _wanted(
+    make: Callable[..., Contender], peer: Peer, precisions: Sequence[Precision], backends: Sequence[str]
+) -> Iterator[Contender]:
+    """The peer, if any, then every precision on every backend."""
+    if peer != "none":
+        kind = "spconv" if peer == "auto" else peer
+        yield make(kind=kind, backend=PEER_BACKENDS.get(kind, backends[0]), name=kind, optional=peer == "auto")
+    for precision, backend in product(precisions, backends):
+        name = precision if len(backends) == 1 else f"{precision} {backend}"
+        yield make(kind=precision, backend=backend, name=name)
+
+
+def _warmed_up(contender: Contender) -> Prepared[Mapping[str, float]] | None:
+    """Ready, and run once, since the first run is slow. None where it is optional and cannot run: the log says why."""
+    try:
+        run = contender.prepare()
+        run(contender.points)
+    except MissingDependencyError as error:
+        if not contender.optional:
+            raise
+        logger.info("nothing is timed beside: %s", error)
+        return None
+    except Exception as error:  # libraries, drivers and cards disagree in more ways than can be foreseen
+        if not contender.optional:
+            raise
+        logger.warning("%s is installed and not timed beside, because it fails here: %s", contender.name, error)
+        return None
+    return run
 
 
 def turned(points: npt.NDArray[np.float32], angle: float) -> npt.NDArray[np.float32]:
@@ -171,25 +198,6 @@ def _measurement(
         stages_ms={stage: statistics.median(times[stage] for times in stages) * 1e3 for stage in stages[0]},
         peak_memory_mb=None if peak is None else peak / 1e6,
     )
-
-
-def _prepare_peer(contender: Contender) -> Prepared[Mapping[str, float]]:
-    card, state_dict = load_weights(contender.weights)
-    device = choose_device(contender.device)
-    backend = make_backend(contender.backend, device)
-    student = PointVoxelStudent(card.architecture, card.grid, backend)
-    student.load_state_dict(state_dict)
-    student.to(device).eval()
-    is_spconv = contender.kind == "spconv"
-    network = SpconvStudent(student, device) if is_spconv else lambda points: student(points).logits
-
-    def run(points: npt.NDArray[np.float32]) -> Mapping[str, float]:
-        with torch.no_grad(), current_device(device):
-            on_device = torch.tensor(points, device=device)
-            network(on_device[card.grid.admits(on_device)]).argmax(dim=1).cpu()
-        return {}
-
-    return Prepared(run, "spconv" if is_spconv else backend.name)
 
 
 def _agreements(contenders: Sequence[Contender]) -> tuple[Agreement, ...]:

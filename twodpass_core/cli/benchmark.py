@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from twodpass_core.choices import BackendName, Precision, Variant
+from twodpass_core.choices import BackendName, Peer, Precision, Variant
 from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Topic, one_of
 
 FORMATS: Final[tuple[Precision, ...]] = "fp32", "bf16"
@@ -50,8 +50,13 @@ def benchmark(
         ),
     ] = None,
     peer: Annotated[
-        str, typer.Option(help="Also time: unfolded (as in training), spconv (as the authors), torchsparse, none.")
-    ] = "none",
+        Peer,
+        typer.Option(
+            metavar="PEER",
+            help="Also time: unfolded (as in training), spconv (as the authors; auto: where installed), torchsparse, "
+            "none.",
+        ),
+    ] = "auto",
     threads: Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 10,
     columns: Columns = None,
