@@ -9,8 +9,7 @@ import torch
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.pretrained import default_weights
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.simulation import simulate_scans
-from twodpass_core.untrained import STREET_SEED
+from twodpass_core.simulation import STREET_SEED, simulate_scans
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -148,8 +148,8 @@ def measure(
     path: Path | None, weights: Path | None, parameters: dict[str, str | float], num_points: int, scans: int
 ) -> Report:
     """Play one scan again and again, each when the one before has come back. Raises TwodpassError."""
-    from twodpass_core.cli.work.benchmark import first_scan  # torch, after the process is tuned for it
-    from twodpass_core.untrained import write_untrained_weights
+    from twodpass_core.benchmark.untrained import write_untrained_weights  # torch, after the process is tuned for it
+    from twodpass_core.cli.work.benchmark import first_scan
 
     scan = first_scan(path)
     cloud = cloud_of(np.resize(scan, (num_points, 4)))

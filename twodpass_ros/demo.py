@@ -26,8 +26,7 @@ from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.pretrained import USED_UNASKED, default_weights
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
-from twodpass_core.simulation import simulate_scans
-from twodpass_core.untrained import STREET_SEED
+from twodpass_core.simulation import STREET_SEED, simulate_scans
 from twodpass_core.weights import UNTRAINED, Card, read_card
 from twodpass_core.wording import counted
 

@@ -12,6 +12,8 @@ from twodpass_core.simulation.camera import Picture, StreetCamera
 from twodpass_core.simulation.lidar import HDL_64E, SpinningLidar
 from twodpass_core.simulation.street import Street
 
+STREET_SEED = 38
+"""Of the street of demo and benchmark. No training sees it (data/simulated.py)."""
 PERIOD_NS = 100_000_000
 VIEW = 150.0
 """How far a camera sees, metres."""

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from rich.console import Console, Group
 
+from twodpass_core.benchmark.untrained import write_untrained_weights
 from twodpass_core.cli.edge import checked_settings, integers, print_whole
 from twodpass_core.data.scans import open_scans, refuse_unheeded
 from twodpass_core.models.student import StudentConfig
-from twodpass_core.simulation import simulate_scans
-from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+from twodpass_core.simulation import STREET_SEED, simulate_scans
 
 
 class Report(Protocol):

@@ -9,12 +9,9 @@ import torch
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
-from twodpass_core.simulation import HDL_64E, simulate_scans
+from twodpass_core.simulation import HDL_64E, STREET_SEED, simulate_scans
 from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.weights import Card, save_weights
-
-STREET_SEED = 38
-"""Of the simulated street of demo and benchmark. No training sees it (data/simulated.py)."""
 
 
 def write_untrained_weights(path: Path, architecture: StudentConfig | None = None) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twodpass_core.benchmark.untrained import write_untrained_weights
 from twodpass_core.models.student import StudentConfig
 from twodpass_core.segmenter import Segmenter
-from twodpass_core.simulation import simulate_scans
-from twodpass_core.untrained import STREET_SEED, write_untrained_weights
+from twodpass_core.simulation import STREET_SEED, simulate_scans
 from twodpass_core.weights import load_weights
 
 
