@@ -1,9 +1,8 @@
-"""Devices by name; the current one while a network computes; lack of memory under any name; formats that are slow."""
+"""Devices by name; the current one while a network computes; lack of memory under any name."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import re
 import subprocess
@@ -19,9 +18,7 @@ import pytest
 import torch
 from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
 
-from twodpass_core import device as devices
-from twodpass_core.choices import Precision
-from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
+from twodpass_core.device import choose_device, computing_on, give_back_memory
 from twodpass_core.errors import ConfigError
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import SparseBackend
@@ -143,7 +140,6 @@ def test_what_is_computed_is_computed_on_its_device(entered: list[str]) -> None:
 
 SWITCHES = """
 import torch
-from twodpass_core.choices import Precision
 from twodpass_core.device import allows_tf32
 found = [allows_tf32()]
 torch.backends.cuda.matmul.allow_tf32 = True
@@ -189,28 +185,3 @@ def test_the_workspaces_of_libraries_are_given_back_where_torch_can(monkeypatch:
     monkeypatch.delattr(torch._C, "_cuda_clearCublasWorkspaces")
     give_back_memory(torch.device("cuda"))
     assert done == ["workspaces", "cache", "cache"]
-
-
-def test_a_format_that_the_cpu_is_slow_in_is_told_once(
-    weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    seconds = {torch.float32: 1.0, torch.float16: 9.0, torch.bfloat16: 0.5}
-    monkeypatch.setattr(devices, "seconds_of_a_product", seconds.__getitem__)
-    warn_if_slow.cache_clear()
-    precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp16")
-    for precision in precisions:
-        Segmenter.from_weights(weights, "cpu", precision)
-    warn_if_slow.cache_clear()
-    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == ["products in float16 take 9 times as long as in float32 on this CPU: choose fp32"]
-
-
-def test_a_machine_that_is_busy_for_a_while_is_not_slow_in_a_format(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    seconds = {torch.float32: iter([1.0] * 10), torch.bfloat16: iter([9.0] * 8 + [0.5] * 2)}
-    monkeypatch.setattr(devices, "seconds_of_a_product", lambda dtype: next(seconds[dtype]))
-    warn_if_slow.cache_clear()
-    warn_if_slow(torch.bfloat16, CPU)
-    warn_if_slow.cache_clear()
-    assert not caplog.records

@@ -1,24 +1,18 @@
-"""The device that the network runs on: its name, what CUDA wants around a computation, and what is slow there."""
+"""The device that the network runs on: its name, and what CUDA wants around a computation."""
 
 from __future__ import annotations
 
-import logging
 import re
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
 
 import torch
 
 from twodpass_core.errors import ConfigError
 
-logger = logging.getLogger(__name__)
-
 FULL = ("out of memory", "alloc_failed", "can't allocate memory")
 """What the driver and Triton say; cuBLAS, cuDNN and cuSPARSE; torch on a CPU."""
-SLOW = 3.0  # times as long as in float32
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,24 +76,3 @@ def give_back_memory(device: torch.device) -> None:
     if clear_workspaces is not None:
         clear_workspaces()
     torch.cuda.empty_cache()
-
-
-@lru_cache(maxsize=8)
-def warn_if_slow(dtype: torch.dtype, device: torch.device) -> None:
-    """Log, once, that a CPU has no instructions for a number format: it is measured on a small product."""
-    if device.type != "cpu" or dtype == torch.float32:
-        return
-    # In turn, so that whatever else the machine does for a while slows both.
-    seconds = [(seconds_of_a_product(dtype), seconds_of_a_product(torch.float32)) for _ in range(10)]
-    ratio = min(of_this for of_this, _ in seconds) / min(of_float32 for _, of_float32 in seconds)
-    if ratio > SLOW:
-        name = str(dtype).removeprefix("torch.")
-        logger.warning("products in %s take %.0f times as long as in float32 on this CPU: choose fp32", name, ratio)
-
-
-def seconds_of_a_product(dtype: torch.dtype) -> float:
-    """Seconds of one (2048, 64) @ (64, 64) product on the CPU, the size of a convolution's."""
-    features, weight = torch.ones(2048, 64, dtype=dtype), torch.ones(64, 64, dtype=dtype)
-    started = time.perf_counter()
-    features @ weight
-    return time.perf_counter() - started

@@ -17,7 +17,8 @@ from torch import Tensor
 from twodpass_core.choices import Precision
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.clock import StageClock
-from twodpass_core.device import choose_device, computing_on, give_back_memory, warn_if_slow
+from twodpass_core.cpu_speed import warn_if_slow
+from twodpass_core.device import choose_device, computing_on, give_back_memory
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
