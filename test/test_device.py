@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
+from tiny_weights import SMALL_GRID, scan, tiny_card, tiny_student, write_tiny_weights
 
 from twodpass_core.device import choose_device, computing_on, give_back_memory
 from twodpass_core.errors import ConfigError
+from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.trial import try_backend
@@ -88,17 +89,23 @@ def test_other_errors_stay_what_they_are() -> None:
         raise OtherError("an illegal memory access was encountered")
 
 
-def test_a_segmenter_tells_of_full_memory_and_goes_on(weights: Path) -> None:
-    segmenter = Segmenter.from_weights(weights, "cpu")
-    network = segmenter._network
+class FullAtFirst(FoldedStudent):
+    """Finds the memory full when it is run for the first time."""
 
-    def full(*args: Any) -> Any:
-        raise RuntimeError("Triton Error [CUDA]: out of memory")
+    full = True
 
-    segmenter._network = full  # type: ignore[assignment]
+    def __call__(self, *inputs: Any) -> CellLogits:
+        if self.full:
+            self.full = False
+            raise RuntimeError("Triton Error [CUDA]: out of memory")
+        return super().__call__(*inputs)
+
+
+def test_a_segmenter_tells_of_full_memory_and_goes_on() -> None:
+    card = tiny_card(SMALL_GRID)
+    segmenter = Segmenter(card, FullAtFirst(tiny_student(card), torch.float32, CPU), CPU)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         segmenter.segment(scan(10))
-    segmenter._network = network
     assert segmenter.segment(scan(10)).class_id.shape == (10,)
 
 

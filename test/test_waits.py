@@ -12,7 +12,7 @@ import pytest
 import torch
 from sparse_points import GRID, random_points
 from table_backend import TableBackend
-from tiny_weights import SMALL_GRID, scan, tiny_card, write_tiny_weights
+from tiny_weights import SMALL_GRID, folded_student, scan, tiny_card, write_tiny_weights
 from torch import Tensor
 from waits import Waits
 
@@ -88,12 +88,16 @@ def test_waits_of_a_scan(weights: Path) -> None:
     assert waits.seen == SCAN + MAP_OF_A_LEVEL * 2
 
 
-def test_waits_of_a_scan_whose_backend_does_not_wait(weights: Path) -> None:
-    segmenter = Segmenter.from_weights(weights, "cpu")
-    assert segmenter._network is not None
-    segmenter._network.backend = TableBackend()
+@pytest.fixture
+def without_waits() -> Segmenter:
+    """Of the same weights, on a backend that does not wait."""
+    card = tiny_card(SMALL_GRID)
+    return Segmenter(card, folded_student(card, TableBackend()), torch.device("cpu"))
+
+
+def test_waits_of_a_scan_whose_backend_does_not_wait(weights: Path, without_waits: Segmenter) -> None:
     with Waits() as waits:
-        found = segmenter.segment(scan(2000), return_scores=True)
+        found = without_waits.segment(scan(2000), return_scores=True)
     assert waits.seen == SCAN
     expected = Segmenter.from_weights(weights, "cpu").segment(scan(2000), return_scores=True)
     assert found.scores is not None
@@ -101,12 +105,9 @@ def test_waits_of_a_scan_whose_backend_does_not_wait(weights: Path) -> None:
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
 
 
-def test_votes_wait_as_often_as_scans_do_but_for_their_points(weights: Path) -> None:
-    segmenter = Segmenter.from_weights(weights, "cpu")
-    assert segmenter._network is not None
-    segmenter._network.backend = TableBackend()
+def test_votes_wait_as_often_as_scans_do_but_for_their_points(without_waits: Segmenter) -> None:
     with Waits() as waits:
-        segmenter.segment(scan(2000), votes=3)
+        without_waits.segment(scan(2000), votes=3)
     assert waits.seen == SCAN[:1] + 3 * SCAN[1:]
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent, StudentConfig
+from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
 from twodpass_core.weights import Card, save_weights
 
@@ -27,9 +29,14 @@ def tiny_card(grid: VoxelGrid = KITTI_GRID, *, width: int = 8, trained: bool = F
     )
 
 
-def tiny_student(card: Card) -> PointVoxelStudent:
+def tiny_student(card: Card, backend: SparseBackend | None = None) -> PointVoxelStudent:
     torch.manual_seed(0)
-    return PointVoxelStudent(card.architecture, card.grid)
+    return PointVoxelStudent(card.architecture, card.grid, backend)
+
+
+def folded_student(card: Card, backend: SparseBackend | None = None) -> FoldedStudent:
+    """What a Segmenter of `write_tiny_weights` has, in float32 on the CPU."""
+    return FoldedStudent(tiny_student(card, backend), torch.float32, torch.device("cpu"))
 
 
 def write_tiny_weights(path: Path, card: Card | None = None) -> Path:
