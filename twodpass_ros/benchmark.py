@@ -121,7 +121,8 @@ def main(
         Path | None, typer.Argument(help="A scan, or a folder or bag whose first is taken; a simulated one if none.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", "-w", help="Weights file (.safetensors); random ones if none.")
+        Path | None,
+        typer.Option("--weights", "-w", help="Weights file (.safetensors), or default; random ones if none."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="Number format of the network: fp32, bf16 or fp16.")] = "fp32",

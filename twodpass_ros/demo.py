@@ -23,7 +23,7 @@ from twodpass_core.cli.edge import in_words, print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans, refuse_unheeded
 from twodpass_core.errors import ScanError, TwodpassError
-from twodpass_core.pretrained import USED_UNASKED, default_weights
+from twodpass_core.pretrained import USED_UNASKED, weights_file
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
 from twodpass_core.simulation import STREET_SEED, simulate_scans
@@ -48,7 +48,7 @@ def main(
         list[Path] | None, typer.Argument(help="Scan files, folders of them, or ROS bags; a simulated street if none.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights file (.safetensors); those that come with twodpass if none.")
+        Path | None, typer.Option(help="Weights file (.safetensors); default, or none: those that come with twodpass.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures and the node's log.")] = Path("demo_output"),
     frames: Annotated[int, typer.Option(min=1, help="How many scans to play at most.")] = 10,
@@ -84,7 +84,7 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     if files and weights is None:
         print_note(f"No --weights given: {USED_UNASKED}", console)
-    weights = weights or default_weights()
+    weights = weights_file(weights)
     card = read_card(weights)
     _say(f"{weights}: {card.class_map.name}, {card.origin}")
     _warn_if_untrained(card)

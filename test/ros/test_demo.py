@@ -106,8 +106,9 @@ def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Pat
     ]
 
 
-def test_users_scans_with_the_weights_that_come_along_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("weights", "notes"), [(None, 1), (Path("default"), 0)])
+def test_users_scans_with_the_weights_that_come_along_are_warned_of_unless_these_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: Path | None, notes: int
 ) -> None:
     from twodpass_ros.demo import run_demo
 
@@ -116,8 +117,10 @@ def test_users_scans_with_the_weights_that_come_along_are_warned_of(
     scans = open_scans([scan_file])
     scan_file.unlink()
     with pytest.raises(ScanError):  # before the node is started
-        run_demo(scans, None, tmp_path, 1, {})
-    assert capsys.readouterr().out.count("No --weights given: using those that come with twodpass, which know") == 1
+        run_demo(scans, weights, tmp_path, 1, {})
+    output = capsys.readouterr().out
+    assert output.count("No --weights given: using those that come with twodpass, which know") == notes
+    assert "default.safetensors: semantickitti, " in output
 
 
 def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:

@@ -131,6 +131,13 @@ def test_without_weights_named_it_takes_those_that_come_with_it_and_says_what_th
         assert "default.safetensors" in node.log()
 
 
+def test_the_weights_that_come_with_it_can_be_asked_for_by_name(peer: Peer) -> None:
+    with NodeProcess.fake(weights="default") as node:
+        peer.wait_for_active_node()
+        assert "default.safetensors" in node.log()
+        assert "No `weights` given" not in node.log()
+
+
 def test_input_that_nobody_publishes_is_told_with_what_to_do(peer: Peer) -> None:
     peer.node.create_publisher(PointCloud2, "/velodyne_points", 1)
     with NodeProcess.fake("-r", "~/input/points:=/lidar", "-p", "input_timeout:=0.1"):

@@ -24,7 +24,7 @@ from sensor_msgs.msg import PointCloud2
 from twodpass_core.choices import Precision
 from twodpass_core.errors import CloudError, TwodpassError
 from twodpass_core.files import expanded
-from twodpass_core.pretrained import USED_UNASKED, default_weights
+from twodpass_core.pretrained import USED_UNASKED, weights_file
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.weights import UNTRAINED
@@ -151,7 +151,7 @@ class SegmentNode(LifecycleNode):
 
     def _begin_to_load(self) -> Future[Segmenter]:
         settings = self._settings
-        path = self._weights = expanded(settings.weights) if settings.weights else default_weights()
+        path = self._weights = weights_file(expanded(settings.weights) if settings.weights else None)
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:

@@ -17,7 +17,7 @@ class SegmentParameters:
 
     weights: str = parameter(
         "",
-        "Weights file (.safetensors). Empty: the weights that come with twodpass.",
+        "Weights file (.safetensors). Empty, or default: the weights that come with twodpass.",
         fixed_at_work=True,
     )
     device: str = parameter(
