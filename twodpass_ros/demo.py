@@ -6,8 +6,8 @@ python -m twodpass_ros.demo [SCAN...] [--weights W] [--out demo_output] [--frame
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -26,6 +26,7 @@ from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.pretrained import USED_UNASKED, weights_file
 from twodpass_core.process import tune_process
 from twodpass_core.render import render_bird_eye
+from twodpass_core.sensor import doubt_of_unit
 from twodpass_core.simulation import STREET_SEED, simulate_scans
 from twodpass_core.weights import UNTRAINED, Card, read_card
 from twodpass_core.wording import counted
@@ -37,6 +38,8 @@ except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
 
 INDENT = "    "
+TRUTH_CLASSES = "semantickitti"
+"""Whose class ids the simulation's truth has."""
 
 app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -57,29 +60,37 @@ def main(
     topic: Topic = None,
     intensity_field: IntensityField = None,
     intensity_scale: Annotated[
-        float, typer.Option(help="Factor from the scans' intensity to the training data's unit (see `twodpass info`).")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Factor from the scans' intensity to the training data's unit (see `twodpass info`); "
+            "1 unless given, for the simulated street what the weights need."
+        ),
+    ] = None,
 ) -> None:
     """Start the node `segment`, play scans to it over DDS, show classes and latency, and draw a bird's-eye picture."""
     tune_process()
     exit_on_sigterm()
-    parameters: dict[str, str | float] = {"device": device, "intensity_scale": intensity_scale}
     try:
         if scans:
             files = open_scans(scans, columns=columns, topic=topic, intensity_field=intensity_field)
         else:
             refuse_unheeded([], columns=columns, topic=topic, intensity_field=intensity_field)
             files = None
-        run_demo(files, weights, out, frames, parameters)
+        run_demo(files, weights, out, frames, device, intensity_scale)
     except (TwodpassError, OSError) as error:
         console.print("The demo failed:", in_words(error), style="bold red", markup=False)
         raise typer.Exit(1) from error
 
 
 def run_demo(
-    files: ScanSequence | None, weights: Path | None, out: Path, frames: int, parameters: Mapping[str, str | float]
+    files: ScanSequence | None,
+    weights: Path | None,
+    out: Path,
+    frames: int,
+    device: str = "auto",
+    intensity_scale: float | None = None,
 ) -> None:
-    """The demo, step by step; `parameters` are the node's. Raises TwodpassError when a step fails."""
+    """The demo, step by step; without files a street is simulated. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
     out.mkdir(parents=True, exist_ok=True)
     if files and weights is None:
@@ -96,34 +107,22 @@ def run_demo(
     except StopIteration:
         raise ScanError("the input holds no scan") from None
     _say(f"{'files given' if files else 'a simulated street, seen by a spinning 64-beam LiDAR'}: {first.name}, ...")
+    if intensity_scale is None:
+        intensity_scale = 1.0 if files else card.intensity_max  # the simulation's goes up to 1
+    if doubt := doubt_of_unit(first.points[:, 3] * np.float32(intensity_scale), card.intensity_max):
+        print_note(f"{first.name}: {doubt}; --intensity-scale converts it", console)
 
-    log = out / "node.log"
-    _say_step(3, f"Starting the node `segment` (ROS domain {use_own_domain()}, log in {log})")
-    answers: list[Answer] = []
-    truths: list[np.ndarray | None] = []
-    with running_node({"weights": str(weights), **parameters}, log) as process, Player(process) as player:
-        with console.status("waiting until it is active"):
-            player.wait_until_active()
-        _say("active")
-        _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
-        answers.append(player.send(first))
-        _say_answer(first, answers[0])
-        truths.append(first_truth)
-        for scan, truth in scans:
-            answers.append(player.send(scan))
-            truths.append(truth)
-            _say_answer(scan, answers[-1])
-    came_back = f"{counted(len(answers), 'scan')} in, {counted(len(answers), 'labelled cloud')} out"
-    _say(f"{came_back}: every point, same order, unchanged", style="green")
+    parameters = {"weights": str(weights), "device": device, "intensity_scale": intensity_scale}
+    answers, truths = play(chain([(first, first_truth)], scans), parameters, out / "node.log")
 
     _say_step(5, "Results")
     caveat = "" if card.trained else f", {UNTRAINED}"
     print_classes(answers, card.class_map, caveat)
     print_latency(answers)
-    print_agreement(answers, truths)
+    print_agreement(answers, truths, card.class_map)
     _draw(first, answers[0].class_id, card.class_map, out, f"labels by the node{caveat}")
     if first_truth is not None:
-        _draw(first, first_truth, ClassMap.load("semantickitti"), out, "truth of the simulation")
+        _draw(first, first_truth, ClassMap.load(TRUTH_CLASSES), out, "truth of the simulation")
     _warn_if_untrained(card)
 
 
@@ -134,9 +133,30 @@ def read_scans(files: ScanSequence, frames: int) -> Iterator[tuple[Scan, None]]:
 
 def simulate_street(frames: int) -> Iterator[tuple[Scan, np.ndarray]]:
     """Scans of a drive along a street, with the true class ids (N,) uint8 of their points."""
-    class_map = ClassMap.load("semantickitti")
+    class_map = ClassMap.load(TRUTH_CLASSES)
     for number, scan in enumerate(simulate_scans(frames, STREET_SEED)):
         yield Scan(f"street_{number:06d}", scan.points, scan.stamp_ns), class_map.training_ids(scan.raw_labels)
+
+
+def play(
+    scans: Iterable[tuple[Scan, np.ndarray | None]], parameters: Mapping[str, object], log: Path
+) -> tuple[list[Answer], list[np.ndarray | None]]:
+    """Starts the node with parameters and sends it the scans: its answers, and the truths. Raises NodeError."""
+    _say_step(3, f"Starting the node `segment` (ROS domain {use_own_domain()}, log in {log})")
+    answers: list[Answer] = []
+    truths: list[np.ndarray | None] = []
+    with running_node(parameters, log) as process, Player(process) as player:
+        with console.status("waiting until it is active"):
+            player.wait_until_active()
+        _say("active")
+        _say_step(4, "Playing scans to ~/input/points, receiving ~/output/points and ~/status")
+        for scan, truth in scans:
+            answers.append(player.send(scan))
+            truths.append(truth)
+            _say_answer(scan, answers[-1])
+    came_back = f"{counted(len(answers), 'scan')} in, {counted(len(answers), 'labelled cloud')} out"
+    _say(f"{came_back}: every point, same order, unchanged", style="green")
+    return answers, truths
 
 
 def print_classes(answers: Sequence[Answer], class_map: ClassMap, caveat: str) -> None:
@@ -170,8 +190,12 @@ def print_latency(answers: Sequence[Answer]) -> None:
     console.print(table)
 
 
-def print_agreement(answers: Sequence[Answer], truths: Sequence[np.ndarray | None]) -> None:
-    """How many of the points whose class is known have it; nothing where none is known."""
+def print_agreement(answers: Sequence[Answer], truths: Sequence[np.ndarray | None], class_map: ClassMap) -> None:
+    """How many of the points whose class is known have it, or why that cannot be told; nothing where none is known."""
+    if truths[0] is not None and class_map.names != ClassMap.load(TRUTH_CLASSES).names:
+        classes = f"the truth is in classes of {TRUTH_CLASSES}, the labels in those of {class_map.name}"
+        _say(f"{classes}: they are not compared")
+        return
     right = known = 0
     for answer, truth in zip(answers, truths, strict=True):
         if truth is not None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_weights import write_tiny_weights
+from tiny_weights import tiny_card, write_tiny_weights
 
+from twodpass_core.classes import ClassMap
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import ScanError
 
@@ -80,6 +81,7 @@ def test_users_scans_come_back_labelled(tmp_path: Path, scan_files: list[Path], 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "    2 scans in, 2 labelled clouds out: every point, same order, unchanged\n" in result.stdout
     assert "000001: 2,000 points in and out" in result.stdout
+    assert "000000: intensity goes up to 0.00255, in the weights' training data to 1: " in result.stdout
     assert "UNTRAINED" in result.stdout
     assert "No --weights given" not in result.stdout
     assert "unlabelled" in result.stdout
@@ -97,6 +99,7 @@ def test_without_scans_and_weights_a_street_is_simulated_and_known(tmp_path: Pat
     assert "1 scan in, 1 labelled cloud out" in result.stdout
     assert "simulated street" in result.stdout
     assert "No --weights given" not in result.stdout
+    assert "intensity goes" not in result.stdout
     assert "UNTRAINED" not in result.stdout
     (right,) = re.findall(r"the node is right on ([0-9.]+)% of [0-9,]+ points", result.stdout)
     assert float(right) > 60
@@ -117,10 +120,27 @@ def test_users_scans_with_the_weights_that_come_along_are_warned_of_unless_these
     scans = open_scans([scan_file])
     scan_file.unlink()
     with pytest.raises(ScanError):  # before the node is started
-        run_demo(scans, weights, tmp_path, 1, {})
+        run_demo(scans, weights, tmp_path, 1)
     output = capsys.readouterr().out
     assert output.count("No --weights given: using those that come with twodpass, which know") == notes
     assert "default.safetensors: semantickitti, " in output
+
+
+def test_with_weights_of_other_classes_and_another_unit_the_street_is_converted_and_not_compared(
+    tmp_path: Path,
+) -> None:
+    class_map = ClassMap.load("nuscenes")
+    architecture = tiny_card().architecture.model_copy(update={"num_classes": class_map.num_classes})
+    card = tiny_card().model_copy(update={"architecture": architecture, "class_map": class_map, "intensity_max": 255.0})
+    weights = write_tiny_weights(tmp_path / "nuscenes.safetensors", card)
+    result = run("--frames", "1", "--weights", weights, "--out", tmp_path, "--device", "cpu")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (
+        "the truth is in classes of semantickitti, the labels in those of nuscenes: they are not compared"
+        in result.stdout
+    )
+    assert "the node is right on" not in result.stdout
+    assert "intensity goes" not in result.stdout
 
 
 def test_a_node_that_cannot_start_is_shown_with_its_log(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:
