@@ -3,24 +3,30 @@
 ros2 launch twodpass_ros collect.launch.py points:=/velodyne_points images:="[/front/image_raw]" folder:=$HOME/bags
 """
 
-import os
+from pathlib import Path
 from typing import List  # noqa: UP035 Humble's launch knows list[str] by this name only
 
 from ament_index_python.packages import get_package_share_directory
-from launch import Condition, LaunchDescription
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
-from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.actions import PushRosNamespace, SetParametersFromFile
+
+from twodpass_ros.dds_settings import large_cloud_settings
+from twodpass_ros.launch_parameters import node_with_arguments
 
 
 def generate_launch_description():
-    config = os.path.join(get_package_share_directory("twodpass_ros"), "config")
+    config = Path(get_package_share_directory("twodpass_ros"), "config")
 
     arguments = [
         ("namespace", "", "Namespace of the node and its topics."),
-        ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
-        ("params_file", os.path.join(config, "collect.yaml"), "Parameters of the node (YAML)."),
+        (
+            "use_sim_time",
+            "",
+            "Take the time from /clock, as with a played bag: true or false. Empty: as in params_file.",
+        ),
+        ("params_file", str(config / "collect.yaml"), "Parameters of the node (YAML)."),
         (
             "autostart",
             "",
@@ -36,22 +42,12 @@ def generate_launch_description():
     ]
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
-    def is_given(name):
-        return Condition(predicate=lambda context: value[name].perform(context) != "")
-
-    def text(name):
-        return SetParameter(name, ParameterValue(value[name], value_type=str), condition=is_given(name))
-
     collect = GroupAction(
         [
             PushRosNamespace(value["namespace"]),
             SetParametersFromFile(value["params_file"]),
-            SetParameter("use_sim_time", value["use_sim_time"]),
-            SetParameter("autostart", value["autostart"], condition=is_given("autostart")),
-            SetParameter("images", ParameterValue(value["images"], value_type=List[str]), condition=is_given("images")),  # noqa: UP006
-            text("odometry"),
-            text("folder"),
-            Node(
+            node_with_arguments(
+                {"use_sim_time": bool, "autostart": bool, "images": List[str], "odometry": str, "folder": str},  # noqa: UP006
                 package="twodpass_ros",
                 executable="collect",
                 name="collect",
@@ -65,17 +61,9 @@ def generate_launch_description():
             ),
         ]
     )
-
-    # Room for clouds in either DDS; your own settings go first. Later distributions warn of Fast DDS's older name.
-    older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
-    settings = {
-        profile: os.path.join(config, "fastdds.xml"),
-        "CYCLONEDDS_URI": "file://" + os.path.join(config, "cyclonedds.xml"),
-    }
-    large_clouds = [
+    large_clouds = [  # your own settings go first
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
-        for name, default in settings.items()
+        for name, default in large_cloud_settings(config).items()
     ]
 
     return LaunchDescription(

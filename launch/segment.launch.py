@@ -3,7 +3,7 @@
 ros2 launch twodpass_ros segment.launch.py points:=/velodyne_points rviz:=true
 """
 
-import os
+from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import Condition, LaunchDescription
@@ -17,17 +17,23 @@ from launch.actions import (
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import Node, PushRosNamespace, SetParameter, SetParametersFromFile
-from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.actions import PushRosNamespace, SetParametersFromFile
+
+from twodpass_ros.dds_settings import large_cloud_settings
+from twodpass_ros.launch_parameters import node_with_arguments
 
 
 def generate_launch_description():
-    config = os.path.join(get_package_share_directory("twodpass_ros"), "config")
+    config = Path(get_package_share_directory("twodpass_ros"), "config")
 
     arguments = [
         ("namespace", "", "Namespace of the nodes and their topics."),
-        ("use_sim_time", "false", "Take the time from /clock, which a played bag publishes."),
-        ("params_file", os.path.join(config, "segment.yaml"), "Parameters of the node (YAML)."),
+        (
+            "use_sim_time",
+            "",
+            "Take the time from /clock, as with a played bag: true or false. Empty: as in params_file.",
+        ),
+        ("params_file", str(config / "segment.yaml"), "Parameters of the node (YAML)."),
         ("autostart", "", "Configure and activate the node at start: true or false. Empty: as in params_file."),
         ("use_respawn", "false", "Start the node again when it ends unexpectedly."),
         ("log_level", "info", "debug, info, warn, error or fatal."),
@@ -44,16 +50,21 @@ def generate_launch_description():
     def is_given(name):
         return Condition(predicate=lambda context: value[name].perform(context) != "")
 
-    segment = GroupAction(
+    nodes = GroupAction(
         [
             PushRosNamespace(value["namespace"]),
             SetParametersFromFile(value["params_file"]),
-            SetParameter("use_sim_time", value["use_sim_time"]),
-            SetParameter("autostart", value["autostart"], condition=is_given("autostart")),
-            SetParameter("weights", ParameterValue(value["weights"], value_type=str), condition=is_given("weights")),
-            SetParameter("device", value["device"], condition=is_given("device")),
-            SetParameter("precision", value["precision"], condition=is_given("precision")),
-            Node(
+            # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
+            node_with_arguments(
+                {"use_sim_time": bool},
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                arguments=["-d", str(config / "segment.rviz"), "-f", value["rviz_frame"]],
+                condition=IfCondition(value["rviz"]),
+            ),
+            node_with_arguments(
+                {"use_sim_time": bool, "autostart": bool, "weights": str, "device": str, "precision": str},
                 package="twodpass_ros",
                 executable="segment",
                 name="segment",
@@ -65,19 +76,6 @@ def generate_launch_description():
             ),
         ]
     )
-    rviz = GroupAction(
-        [
-            PushRosNamespace(value["namespace"]),
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                name="rviz",
-                arguments=["-d", os.path.join(config, "segment.rviz"), "-f", value["rviz_frame"]],
-                parameters=[{"use_sim_time": value["use_sim_time"]}],
-            ),
-        ],
-        condition=IfCondition(value["rviz"]),
-    )
     play = ExecuteProcess(cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen")
     wait = ExecuteProcess(
         cmd=["python3", "-m", "twodpass_ros.wait_until_active", [value["namespace"], "/segment"]],
@@ -88,20 +86,12 @@ def generate_launch_description():
         OnProcessExit(target_action=wait, on_exit=lambda event, context: [] if event.returncode else [play])
     )
 
-    # Room for clouds in either DDS; your own settings go first. Later distributions warn of Fast DDS's older name.
-    older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    profile = "FASTRTPS_DEFAULT_PROFILES_FILE" if older else "FASTDDS_DEFAULT_PROFILES_FILE"
-    settings = {
-        profile: os.path.join(config, "fastdds.xml"),
-        "CYCLONEDDS_URI": "file://" + os.path.join(config, "cyclonedds.xml"),
-    }
-    large_clouds = [
+    large_clouds = [  # your own settings go first
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
-        for name, default in settings.items()
+        for name, default in large_cloud_settings(config).items()
     ]
 
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
-        # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
-        + [*large_clouds, rviz, segment, play_when_active, wait]
+        + [*large_clouds, nodes, play_when_active, wait]
     )

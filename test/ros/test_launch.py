@@ -108,13 +108,18 @@ def test_room_is_made_for_clouds_in_either_dds_unless_that_is_set(
         assert Path(uri.removeprefix("file://")).exists()
 
 
-def test_it_starts_the_node_with_the_weights_and_the_topic_given(
-    start: Start, weights: Path, peer: Peer, tmp_path: Path
+ALL = "/**: {ros__parameters: {weights: nowhere, votes: 3, use_sim_time: true}}"
+ONE = "/segment: {ros__parameters: {weights: nowhere either}}"
+
+
+@pytest.mark.parametrize("entries", [(ALL, ONE), (ONE, ALL)], ids=["all first", "one first"])
+def test_it_starts_the_node_with_what_is_given_and_else_with_what_the_file_says(
+    entries: tuple[str, str], start: Start, weights: Path, peer: Peer, tmp_path: Path
 ) -> None:
     odd_name = tmp_path / 'it\'s "mine".safetensors'
     odd_name.symlink_to(weights)
     params_file = tmp_path / "mine.yaml"
-    params_file.write_text("/**: {ros__parameters: {weights: nowhere, votes: 3}}")
+    params_file.write_text("\n".join(entries))
     process, log = start(
         f"weights:={odd_name}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}"
     )
@@ -126,6 +131,7 @@ def test_it_starts_the_node_with_the_weights_and_the_topic_given(
     peer.wait_for_state(ACTIVE)
     peer.spin_until(lambda: peer.node.count_subscribers("/velodyne_points") == 1, "the subscription")
     assert peer.get_parameter("votes") == 3
+    assert peer.get_parameter("use_sim_time") is True
 
     process.send_signal(signal.SIGINT)
     assert process.wait(HANG) == 0
@@ -176,11 +182,14 @@ def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_
     bags = tmp_path / "it's the bags"
     bags.mkdir()
     params_file = tmp_path / "mine.yaml"
-    params_file.write_text("/**: {ros__parameters: {min_free_bytes: 0, every_nth: 2, images: [/other/image]}}")
+    params_file.write_text(
+        "/**: {ros__parameters: {min_free_bytes: 0, every_nth: 2, images: [/other/image], use_sim_time: true}}\n"
+        "/collect: {ros__parameters: {images: [/yet/another/image]}}"
+    )
     with Vehicle() as vehicle:
         process, log = start(
             "points:=/velodyne_points", "images:=[/front/image_raw]", f"folder:={bags}", f"params_file:={params_file}",
-            file="collect",
+            "use_sim_time:=false", file="collect",
         )  # fmt: skip
         vehicle.points = vehicle.node.create_publisher(PointCloud2, "/velodyne_points", MANY)
         vehicle.wait_for_recording()
