@@ -260,6 +260,12 @@ def test_scans_are_not_labelled_while_nobody_reads(active: Peer) -> None:
         active.scans.publish(scan())
         active.spin_until(lambda: active.value("not labelled, nobody reads") != unread, "the count")
         assert active.published() == published
+    last = scan(stamp=(0, 2))
+    active.label(last)
+    active.spin_until(lambda: active.statuses and active.statuses[-1].header == last.header, "its status")
+    status = active.statuses[-1]
+    assert status.unread > int(unread)
+    assert status.received == status.published + status.dropped + status.unread
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,8 @@ class SegmentNode(LifecycleNode):
             counts = health.counts()
             status = labelled.status
             status.total_ms = 1e3 * counts.latency
-            status.received, status.published, status.dropped = counts.received, counts.published, counts.dropped
+            status.received, status.published = counts.received, counts.published
+            status.dropped, status.unread = counts.dropped, counts.unread
             self._status.publish(status)
         except CloudError as error:
             health.scan_failed(f"malformed: {error}")
