@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from geometry_msgs.msg import TransformStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from ros_peer import MANY
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
-from vehicle import LATCHED, Vehicle, cloud, odometry, transform_message
+from vehicle import CAMERA_FROM_LIDAR, LATCHED, Vehicle, cloud, image, odometry, transform_message
 
 from twodpass_core.geometry import RigidTransform
 from twodpass_ros.collect.input import Message
@@ -86,6 +87,39 @@ def test_a_static_transform_of_no_use_is_told_for_once(vehicle: Vehicle) -> None
     vehicle.spin_until(lambda: heard, "a static transform")
     assert "a message of /tf_static is of no use: " in troubles(sensors)[0][1]
     assert not troubles(sensors)
+
+
+@pytest.mark.parametrize(
+    ("fixed_frame", "moving", "driven"),
+    [("/odom", "lidar", 0.4), ("odom", "base_link", 0.0)],
+    ids=["connected, written as ROS 1 did", "apart"],
+)
+def test_a_camera_is_where_the_vehicle_had_driven_if_that_is_known_of_the_lidar(
+    vehicle: Vehicle, fixed_frame: str, moving: str, driven: float
+) -> None:
+    """At 10 m/s."""
+    heard: list[Message] = []
+    formed: list[FormedSet] = []
+    parameters = CollectParameters(odometry="", images=("/front/image_raw",), fixed_frame=fixed_frame)
+    sensors = Sensors(vehicle.node, parameters, heard.append, formed.append)
+    points = vehicle.node.create_publisher(PointCloud2, sensors.scans.name, MANY)
+    publishers = [points, vehicle.images["front"], vehicle.infos["front"], vehicle.moving, vehicle.static]
+    vehicle.spin_until(lambda: vehicle.node.count_publishers(sensors.scans.name), "the publisher of scans")
+    sensors.connect()
+    vehicle.spin_until(lambda: all(publisher.get_subscription_count() for publisher in publishers), "connection")
+    vehicle.mount()
+    poses = {stamp: RigidTransform(np.eye(3), np.array([0.01 * stamp, 0.0, 0.0])) for stamp in (900, 1100)}
+    drive = [transform_message("odom", moving, pose, stamp) for stamp, pose in poses.items()]
+    vehicle.moving.publish(TFMessage(transforms=drive))
+    vehicle.inform(1040)
+    vehicle.spin_until(lambda: len(heard) == 3, "what goes with a set")
+    points.publish(cloud(1000))
+    vehicle.images["front"].publish(image("front", 1040))
+    vehicle.spin_until(lambda: all(topic.newest for topic in sensors.of_sets), "a scan and an image")
+    sensors.flush()
+    (camera,) = formed[0].cameras.values()
+    expected = CAMERA_FROM_LIDAR @ RigidTransform(np.eye(3), np.array([-driven, 0.0, 0.0]))
+    np.testing.assert_allclose(camera.camera_from_lidar.matrix(), expected.matrix(), atol=1e-9)
 
 
 def troubles(sensors: Sensors) -> list[tuple[bytes, str]]:

@@ -260,7 +260,7 @@ class Sensors:
     def _calibrated(self, paired: PairedSet[Message]) -> dict[str, CalibratedCamera]:
         """The cameras of which calibration and transform are known; of the others `problems` tells."""
         calibrated = {}
-        fixed = self.fixed_frame if self.fixed_frame in self._tree.frames else paired.scan.frame_id
+        fixed = self._still_frame(paired.scan.frame_id)
         for name, image in paired.images.items():
             try:
                 camera_from_lidar = self._tree.lookup_across(
@@ -271,6 +271,14 @@ class Sensors:
                 continue
             calibrated[name] = CalibratedCamera(self.cameras[name], model, image_from_camera @ camera_from_lidar)
         return calibrated
+
+    def _still_frame(self, lidar: str) -> str:
+        """`fixed_frame` where /tf tells how the LiDAR stands in it; else the LiDAR's own, as if nothing moved."""
+        try:
+            roots = {self._tree.ancestry(frame)[-1] for frame in (self.fixed_frame, lidar)}
+        except TransformError:
+            return lidar
+        return self.fixed_frame if len(roots) == 1 else lidar
 
 
 def _stillness(topic: Input) -> Iterator[str]:
