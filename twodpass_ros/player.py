@@ -36,7 +36,7 @@ RESEND_AFTER = 15.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What the node made of a scan: class_id (N,) uint8, its own report, publication to receipt in milliseconds."""
+    """What the node made of a scan: class_id (N,) uint8, its own report, first sending to receipt in milliseconds."""
 
     class_id: np.ndarray
     status: SegmentationStatus
@@ -81,7 +81,7 @@ class Player:
                 raise NodeError(f"the node did not start, it is {state.label}: {self._alarm}")
         self._wait(self._is_connected, START_TIMEOUT, "connecting")
 
-    def send(self, scan: Scan) -> Answer:
+    def send(self, scan: Scan, resend_after: float = RESEND_AFTER) -> Answer:
         """Plays one scan and waits for its labels. Exactly its points must come back, in order, byte for byte."""
         stamp = self._node.get_clock().now().to_msg()
         cloud = cloud_of(scan.points)
@@ -92,7 +92,7 @@ class Player:
             self._scans.publish(message)
             return published
 
-        return self.request(scan.name, stamp, cloud, publish)
+        return self.request(scan.name, stamp, cloud, publish, resend_after)
 
     def request(
         self,
@@ -106,12 +106,14 @@ class Player:
 
         That is a time of time.monotonic(), which is the same in all processes.
         """
-        key, published = _key(stamp), -resend_after
+        key = _key(stamp)
+        self._clouds.clear()  # answers to what was sent twice may still come after the first
+        self._reports.clear()
+        sent_at = [publish()]
 
         def is_answered() -> bool:
-            nonlocal published
-            if time.monotonic() > published + resend_after:
-                published = publish()
+            if time.monotonic() > sent_at[-1] + resend_after:
+                sent_at.append(publish())
             return key in self._clouds and key in self._reports
 
         self._wait(is_answered, SCAN_TIMEOUT, f"labelling {name}")
@@ -121,7 +123,7 @@ class Player:
             raise NodeError(f"{name}: {counted(cloud.width, 'point')} went in, {labelled.num_points:,} came out")
         if labelled.point_bytes(0, cloud.point_step).tobytes() != cloud.data.tobytes():
             raise NodeError(f"{name}: the points came out changed")
-        return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received_at - published))
+        return Answer(labelled.column("class_id").ravel(), self._reports.pop(key), 1e3 * (received_at - sent_at[0]))
 
     def _is_connected(self) -> bool:
         return bool(

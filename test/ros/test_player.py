@@ -44,6 +44,12 @@ def test_sound_answers_are_taken_one_after_the_other() -> None:
             assert answer.round_trip_ms > 0.0
 
 
+def test_the_time_of_an_answer_counts_from_the_first_sending() -> None:
+    with player_of("is slow once") as player:
+        player.wait_until_active()
+        assert player.send(SCAN, resend_after=0.5).round_trip_ms > 500.0
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

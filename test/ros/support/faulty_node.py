@@ -25,6 +25,7 @@ class FaultyNode(Node):  # type: ignore[misc]
     def __init__(self, fault: str) -> None:
         super().__init__("segment")
         self._fault = fault
+        self._received = 0
         self._clouds = self.create_publisher(PointCloud2, "~/output/points", RESULTS)
         self._reports = self.create_publisher(SegmentationStatus, "~/status", RESULTS)
         if fault == "unconfigured":
@@ -49,6 +50,9 @@ class FaultyNode(Node):  # type: ignore[misc]
     def _answer(self, scan: PointCloud2) -> None:
         if self._fault == "dies":
             sys.exit(7)
+        self._received += 1
+        if self._fault == "is slow once" and self._received == 1:
+            return  # the answer comes when the scan is sent again
         points = read_points(scan)
         if self._fault == "loses a point":
             points = points[1:]
