@@ -58,7 +58,8 @@ class SegmentParameters:
     training_from_sensor: tuple[float, ...] = parameter(
         (0.0,) * 6,
         "Pose of the sensor in the frame the weights were trained in: x, y, z [m], roll, pitch, yaw [rad]. "
-        "That frame: x forward, y left, z up, origin at the training sensor's height.",
+        "That frame: x forward, y left, z up, origin at the training sensor's height. nuScenes': y forward, x right; "
+        "in it a sensor whose x is forward has yaw 1.5708.",
         constraint="six finite numbers",
         accepts=lambda value: len(value) == 6 and all(map(math.isfinite, value)),
     )
