@@ -86,6 +86,11 @@ if [[ -n $underlay ]] && ! "$python" -c 'import rclpy' 2>/dev/null; then
   echo "The sourced ROS 2 ($underlay) does not work with Python $version: choose its Python by PYTHON=..., or open a shell without it." >&2
   exit 1
 fi
+machine=$(uname -m)
+if [[ -z $underlay && $machine != x86_64 ]]; then
+  echo "PyPI has ROS 2 for x86_64 only, and this is $machine: install ROS 2, source its setup.bash and run this again. Without ROS, \`pip install .\` gives the command twodpass." >&2
+  exit 1
+fi
 
 # --- The virtual environment ----------------------------------------------------------------------------------------
 
