@@ -127,9 +127,7 @@ def test_everybody_names_the_same_pythons(wheel: zipfile.ZipFile) -> None:
     named = f"3.{min(minors)} to 3.{max(minors)}"
     for page in ("README.md", "CONTRIBUTING.md", "constraints/ci.txt"):
         assert f"Python {named}" in (ROOT / page).read_text(encoding="utf-8"), page
-    setup = (ROOT / "scripts/setup.sh").read_text(encoding="utf-8")
-    assert f"twodpass needs {named}" in setup
-    assert f"not (3, {min(minors)}) <= sys.version_info < (3, {max(minors) + 1})" in setup
+    assert f"twodpass needs {named}" in (ROOT / "scripts/setup.sh").read_text(encoding="utf-8")
 
 
 def test_the_wheel_needs_no_ros_and_no_compiler(wheel: zipfile.ZipFile) -> None:

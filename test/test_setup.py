@@ -96,20 +96,42 @@ def test_a_python_that_was_asked_for_and_is_missing_is_named(tmp_path: Path) -> 
     assert "apt" not in done.stderr
 
 
-def test_an_old_python_is_refused(tmp_path: Path) -> None:
-    old = tmp_path / "python"
-    claims = f"import sys; sys.version_info, sys._base_executable = (3, 9, 2), '{old}'"
-    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{claims}; $2"\n')
-    old.chmod(0o755)
-    done = run_setup(tmp_path, PYTHON=str(old))
+def claiming(folder: Path, *version: int) -> str:
+    """A Python that says it is of another version."""
+    python = folder / "python"
+    claims = f"import sys; sys.version_info, sys._base_executable = {version}, '{python}'"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{claims}; $2"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize(("version", "named"), [((3, 9, 2), "3.9"), ((3, 15, 0), "3.15")])
+def test_a_python_too_old_or_too_new_is_refused(tmp_path: Path, version: tuple[int, ...], named: str) -> None:
+    done = run_setup(tmp_path, PYTHON=claiming(tmp_path, *version))
     assert done.returncode == 1
-    assert "is Python 3.9, and twodpass needs 3.10" in done.stderr
+    assert f"is Python {named}, and twodpass needs 3.10 to 3.14" in done.stderr
+
+
+@pytest.mark.parametrize("version", [(3, 10, 0), (3, 14, 9)])
+def test_the_oldest_and_the_newest_python_are_taken(tmp_path: Path, programs: Path, version: tuple[int, ...]) -> None:
+    done = run_setup(tmp_path, PYTHON=claiming(tmp_path, *version), PATH=str(programs))
+    assert "A C++ compiler is missing" in done.stderr  # so far it comes
 
 
 def test_a_ros_of_another_python_is_refused(tmp_path: Path) -> None:
     done = run_setup(tmp_path, AMENT_PREFIX_PATH=str(tmp_path / "ros"))
     assert done.returncode == 1
     assert f"The sourced ROS 2 ({tmp_path / 'ros'}) does not work with Python" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_machine_for_which_pypi_has_no_ros_is_told_to_bring_its_own(tmp_path: Path) -> None:
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho aarch64\n")
+    uname.chmod(0o755)
+    done = run_setup(tmp_path, PATH=f"{tmp_path}:{os.defpath}")
+    assert done.returncode == 1
+    assert "this is aarch64: install ROS 2, source its setup.bash" in done.stderr
     assert not (tmp_path / ".venv").exists()
 
 
