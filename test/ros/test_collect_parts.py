@@ -25,9 +25,9 @@ from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.in_order_worker import InOrderWorker
 from twodpass_ros.collect.input import Message, read_header, wanted_qos
+from twodpass_ros.collect.input_problems import malformation
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.recording import Recording, obstacles_to_write
-from twodpass_ros.collect.sensors import malformation
 from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
 from twodpass_ros.parameter_table import rules_of
 

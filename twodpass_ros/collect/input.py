@@ -15,7 +15,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 from twodpass_core.errors import MissingDependencyError
-from twodpass_core.recording import RecordedTopic, definition_of, offered_qos
+from twodpass_core.recording import RecordedTopic, offered_qos
 from twodpass_ros.diagnostics import Streak
 from twodpass_ros.errors import NodeError
 from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers
@@ -141,12 +141,8 @@ class Input:
     def _subscribe(self, type_name: str, qos: QoSProfile) -> None:
         self._qos = qos
         self.type = self._types[type_name]
-        self._recorded = RecordedTopic(
-            self.name,
-            type_name,
-            definition_of(type_name),
-            offered_qos(reliable=_is_reliable(qos), latched=_is_latched(qos), depth=self._depth),
-        )
+        offered = offered_qos(reliable=_is_reliable(qos), latched=_is_latched(qos), depth=self._depth)
+        self._recorded = RecordedTopic.of_type(self.name, type_name, offered)
         self._retiring, self._subscriber = (
             self._subscriber,
             _Subscriber(

@@ -105,9 +105,7 @@ class CollectNode(Node):
 
     def _process(self, formed: FormedSet) -> None:
         try:
-            interval = float(self.get_parameter("score_interval").value)
-            is_due = bool(formed.cameras) and not self._worker.is_behind and self._watch.is_due(interval)
-            scores = self._watch.look(formed) if is_due else {}
+            scores = self._watch.look(formed) if self._is_to_be_scored(formed) else {}
             recording = self._recording
             if recording is not None:
                 recording.write_set(formed, scores)
@@ -115,6 +113,10 @@ class CollectNode(Node):
         except Exception as error:
             self._count_lost(formed)
             self._fail(f"a set was dropped: {error}")
+
+    def _is_to_be_scored(self, formed: FormedSet) -> bool:
+        interval = read_table(self, CollectParameters).score_interval
+        return bool(formed.cameras) and not self._worker.is_behind and self._watch.is_due(interval)
 
     def _draw(self, camera: str, image: Message, picture: Picture) -> None:
         try:

@@ -15,17 +15,16 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from twodpass_core.camera_topics import camera_names, info_topic
-from twodpass_core.cloud import view_cloud
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
-from twodpass_core.errors import CloudError, ConfigError, MissingDependencyError, TransformError
+from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
 from twodpass_core.geometry import RigidTransform
-from twodpass_core.recording import Calibration, check_message_size
+from twodpass_core.recording import Calibration
 from twodpass_core.transform_tree import TransformTree, add_transforms
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Input, Message
+from twodpass_ros.collect.input_problems import malformation, oversize, stillness
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.sets import CalibratedCamera, FormedSet
-from twodpass_ros.errors import NodeError
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -41,8 +40,6 @@ TOLERANCE_NS = 200 * 10**6  # /tf may come a little later than what it is asked 
 RECENT_NS = 2 * 10**9
 """A recording begins with the motion of this time before it, for the sets that are formed of what has come before."""
 RECENT_MESSAGES = 2000
-STILL = 2
-"""Repetitions of a stamp after which it is none by accident."""
 ODOMETRY_AGE_NS = 10**9
 """Odometry farther than this from a scan does not tell where the vehicle was."""
 
@@ -72,37 +69,8 @@ class Sensors:
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
-        moving = Input(
-            node,
-            "/tf",
-            [TFMessage],
-            self._on_motion,
-            TRANSFORM_DEPTH,
-            has_header=False,
-            on_content=lambda _, content: add_transforms(self._tree, content, static=False),
-        )
-        static = Input(
-            node,
-            "/tf_static",
-            [TFMessage],
-            on_message,
-            TRANSFORM_DEPTH,
-            has_header=False,
-            on_content=self._keep_static_transforms,
-            latched_if=any,
-        )
-        self._others = [moving, static]
-        self._odometry: Input | None = None
-        if parameters.odometry:
-            self._odometry = Input(
-                node,
-                parameters.odometry,
-                [Odometry],
-                self._on_motion,
-                TRANSFORM_DEPTH,
-                on_content=lambda *_: None,  # that it can be read is enough
-            )
-            self._others.append(self._odometry)
+        self._odometry = self._make_odometry(node, parameters.odometry) if parameters.odometry else None
+        self._others = [*self._make_transforms(node), *filter(None, [self._odometry])]
         self._pairer: SetPairer[Message] = SetPairer(
             list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
         )
@@ -127,6 +95,34 @@ class Sensors:
                 ),
             )
         return cameras
+
+    def _make_transforms(self, node: Node) -> list[Input]:
+        moving = Input(
+            node,
+            "/tf",
+            [TFMessage],
+            self._on_motion,
+            TRANSFORM_DEPTH,
+            has_header=False,
+            on_content=lambda _, content: add_transforms(self._tree, content, static=False),
+        )
+        static = Input(
+            node,
+            "/tf_static",
+            [TFMessage],
+            self._on_message,
+            TRANSFORM_DEPTH,
+            has_header=False,
+            on_content=self._keep_static_transforms,
+            latched_if=any,
+        )
+        return [moving, static]
+
+    def _make_odometry(self, node: Node, topic: str) -> Input:
+        def can_be_read(*_: object) -> None:
+            """Which is enough."""
+
+        return Input(node, topic, [Odometry], self._on_motion, TRANSFORM_DEPTH, on_content=can_be_read)
 
     @property
     def inputs(self) -> list[Input]:
@@ -161,7 +157,7 @@ class Sensors:
         found = [topic.describe_absence() for topic in self.of_sets if topic.newest is None]
         if self._clock.now().nanoseconds == 0:
             found.append("no time comes on /clock: play the bag with --clock, or set use_sim_time to false")
-        found += chain.from_iterable(map(_too_large, self.of_sets))
+        found += chain.from_iterable(map(oversize, self.of_sets))
         return found if found or self._has_formed else ["no set has formed yet", *self._apart()]
 
     def problems(self, max_clock_difference: float) -> list[str]:
@@ -171,7 +167,7 @@ class Sensors:
         found = list(malformation(self.scans))
         for camera in self.cameras.values():
             found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
-        return [*found, *chain.from_iterable(map(_stillness, self.of_sets))]
+        return [*found, *chain.from_iterable(map(stillness, self.of_sets))]
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -279,29 +275,3 @@ class Sensors:
         except TransformError:
             return lidar
         return self.fixed_frame if len(roots) == 1 else lidar
-
-
-def _stillness(topic: Input) -> Iterator[str]:
-    if topic.newest is not None and topic.repeats >= STILL:
-        yield (
-            f"stamps of {topic.name} do not move: {topic.repeats + 1} messages in a row are of "
-            f"{1e-9 * topic.newest.stamp_ns:.3f} s: have its driver set them"
-        )
-
-
-def malformation(scans: Input) -> Iterator[str]:
-    """Why the newest scan can be read by nobody."""
-    if scans.newest is not None:
-        try:
-            view_cloud(scans.newest.content(PointCloud2))
-        except CloudError as error:
-            yield f"{scans.name} is malformed: {error}"
-        except NodeError as error:
-            yield str(error)
-
-
-def _too_large(topic: Input) -> Iterator[str]:
-    try:
-        check_message_size(topic.name, len(topic.newest.data) if topic.newest is not None else 0)
-    except ConfigError as error:
-        yield str(error)

@@ -31,7 +31,7 @@ class SegmentParameters:
         "fp32",
         "Arithmetic of the network; bf16 and fp16 are faster where the device has them.",
         fixed_at_work=True,
-        **one_of("fp32", "bf16", "fp16"),
+        **one_of(*get_args(Precision)),
     )
     backend: str = parameter(
         "auto",
