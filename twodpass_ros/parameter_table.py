@@ -47,11 +47,6 @@ def one_of(*choices: str) -> dict[str, Any]:
     return {"constraint": "one of " + ", ".join(choices), "accepts": choices.__contains__}
 
 
-def rules_of(table: type[Any]) -> dict[str, Rule]:
-    """The rules of a table's fields."""
-    return {field.name: field.metadata["rule"] for field in _fields(table)}
-
-
 def describe_table(table: type[Any]) -> dict[str, str]:
     """Name of every field -> what it means, which values it takes, and its default as a command line has it."""
     return {field.name: _description(field) for field in _fields(table)}

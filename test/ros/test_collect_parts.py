@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
+from rules import rules_of
 from std_msgs.msg import Header
 from vehicle import camera_info, cloud, compressed, image, messages
 
@@ -29,7 +30,6 @@ from twodpass_ros.collect.input_problems import malformation
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.recording import Recording, obstacles_to_write
 from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
-from twodpass_ros.parameter_table import rules_of
 
 RULES = rules_of(CollectParameters)
 TEXT = st.text(st.characters(codec="ascii", exclude_characters="\0"))

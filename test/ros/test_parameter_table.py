@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rules import rules_of
 
 from twodpass_ros.collect.parameters import CollectParameters
-from twodpass_ros.parameter_table import Rule, rules_of
+from twodpass_ros.parameter_table import Rule
 from twodpass_ros.segment.parameters import SegmentParameters
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"

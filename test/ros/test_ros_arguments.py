@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from node_process import Main, NodeProcess
+from rules import rules_of
 
 from twodpass_ros.collect import main as collect
 from twodpass_ros.collect.parameters import CollectParameters
-from twodpass_ros.parameter_table import rules_of
 from twodpass_ros.segment import main as segment
 from twodpass_ros.segment.parameters import SegmentParameters
 
