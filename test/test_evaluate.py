@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from twodpass_core.classes import ClassMap, check_classes
 from twodpass_core.cli import app
-from twodpass_core.cli.work.evaluation_data import submission_settings
+from twodpass_core.cli.work.evaluation_data import evaluation_sources, submission_settings
+from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.evaluation import report
@@ -221,19 +222,31 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
     assert CliRunner().invoke(app, ["evaluate", str(weights), str(settings)]).exit_code == 0
     submitted = submission_settings(settings, None, None)
     assert (submitted.root, submitted.split, submitted.cameras) == (sequence, "val", ())
+    assert submission_settings(settings, None, "test").split == "test"
     for command in (["evaluate", str(weights), str(settings)], ["submit", str(weights), str(settings), "out.zip"]):
-        for option in (["--split", "test"], ["--kind", "nuscenes"]):
-            result = CliRunner().invoke(app, [*command, *option])
-            assert result.exit_code == 1
-            assert "--kind and --split are for folders of data" in result.output
+        result = CliRunner().invoke(app, [*command, "--kind", "nuscenes"])
+        assert result.exit_code == 1
+        assert "--kind is for folders of data" in result.output
     (tmp_path / "drive.mcap").touch()
     for option in (["--split", "test"], ["--kind", "nuscenes"]):
         result = CliRunner().invoke(app, ["evaluate", str(weights), str(tmp_path / "drive.mcap"), *option])
-        assert "drive.mcap says itself what it is: leave them out" in " ".join(result.output.split())
+        assert result.exit_code == 1
+        assert f"{option[0]} is for folders of data" in " ".join(result.output.split())
     settings.write_text("epochs: 1")
     result = CliRunner().invoke(app, ["evaluate", str(weights), str(settings)])
     assert result.exit_code == 1
     assert "data.validation" in result.output
+
+
+def test_another_split_than_the_one_that_settings_validate_on(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        "data: {validation: {kind: simulation, split: val, simulation: {streets: 1, frames: 1, columns: 64}}}"
+    )
+    (validation,) = evaluation_sources([settings], None, None, BagConfig())
+    (test,) = evaluation_sources([settings], None, "test", BagConfig())
+    assert len(validation.ids) == len(test.ids) == 1
+    assert validation.ids != test.ids
 
 
 def test_classes_that_are_nowhere_are_told_to_be_out_of_the_mean(sequence: Path, tmp_path: Path) -> None:

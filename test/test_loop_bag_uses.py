@@ -138,7 +138,7 @@ def test_a_bag_in_the_place_of_settings_is_told(tmp_path: Path, what: str) -> No
     result = CliRunner().invoke(app, ["train", str(given)])
     assert result.exit_code == 1
     assert f"{given}: holds data, not settings" in result.output
-    assert f"--set data.train.root={given}" in result.output
+    assert f"give finetune --set data.train.0.root={given} --set data.validation.root={given}" in result.output
 
 
 def test_bags_without_a_camera_teach_2dpass_only_when_that_is_said(tmp_path: Path) -> None:

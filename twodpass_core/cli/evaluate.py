@@ -40,7 +40,9 @@ def evaluate(
         ),
     ] = None,
     kind: KindOption = None,
-    split: Annotated[str | None, typer.Option(help="Part of the data in a folder: val unless given.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of a folder's data (val unless given), or of the settings'.")
+    ] = None,
     sequences: Annotated[
         str | None,
         typer.Option(metavar="NN,NN", help="In a folder of SemanticKITTI's form: these instead of the split's."),

@@ -21,7 +21,9 @@ def submit(
         BenchmarkKind | None,
         typer.Option(metavar="KIND", help="Form of the data in a folder: semantickitti (unless given), nuscenes."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Part of the data in a folder: test unless given.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of a folder's data (test unless given), or of the settings'.")
+    ] = None,
     votes: Votes = 12,
     device: Device = "auto",
     precision: PrecisionOption = "fp32",

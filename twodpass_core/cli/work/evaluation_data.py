@@ -37,9 +37,9 @@ def evaluation_sources(
 ) -> list[FrameSource]:
     """The labelled frames in folders and bags, or those that trainings' settings validate on; never with images.
 
-    `kind` and `split` say what is in folders (semantickitti and val unless given), `bag` how bags are read, `sequences`
-    which ones are taken instead of the split's in folders of SemanticKITTI's form. Raises ConfigError where there is
-    nothing that these could apply to.
+    `kind` says what is in folders (semantickitti unless given), `split` which part of it (val unless given), or of
+    settings instead of their own, is taken, `bag` how bags are read, `sequences` which ones are taken instead of the
+    split's in folders of SemanticKITTI's form. Raises ConfigError where there is nothing that these could apply to.
     """
     named = ", ".join(map(str, data))
     if (said := bag.model_dump(exclude_defaults=True)) and not any(map(bags_in, data)):
@@ -48,16 +48,17 @@ def evaluation_sources(
     if sequences and (in_other_form or all(bags_in(path) or is_settings(path) for path in data)):
         raise ConfigError(f"{named}: no folder in SemanticKITTI's form, to which --sequences could apply")
     _refuse_unheeded(data, kind, split)
-    return [open_evaluation(_settings(path, kind, split or "val", bag, sequences)) for path in data]
+    return [open_evaluation(_settings(path, kind, split, "val", bag, sequences)) for path in data]
 
 
 def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
-    """All frames in a folder, of split test unless given, or of what a training's settings validate on; no images.
+    """All frames in a folder, of split test unless given, or of what a training's settings validate on (`split` of
+    it, if given); no images.
 
     Raises ConfigError for data that has no benchmark.
     """
     _refuse_unheeded([data], kind, split)
-    settings = _settings(data, kind, split or "test", BagConfig()).model_copy(update={"cameras": ()})
+    settings = _settings(data, kind, split, "test", BagConfig()).model_copy(update={"cameras": ()})
     if settings.kind not in BENCHMARKS:
         raise ConfigError(
             f"{data}: is of kind {settings.kind}, and benchmarks are for {' and '.join(BENCHMARKS)}: "
@@ -69,29 +70,36 @@ def submission_settings(data: Path, kind: str | None, split: str | None) -> Sour
 def _refuse_unheeded(data: Sequence[Path], kind: str | None, split: str | None) -> None:
     bags = [path for path in data if bags_in(path)]
     other_kind = kind is not None and not (kind == "bag" and bags)
-    if (other_kind or split) and all(path in bags or is_settings(path) for path in data):
+    if other_kind and all(path in bags or is_settings(path) for path in data):
         raise ConfigError(
-            f"--kind and --split are for folders of data, but {data[0]} says itself what it is: leave them out"
+            f"--kind is for folders of data, but {data[0]} says itself what it is: leave it out"
             + ("" if bags else ", or change its data.validation")
         )
+    if split and len(bags) == len(data):
+        raise ConfigError(f"--split is for folders of data and settings, but {data[0]} is a bag: leave it out")
 
 
 def _settings(
-    data: Path, kind: str | None, split: str, bag: BagConfig, sequences: Sequence[str] | None = None
+    data: Path,
+    kind: str | None,
+    split: str | None,
+    usual_split: str,
+    bag: BagConfig,
+    sequences: Sequence[str] | None = None,
 ) -> SourceConfig:
     unlabelled = "skip"
     if bags_in(data):
-        bags = {"kind": "bag", "root": data, "split": split, "unlabelled": unlabelled, "bag": bag}
+        bags = {"kind": "bag", "root": data, "split": usual_split, "unlabelled": unlabelled, "bag": bag}
         return checked_settings(SourceConfig, bags)
     if is_settings(data):
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
-        return settings
+        return settings.model_copy(update={"split": split or settings.split})
     if not expanded(data).exists():
         known = ", ".join(shipped_settings())
         raise ConfigError(f"{data}: does not exist: give a folder of data, a bag, or settings: a YAML file, or {known}")
-    folder = {"kind": kind or "semantickitti", "root": data, "split": split, "sequences": sequences}
+    folder = {"kind": kind or "semantickitti", "root": data, "split": split or usual_split, "sequences": sequences}
     return checked_settings(SourceConfig, {**folder, "unlabelled": unlabelled})
 
 
