@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from twodpass_core.classes import ClassMap, SemanticClass
-from twodpass_core.errors import MissingDependencyError
 from twodpass_core.render import render_bird_eye
 
 CLASS_MAP = ClassMap.load("semantickitti")
@@ -145,7 +145,15 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         render_bird_eye(np.zeros((2, 2)), ids(2, CAR), CLASS_MAP, tmp_path / "a.png")
 
 
-def test_missing_matplotlib_is_said_with_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependencyError, match="pip install matplotlib"):
+def test_a_picture_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(self: Figure, path: str, **options: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.png").write_bytes(b"whole")
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.png"):
         render_bird_eye(np.zeros((1, 4)), ids(1, CAR), CLASS_MAP, tmp_path / "a.png")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.errors import MissingDependencyError
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
@@ -34,21 +33,17 @@ FARTHEST = 250.0
 def render_bird_eye(
     points: np.ndarray, class_id: np.ndarray, class_map: ClassMap, path: str | Path, *, title: str = ""
 ) -> None:
-    """Write a PNG of the scan seen from above, x (forward) to the right, to `path`.
+    """Write a PNG of the scan seen from above, x (forward) to the right, to `path`, whole or not at all.
 
     points: (N, >= 3), metres; those that are not finite or beyond FARTHEST are not drawn. class_id: (N,) uint8; 255 and
     the ignored class are drawn faintly below the rest. Colours are the class map's, dark ones lightened to stand out
     from the background. The legend lists the classes present with their share of all N points. The view holds the
     sensor and 99 % of the points drawn in each direction. The same arguments give the same file.
-    Raises ValueError for arrays that do not fit each other, MissingDependencyError without matplotlib.
+    Raises ValueError for arrays that do not fit each other, OSError where it cannot be written.
     """
     if points.ndim != 2 or points.shape[1] < 3 or class_id.shape != points.shape[:1]:
         raise ValueError(f"points {points.shape} and class_id {class_id.shape}: (N, >= 3) and (N,) are needed")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
+    from twodpass_core.figures import new_figure, save_figure
 
     shown = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :2]) <= FARTHEST).all(axis=1)
     x_limits, y_limits = _view(points[shown])
@@ -57,8 +52,8 @@ def render_bird_eye(
         MARGIN + PLOT_WIDTH + LEGEND_WIDTH + RIM,
         MARGIN + height + RIM + (TITLE_HEIGHT if title else 0.0),
     )
-    figure = Figure(figsize=(width, full_height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, full_height, dpi=DOTS_PER_INCH, layout=None)
+    figure.set_facecolor(BACKGROUND)
     axes, legend = (
         figure.add_axes((x / width, MARGIN / full_height, part / width, height / full_height))
         for x, part in ((MARGIN, PLOT_WIDTH), (MARGIN + PLOT_WIDTH, LEGEND_WIDTH))
@@ -70,7 +65,7 @@ def render_bird_eye(
     _draw_points(axes, points[shown], class_id[shown], class_map)
     _draw_sensor(axes)
     _draw_legend(legend, class_id, class_map, rows=height / LEGEND_ROW)
-    figure.savefig(str(path), format="png", metadata={"Software": None})
+    save_figure(figure, Path(path))
 
 
 def _view(points: np.ndarray) -> tuple[Limits, Limits]:

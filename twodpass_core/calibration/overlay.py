@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from twodpass_core.calibration.checks import checked_points
 from twodpass_core.camera import CameraModel
-from twodpass_core.errors import MissingDependencyError
 from twodpass_core.geometry import RigidTransform
 
 NEAR, FAR = 2.0, 80.0  # metres: red, blue
@@ -28,7 +27,6 @@ def draw_overlay(
 
     Raises:
         ScanError: arrays of other shapes, or an image not of the camera's size.
-        MissingDependencyError: without matplotlib.
     """
     in_camera = camera_from_lidar.apply(checked_points(points, image, camera))
     uv, visible = camera.project(in_camera)
@@ -48,10 +46,8 @@ def draw_overlay(
 
 def _colours(depth: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     """(M,) metres -> (M, 3) RGB, by the logarithm: near things are told apart best."""
-    try:
-        from matplotlib import colormaps
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "drawing pictures", "pip install matplotlib") from error
+    from matplotlib import colormaps  # slow to load, and wanted only where somebody looks
+
     # Turbo's ends are nearly black: they are left out.
     share = np.log(np.clip(depth, NEAR, FAR) / NEAR) / math.log(FAR / NEAR)
     return np.asarray(colormaps["turbo_r"](0.05 + 0.9 * share, bytes=True)[:, :3])

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twodpass_core.evaluation.evaluate import Evaluation
-from twodpass_core.evaluation.figures import new_figure, save_figure
+from twodpass_core.figures import new_figure, save_figure
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from twodpass_core.evaluation.figures import new_figure, save_figure
+from twodpass_core.figures import new_figure, save_figure
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

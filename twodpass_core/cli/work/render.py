@@ -11,7 +11,6 @@ from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cli.edge import refuse_existing
 from twodpass_core.data.scans import ScanSequence
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.files import replacing
 from twodpass_core.labels.raw import raw_ids, read_raw_labels
 from twodpass_core.render import render_bird_eye
 from twodpass_core.wording import counted
@@ -33,6 +32,5 @@ def render_scan(
         if raw is None:
             raise ScanError(f"{labels}: does not exist")
         class_id = class_map.training_ids(raw_ids(raw))
-    with replacing(out) as path:
-        render_bird_eye(scan.points, class_id, class_map, path, title=scan.name)
+    render_bird_eye(scan.points, class_id, class_map, out, title=scan.name)
     Console().print(f"{scan.name}, {counted(len(scan.points), 'point')}: drawn in {out}", markup=False, soft_wrap=True)

@@ -60,8 +60,7 @@ class LabelFolder:
             with replacing(self.path / f"{scan.name}.probability.npy") as path, path.open("wb") as file:
                 np.save(file, result.probability)
         if self.picture:
-            with replacing(self.path / f"{scan.name}.png") as path:
-                render_bird_eye(scan.points, result.class_id, class_map, path, title=title)
+            render_bird_eye(scan.points, result.class_id, class_map, self.path / f"{scan.name}.png", title=title)
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,9 +13,11 @@ from twodpass_core.files import replacing
 DOTS_PER_INCH = 120
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty one; inches."""
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+def new_figure(
+    width: float, height: float, *, dpi: int = DOTS_PER_INCH, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
+    """An empty one; inches. Without a layout its axes are where they are put."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
