@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twodpass_core.evaluation.compare import MIN_FRAMES, Change, ClassChange, Comparison
-from twodpass_core.evaluation.report import finite_or_none
+from twodpass_core.evaluation.report import finite_or_none, percent
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
 
@@ -36,7 +36,7 @@ def comparison_table(comparison: Comparison) -> Table:
 def summary(comparison: Comparison) -> str:
     """What changed, in a sentence or two."""
     mean = comparison.mean_iou
-    scores = f"Mean IoU {_percent(mean.before)} before, {_percent(mean.after)} after ({_signed(mean.difference)})."
+    scores = f"Mean IoU {percent(mean.before)} before, {percent(mean.after)} after ({_signed(mean.difference)})."
     if mean.frames < MIN_FRAMES:
         frames = counted(mean.frames, "frame")
         return f"{scores} {frames} cannot tell better from worse, which takes {MIN_FRAMES} at least."
@@ -117,7 +117,7 @@ def _mean_row(comparison: Comparison) -> tuple[str, ...]:
 
 def _numbers(points: int, iou: Change, mended: int, broken: int) -> tuple[str, ...]:
     interval = "" if math.isnan(iou.low) else f"{100 * iou.low:+.1f} .. {100 * iou.high:+.1f}"
-    shown = _percent(iou.before), _percent(iou.after), _signed(iou.difference), interval
+    shown = percent(iou.before), percent(iou.after), _signed(iou.difference), interval
     return f"{points:,}", *shown, f"{mended:,}", f"{broken:,}"
 
 
@@ -125,10 +125,6 @@ def _style(change: Change) -> str:
     if not change.is_clear:
         return ""
     return "green" if change.difference > 0 else "red"
-
-
-def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def _signed(value: float) -> str:

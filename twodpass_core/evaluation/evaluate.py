@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from twodpass_core.choices import Definition
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
-from twodpass_core.evaluation.metrics import DISTANCES, Scores, SegmentationCounts
+from twodpass_core.evaluation.metrics import Scores, SegmentationCounts
 from twodpass_core.segmenter import Segmenter
 
 
@@ -26,7 +26,6 @@ class Evaluation:
     counts: Tensor
     frames: int
     definition: Definition = "benchmark"
-    distances: Sequence[float] = DISTANCES
 
     @property
     def scores(self) -> Scores:

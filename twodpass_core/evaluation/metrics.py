@@ -54,26 +54,23 @@ class Scores:
         )
 
 
-def count_points(
-    points: Tensor, labels: Tensor, class_id: Tensor, num_classes: int, distances: tuple[float, ...] = DISTANCES
-) -> Tensor:
+def count_points(points: Tensor, labels: Tensor, class_id: Tensor, num_classes: int) -> Tensor:
     """(distance bins, K, K) int64: how many points are at that distance, of that true and that predicted class.
 
     Args:
         points: (N, >=3), metres. A point's distance is its horizontal one from the sensor.
         labels, class_id: (N,) of any integer type; 255 is nothing, as is 0.
-        distances: where the bins begin, ascending from 0.
 
     Raises:
         ValueError: a label or prediction is neither a class nor 255.
     """
     labels, class_id = _known(labels, num_classes, "label"), _known(class_id, num_classes, "prediction")
-    edges = torch.tensor(distances[1:], device=points.device)
+    edges = torch.tensor(DISTANCES[1:], device=points.device)
     # A point that is not finite has no distance, but its label, if any, counts.
     distance = torch.linalg.vector_norm(points[:, :2].float(), dim=1).nan_to_num(0.0)
     distance_bin = torch.bucketize(distance, edges, right=True)
     flat = (distance_bin * num_classes + labels) * num_classes + class_id
-    shape = len(distances), num_classes, num_classes
+    shape = len(DISTANCES), num_classes, num_classes
     return torch.bincount(flat, minlength=math.prod(shape)).view(shape)
 
 
@@ -91,17 +88,15 @@ class SegmentationCounts(Metric):
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int, distances: tuple[float, ...] = DISTANCES) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        if distances[0] != 0 or list(distances) != sorted(set(distances)):
-            raise ValueError(f"distance bins must begin at 0 and ascend, not {distances}")
-        self.num_classes, self.distances = num_classes, distances
-        shape = (len(distances), num_classes, num_classes)
+        self.num_classes = num_classes
+        shape = (len(DISTANCES), num_classes, num_classes)
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, points: Tensor, labels: Tensor, class_id: Tensor) -> None:
         """Add a scan's points; see `count_points`."""
-        self.counts += count_points(points, labels, class_id, self.num_classes, self.distances)
+        self.counts += count_points(points, labels, class_id, self.num_classes)
 
     def compute(self) -> Tensor:
         """(distance bins, K, K) int64."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twodpass_core.evaluation.evaluate import Evaluation
+from twodpass_core.evaluation.metrics import DISTANCES
 from twodpass_core.figures import new_figure, save_figure
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
@@ -33,7 +34,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
         "mean_iou": finite_or_none(scores.mean_iou),
         "accuracy": finite_or_none(scores.accuracy),
         "frequency_weighted_iou": finite_or_none(scores.frequency_weighted_iou),
-        "distances": list(evaluation.distances),
+        "distances": list(DISTANCES),
         "mean_iou_by_distance": [finite_or_none(part.mean_iou) for part in evaluation.by_distance],
     }
     with replacing(folder / "scores.json") as path:
@@ -59,14 +60,14 @@ def class_table(evaluation: Evaluation) -> Table:
     for column in (0, 2, 3):
         table.columns[column].justify = "right"
     for entry, points, iou in zip(evaluation.class_map.classes[1:], scores.points, scores.iou, strict=True):
-        table.add_row(str(entry.id), escape(entry.name), f"{points:,}", _percent(iou))
+        table.add_row(str(entry.id), escape(entry.name), f"{points:,}", percent(iou))
     table.add_section()
-    table.add_row("", "mean IoU", f"{sum(scores.points):,}", _percent(scores.mean_iou))
-    table.add_row("", "accuracy", "", _percent(scores.accuracy))
-    table.add_row("", "frequency-weighted IoU", "", _percent(scores.frequency_weighted_iou))
+    table.add_row("", "mean IoU", f"{sum(scores.points):,}", percent(scores.mean_iou))
+    table.add_row("", "accuracy", "", percent(scores.accuracy))
+    table.add_row("", "frequency-weighted IoU", "", percent(scores.frequency_weighted_iou))
     table.add_section()
-    for name, part in zip(_bins(evaluation), evaluation.by_distance, strict=True):
-        table.add_row("", f"mean IoU, {name}", f"{sum(part.points):,}", _percent(part.mean_iou))
+    for name, part in zip(_bins(), evaluation.by_distance, strict=True):
+        table.add_row("", f"mean IoU, {name}", f"{sum(part.points):,}", percent(part.mean_iou))
     if any(map(math.isnan, scores.iou)):
         table.caption = "classes neither labelled nor predicted are not in the mean"
     return table
@@ -96,7 +97,7 @@ def draw_distances(evaluation: Evaluation, path: Path) -> None:
     axes = figure.add_subplot()
     values = [100 * part.mean_iou for part in evaluation.by_distance]
     heights = [0 if math.isnan(value) else value for value in values]
-    bars = axes.bar(_bins(evaluation), heights, color="#3b7dd8")
+    bars = axes.bar(_bins(), heights, color="#3b7dd8")
     axes.bar_label(bars, ["no points" if math.isnan(value) else f"{value:.1f}" for value in values], padding=2)
     axes.set_title(f"Mean IoU by distance, {counted(evaluation.frames, 'frame')}")
     axes.set_ylim(0, 108)  # with room for the number above a full bar
@@ -105,13 +106,13 @@ def draw_distances(evaluation: Evaluation, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _bins(evaluation: Evaluation) -> list[str]:
-    begins = evaluation.distances
-    inner = [f"{low:g}-{high:g} m" for low, high in pairwise(begins)]
-    return [*inner, f"from {begins[-1]:g} m"]
+def _bins() -> list[str]:
+    inner = [f"{low:g}-{high:g} m" for low, high in pairwise(DISTANCES)]
+    return [*inner, f"from {DISTANCES[-1]:g} m"]
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Of a share; empty for what is not a number."""
     return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
