@@ -24,6 +24,7 @@ from sensor_msgs.msg import PointCloud2
 from twodpass_core.choices import Precision
 from twodpass_core.errors import CloudError, TwodpassError
 from twodpass_core.files import expanded
+from twodpass_core.message_types import POINT_CLOUD
 from twodpass_core.pretrained import USED_UNASKED, weights_file
 from twodpass_core.process import give_back_freed_memory
 from twodpass_core.segmenter import Segmenter
@@ -244,7 +245,7 @@ class SegmentNode(LifecycleNode):
         return bool(self._labelled.get_subscription_count() or self._status.get_subscription_count())
 
     def _describe_source(self) -> str:
-        return describe_publishers(self, INPUT, ["sensor_msgs/msg/PointCloud2"])
+        return describe_publishers(self, INPUT, [POINT_CLOUD])
 
     def _troubles(self) -> list[tuple[bytes, str]]:
         settings = self._settings
