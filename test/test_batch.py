@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.augment import AugmentationConfig
 from twodpass_core.data.batch import Batch, SampleKey, TrainingSet, collate
@@ -22,7 +22,7 @@ from twodpass_core.data.sample import TrainingSample, given_points, make_sample,
 from twodpass_core.data.scan_files import read_scan
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.errors import ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sparse.grid import KITTI_GRID
 
 UNCHANGED = AugmentationConfig.model_validate({"preset": "none"})

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twodpass_core.camera import CameraModel, DistortionModel, split_projection
+from twodpass_core.cameras.model import CameraModel, DistortionModel, split_projection
 from twodpass_core.data.scan_files import read_scan
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
-from twodpass_core.trajectory import camera_from_lidar_across_times
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import camera_from_lidar_across_times
 
 K = np.array([[700.0, 0, 620], [0, 710, 180], [0, 0, 1]])
 WIDTH, HEIGHT = 1240, 376

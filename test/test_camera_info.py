@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
-from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
+from twodpass_core.cameras.info import camera_from_info, rectified_camera_from_info
 from twodpass_core.errors import ConfigError
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twodpass_core.camera_topics import camera_names, info_topic, info_topics, is_compressed, is_rectified, namespace
+from twodpass_core.cameras.topics import camera_names, info_topic, info_topics, is_compressed, is_rectified, namespace
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from drive_bag import drive
 
 from twodpass_core.calibration.overlay import draw_overlay
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.errors import ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 CAMERA_FROM_LIDAR = RigidTransform(np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], float), np.zeros(3))
 CAMERA = CameraModel(np.array([[100.0, 0, 100], [0, 100.0, 50], [0, 0, 1]]), 200, 100)

@@ -14,12 +14,12 @@ from PIL import Image
 
 from twodpass_core.calibration.edges import depth_edges, image_edges
 from twodpass_core.calibration.score import MIN_EDGES, calibration_score, nearby_transforms
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.scan_files import read_scan
 from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.errors import ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 # x right, y down, z forward, of a camera that looks along the LiDAR's x.
 CAMERA_FROM_LIDAR = RigidTransform(np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], float), np.array([0.02, -0.05, -0.1]))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.recording import (
     Gate,
     GateSettings,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sensor import SensorMounting
 
 CORE = sorted((Path(__file__).resolve().parents[1] / "twodpass_core").rglob("*.py"))

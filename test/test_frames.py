@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 CALIB = """\
 P0: 100 0 60 0 0 100 20 0 0 0 1 0

@@ -11,7 +11,7 @@ from twodpass_core.data.frame import Frame, FrameSource
 from twodpass_core.data.kitti_files import read_labels
 from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 CALIB = """\
 P0: 100 0 60 0 0 100 20 0 0 0 1 0

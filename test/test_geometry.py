@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sensor import SensorMounting, doubt_of_unit
 
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.frame import CameraView
 from twodpass_core.data.image_messages import PLAIN, decode_image, image_size, is_picture
 from twodpass_core.errors import ImageError, MissingDependencyError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 HEIGHT, WIDTH = 24, 32
 

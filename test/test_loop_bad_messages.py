@@ -14,14 +14,14 @@ from bag_data import TYPES, BagData, make_header
 from drive_bag import BASE_FROM_CAMERA, CAMERA, drive, image_ns, picture, points, scan_ns, without
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import make_sample
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.errors import BagError, ConfigError, ImageError, TransformError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.store import LabelStore
 
 IMAGES = "/camera/image_raw"

@@ -26,11 +26,11 @@ from drive_bag import (
     without,
 )
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import BagError, ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
 def test_choice_of_cameras(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from twodpass_core.data.bags.frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import BagError, TransformError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])

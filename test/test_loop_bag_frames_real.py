@@ -10,13 +10,13 @@ import pytest
 from bag_data import BagData
 from PIL import Image
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.sample import pair
 from twodpass_core.data.scan_files import read_scan
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 START_NS = 1_714_506_077_250_967_979
 

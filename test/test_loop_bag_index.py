@@ -16,7 +16,7 @@ from bag_data import TYPES, BagData
 from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
@@ -24,7 +24,7 @@ from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
 from twodpass_core.errors import BagError, TwodpassError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.message_types import CAMERA_INFO
 
 

@@ -23,7 +23,7 @@ from drive_bag import (
 )
 from typer.testing import CliRunner
 
-from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.cameras.model import CameraModel, split_projection
 from twodpass_core.cli import app
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
@@ -35,7 +35,7 @@ from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.exchange import import_labels
 from twodpass_core.labels.status import label_status
 from twodpass_core.labels.store import LabelStore

@@ -27,7 +27,7 @@ from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.data.sample import pair
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import camera_from_lidar_across_times
 from twodpass_core.simulation import HDL_64E, Drive, Picture, StreetCamera, kitti_camera
 from twodpass_core.simulation.bodies import Bodies, Body, Material, slab
 from twodpass_core.simulation.labels import BUILDING, MOVING, POLE, ROAD, TERRAIN, VEGETATION
 from twodpass_core.simulation.plan import Light
 from twodpass_core.simulation.shapes import Box, Cylinder, Ellipsoid, Shape
 from twodpass_core.simulation.textures import Plain
-from twodpass_core.trajectory import camera_from_lidar_across_times
 
 CAMERA = kitti_camera(207)
 NOON = Light((0.0, 0.0, 1.0), sun=0.6, sky=0.4)

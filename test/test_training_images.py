@@ -10,7 +10,7 @@ import pytest
 from training_data import CAMERA_FROM_LIDAR, Blobs, tiny_config
 
 from twodpass_core.data.frame import Frame
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.training import images_seen
 from twodpass_core.training.run import train
 from twodpass_core.weights import read_card

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twodpass_core.geometry import RigidTransform
-from twodpass_core.trajectory import camera_from_lidar_across_times, interpolate
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import camera_from_lidar_across_times, interpolate
 
 
 def driving(seconds: float) -> RigidTransform:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.errors import TransformError, TransformTimeError
-from twodpass_core.geometry import RigidTransform
-from twodpass_core.trajectory import camera_from_lidar_across_times
-from twodpass_core.transform_tree import TransformTree, add_transforms
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import camera_from_lidar_across_times
+from twodpass_core.geometry.transform_tree import TransformTree, add_transforms
 
 SECOND_NS = 10**9
 START_NS = 1_532_402_927 * SECOND_NS

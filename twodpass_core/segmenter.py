@@ -20,7 +20,7 @@ from twodpass_core.clock import StageClock
 from twodpass_core.cpu_speed import warn_if_slow
 from twodpass_core.device import choose_device, computing_on, give_back_memory
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import rotation_about_z
+from twodpass_core.geometry.rigid_transform import rotation_about_z
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.sensor import intensity_limit

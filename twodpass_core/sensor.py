@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 TOO_BRIGHT, TOO_DARK = 4.0, 0.01
 """Of full scale: farther off, intensities are of another unit. 0..1 and 0..255 differ by more, sensors by less."""

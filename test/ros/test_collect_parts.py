@@ -20,9 +20,9 @@ from std_msgs.msg import Header
 from vehicle import camera_info, cloud, compressed, image, messages
 
 from twodpass_core.data.pairing import PairedSet
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree
 from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
-from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.in_order_worker import InOrderWorker
 from twodpass_ros.collect.input import Message, read_header, wanted_qos

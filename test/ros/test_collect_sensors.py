@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from vehicle import CAMERA_FROM_LIDAR, LATCHED, Vehicle, cloud, image, odometry, transform_message
 
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_ros.collect.input import Message
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.report import Health, RecordingState

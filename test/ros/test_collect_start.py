@@ -18,7 +18,7 @@ from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 from vehicle import Start, Vehicle, cloud, image, messages, odometry, only_bag, transform_message
 
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.recording import Manifest
 from twodpass_ros.collect import main
 

@@ -21,7 +21,7 @@ from vehicle import MS, Vehicle, header, only_bag, transform_message
 from twodpass_core.cli import app
 from twodpass_core.cloud import make_cloud, view_cloud
 from twodpass_core.data.bags.frames import BagFrames
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.store import SUFFIX
 from twodpass_core.recording import Manifest
 from twodpass_core.simulation import HDL_64E, Drive, StreetCamera, kitti_camera

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from bag_data import BagData
 
-from twodpass_core.camera import CameraModel
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.cameras.model import CameraModel
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 SECOND_NS = 10**9
 START_NS = 1_714_506_077_250_967_979

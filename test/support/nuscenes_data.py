@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from twodpass_core.data.nuscenes_tables import Row
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 SECOND_US = 1_000_000
 SPEED = 10.0  # metres per second, along the world's x

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap, SemanticClass
 from twodpass_core.data.frame import CameraView, Frame
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.training.config import TrainingConfig
 

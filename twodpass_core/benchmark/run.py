@@ -25,7 +25,7 @@ from twodpass_core.choices import Peer, Precision
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.device import choose_device
 from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
-from twodpass_core.geometry import rotation_about_z
+from twodpass_core.geometry.rigid_transform import rotation_about_z
 from twodpass_core.segmenter import DTYPES, Segmenter
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, read_card

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.calibration.checks import checked_points
-from twodpass_core.camera import CameraModel
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.cameras.model import CameraModel
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 NEAR, FAR = 2.0, 80.0  # metres: red, blue
 PIXELS_PER_DOT = 500  # of the image's width, for one of the dot's

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from twodpass_core.calibration.checks import checked_points
 from twodpass_core.calibration.edges import DepthEdges, ImageEdges, depth_edges, image_edges
-from twodpass_core.camera import CameraModel
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.cameras.model import CameraModel
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 ANGLE = math.radians(0.35)  # that the camera is turned by about each axis: 0.6 degrees together
 SHIFT = 0.035  # metres along each axis: 6 cm together

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from twodpass_core.checked import Checked
 from twodpass_core.data.sample import TrainingSample
-from twodpass_core.geometry import rotation_about_z
+from twodpass_core.geometry.rigid_transform import rotation_about_z
 
 Size: TypeAlias = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
 Strength: TypeAlias = Annotated[float, Field(ge=0, le=1)]

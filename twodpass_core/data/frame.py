@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.image_messages import to_rgb
 from twodpass_core.errors import ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sparse.grid import VoxelGrid
 
 ImageLoader: TypeAlias = Callable[[], npt.NDArray[np.uint8]]

@@ -10,13 +10,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.cameras.model import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
 from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_text
 from twodpass_core.data.scan_files import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sparse.grid import KITTI_GRID
 
 PROJECTIONS: Final = {"image_02": "P_rect_02", "image_03": "P_rect_03"}  # of the colour cameras, left and right

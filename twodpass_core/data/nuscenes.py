@@ -10,15 +10,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.nuscenes_tables import Row, read_table
 from twodpass_core.data.scan_files import NUSCENES_COLUMNS, read_scan
 from twodpass_core.errors import ClassMapError, ConfigError, ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import camera_from_lidar_across_times
 from twodpass_core.sparse.grid import NUSCENES_GRID
-from twodpass_core.trajectory import camera_from_lidar_across_times
 from twodpass_core.wording import counted
 
 LIDAR: Final = "LIDAR_TOP"

@@ -22,7 +22,7 @@ from twodpass_core.data.semantickitti import CALIBRATIONS, CLASS_MAP
 from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import new_folder
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
 from twodpass_core.wording import counted
 

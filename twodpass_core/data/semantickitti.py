@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.camera import CameraModel, split_projection
+from twodpass_core.cameras.model import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
 from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_labels, read_numbers
 from twodpass_core.data.scan_files import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.wording import counted
 

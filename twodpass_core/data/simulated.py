@@ -20,7 +20,7 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.files import UserPath, replacing
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.simulation import HDL_64E, Drive, kitti_camera
 from twodpass_core.sparse.grid import KITTI_GRID
 

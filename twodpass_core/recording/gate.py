@@ -9,7 +9,7 @@ import numpy as np
 
 from twodpass_core.data.pairing import DISORDER_NS
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.simulation.bodies import Bodies, Body
 from twodpass_core.simulation.noise import cell_noise
 from twodpass_core.simulation.plan import Light

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from twodpass_core.geometry import rotation_about_z
+from twodpass_core.geometry.rigid_transform import rotation_about_z
 from twodpass_core.simulation.bodies import Body
 from twodpass_core.simulation.labels import GROUND
 from twodpass_core.simulation.noise import smooth_noise

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from twodpass_core.geometry import rotation_about_z
+from twodpass_core.geometry.rigid_transform import rotation_about_z
 
 Span = tuple[np.ndarray, np.ndarray]
 """Distances (...) at which a ray enters and leaves a solid; the ray misses it where they are not entry < exit."""

@@ -7,14 +7,14 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo
 
-from twodpass_core.camera import CameraModel
-from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
-from twodpass_core.camera_topics import is_rectified
+from twodpass_core.cameras.info import camera_from_info, rectified_camera_from_info
+from twodpass_core.cameras.model import CameraModel
+from twodpass_core.cameras.topics import is_rectified
 from twodpass_core.data.image_messages import decode_image, image_encoding, image_size
 from twodpass_core.errors import ConfigError, ImageError, MissingDependencyError, TransformError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree
 from twodpass_core.recording import RecordedCamera
-from twodpass_core.transform_tree import TransformTree
 from twodpass_ros.collect.input import Input, Message
 from twodpass_ros.errors import NodeError
 

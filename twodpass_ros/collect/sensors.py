@@ -14,12 +14,12 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from twodpass_core.camera_topics import camera_names, info_topic
+from twodpass_core.cameras.topics import camera_names, info_topic
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
 from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree, add_transforms
 from twodpass_core.recording import Calibration
-from twodpass_core.transform_tree import TransformTree, add_transforms
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Input, Message
 from twodpass_ros.collect.input_problems import malformation, oversize, stillness

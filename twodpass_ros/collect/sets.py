@@ -16,11 +16,11 @@ from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.calibration.overlay import draw_overlay
 from twodpass_core.calibration.score import calibration_score
-from twodpass_core.camera import CameraModel
+from twodpass_core.cameras.model import CameraModel
 from twodpass_core.cloud import NO_INTENSITY, read_points
 from twodpass_core.data.image_messages import decode_image
 from twodpass_core.data.pairing import PairedSet
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.recording import RecordedMessage, RecordedSet
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Message

@@ -25,7 +25,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from twodpass_core.cloud import make_cloud
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_ros.conversion import point_cloud2
 from twodpass_ros.msg import CollectionStatus
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twodpass_core.camera import CameraModel
-from twodpass_core.camera_info import camera_from_info, rectified_camera_from_info
-from twodpass_core.camera_topics import info_topics, is_compressed, is_rectified
+from twodpass_core.cameras.info import camera_from_info, rectified_camera_from_info
+from twodpass_core.cameras.model import CameraModel
+from twodpass_core.cameras.topics import info_topics, is_compressed, is_rectified
 from twodpass_core.data.bags.config import BagConfig, FileCamera
 from twodpass_core.data.bags.index import BagIndex, Integers, RecordedCalibration, TopicIndex
 from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.image_messages import PICTURE_ENCODINGS, Picture, decode_image, image_size, is_depth
 from twodpass_core.data.pairing import nearest_within
 from twodpass_core.errors import BagError, ConfigError, ImageError, TwodpassError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree
 from twodpass_core.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from twodpass_core.transform_tree import TransformTree
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from twodpass_core.camera import CameraModel, DistortionModel
+from twodpass_core.cameras.model import CameraModel, DistortionModel
 from twodpass_core.checked import Checked, describe_problems
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import UserPath
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.sensor import SensorMounting
 from twodpass_core.sparse.grid import KITTI_GRID, VoxelGrid
 from twodpass_core.yaml_files import read_yaml_file

@@ -19,8 +19,8 @@ from twodpass_core.data.bags.packed import packed_files
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
+from twodpass_core.geometry.transform_tree import frame_name
 from twodpass_core.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, ODOMETRY, POINT_CLOUD, TF_MESSAGE
-from twodpass_core.transform_tree import frame_name
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)

@@ -21,10 +21,10 @@ from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree, frame_name
 from twodpass_core.labels.store import LabelStore, labels_of_single_files
 from twodpass_core.message_types import POINT_CLOUD
-from twodpass_core.transform_tree import TransformTree, frame_name
 from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)

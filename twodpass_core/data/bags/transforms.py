@@ -9,8 +9,8 @@ import numpy as np
 
 from twodpass_core.data.bags.index import RecordedTransforms
 from twodpass_core.errors import TransformError
-from twodpass_core.geometry import RigidTransform
-from twodpass_core.transform_tree import TransformTree, frame_name
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.transform_tree import TransformTree, frame_name
 
 TOLERANCE_NS: Final = 100_000_000
 ODOMETRY_FRAME: Final = "odom"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.polynomial import Polynomial
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 DistortionModel = Literal["pinhole", "plumb_bob", "rational_polynomial", "equidistant"]
 COEFFICIENTS = {"pinhole": (0,), "plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (4,)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
 def camera_from_lidar_across_times(

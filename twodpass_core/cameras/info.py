@@ -6,9 +6,9 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from twodpass_core.camera import COEFFICIENTS, CameraModel, DistortionModel, Floats, split_projection
+from twodpass_core.cameras.model import COEFFICIENTS, CameraModel, DistortionModel, Floats, split_projection
 from twodpass_core.errors import ConfigError
-from twodpass_core.geometry import RigidTransform
+from twodpass_core.geometry.rigid_transform import RigidTransform
 
 ALIASES: Final = {"fisheye": "equidistant", "radtan": "plumb_bob"}  # what some drivers call the models
 

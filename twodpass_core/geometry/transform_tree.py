@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twodpass_core.errors import ConfigError, TransformError, TransformTimeError
-from twodpass_core.geometry import RigidTransform
-from twodpass_core.trajectory import interpolate
+from twodpass_core.geometry.rigid_transform import RigidTransform
+from twodpass_core.geometry.trajectory import interpolate
 from twodpass_core.wording import shorten
 
 MAX_GAP_NS = 2_000_000_000

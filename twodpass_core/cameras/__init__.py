@@ -1,0 +1,1 @@
+"""Cameras: how they project, and what ROS says of them."""

@@ -1,0 +1,1 @@
+"""Rigid transforms, how they change over time, and trees of them."""
