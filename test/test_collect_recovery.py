@@ -16,7 +16,7 @@ from recorded_bags import assert_readable, chunks_of, cut, record, set_messages
 from typer.testing import CliRunner
 
 from twodpass_core.cli import app
-from twodpass_core.data.bags import open_clouds, read_cloud
+from twodpass_core.data.bags import open_clouds
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording import Manifest
@@ -179,17 +179,6 @@ def test_a_set_of_several_chunks_is_whole_or_counts_as_lost(
     assert recover(bag).sets == len(sets)  # as its notes have it
 
 
-def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_path: Path) -> None:
-    bag = record(tmp_path / "drive")
-    path = bag / "drive_0.mcap"
-    content = bytearray(path.read_bytes())
-    start, length = chunks_of(path)[1]  # the first with clouds and images
-    content[start + length // 2] ^= 16
-    path.write_bytes(content)
-    assert recover(bag).lost_bytes == length
-    assert [read_cloud(raw).stamp_ns for raw in open_clouds(bag)] == [data.stamp(index) for index in range(1, 10)]
-
-
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
     import zstandard
 
@@ -272,30 +261,3 @@ def test_readers_point_to_the_command(tmp_path: Path) -> None:
     cut(bag / "drive_0.mcap", 5000)
     with pytest.raises(BagError, match="`twodpass recover` saves what is whole"):
         open_clouds(bag)
-
-
-@pytest.mark.parametrize("chunk", [0, 1, 2])
-def test_without_an_index_a_damaged_chunk_costs_itself_alone(tmp_path: Path, chunk: int) -> None:
-    bag = record(tmp_path / "drive")
-    path = bag / "drive_0.mcap"
-    chunks = chunks_of(path)
-    start, length = chunks[chunk]
-    cut(path, chunks[-1][0] + chunks[-1][1])
-    content = bytearray(path.read_bytes())
-    content[start + length // 2] ^= 16
-    path.write_bytes(content)
-    report = recover(bag)
-    assert report.sets == (10 if chunk == 0 else 9)  # chunk 0 is the static transform
-
-
-@pytest.mark.parametrize("what", [b"/points", b"sensor_msgs/msg/PointCloud2"])
-def test_what_a_damaged_index_says_of_topics_does_not_count(tmp_path: Path, what: bytes) -> None:
-    bag = record(tmp_path / "drive")
-    path = bag / "drive_0.mcap"
-    messages = data.read_mcap(path)
-    content = bytearray(path.read_bytes())
-    content[content.rindex(what) + 1] ^= 2
-    path.write_bytes(content)
-    recover(bag)
-    assert data.read_mcap(path) == messages
-    assert len(list(open_clouds(bag))) == 10

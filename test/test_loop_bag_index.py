@@ -1,20 +1,18 @@
-"""The index of a bag: kept and renewed, what it holds, single messages by it, and bags that are damaged."""
+"""The index of a bag: kept and renewed, what it holds, single messages by it."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_data import TYPES, BagData
+from bag_data import BagData
 from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
-from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.cameras.model import CameraModel
 from twodpass_core.cloud import read_points
@@ -23,7 +21,6 @@ from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
-from twodpass_core.errors import BagError, TwodpassError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.message_types import CAMERA_INFO
 
@@ -209,9 +206,6 @@ def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCapt
     assert "3 of 16 transforms from 'base' to 'odom' are not poses and are left out" in caplog.text
 
 
-# --- Bags that cannot be used ---------------------------------------------------------------------------------------
-
-
 def test_static_is_a_topics_name_and_odometry_its_type(tmp_path: Path) -> None:
     data = BagData()
     for topic in ("/robot/tf_static", "/my_tf_static", "/tf_replay"):
@@ -226,81 +220,6 @@ def test_static_is_a_topics_name_and_odometry_its_type(tmp_path: Path) -> None:
             "/tf_replay": (False, False),
             "/odometry": (False, True),
         }
-
-
-def test_bags_compressed_as_files_are_refused(tmp_path: Path) -> None:
-    bag = drive().write(tmp_path / "drive", StoragePlugin.SQLITE3, CompressionMode.FILE)
-    with pytest.raises(BagError, match=r"drive: its files are compressed as a whole, .* `ros2 bag convert`"):
-        open_index(bag)
-
-
-def test_large_files_without_chunks_are_refused(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = bag / "drive.mcap"
-    build_index(bag)
-    with monkeypatch.context() as patched:
-        patched.setattr("twodpass_core.data.bags.indexing.MAX_UNCHUNKED_BYTES", 100)
-        build_index(bag)
-        patched.setattr("rosbags.rosbag2.storage_mcap.McapReader.read_index", _without_chunks)
-        with pytest.raises(BagError, match=r"drive\.mcap: has no chunks to find messages by"):
-            build_index(bag)
-    assert file.exists()
-
-
-def _without_chunks(reader: object) -> None:
-    reader.meta_scan()  # type: ignore[attr-defined]
-
-
-def test_a_missing_bag(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match="does not exist"):
-        open_index(tmp_path / "none")
-
-
-@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
-def test_a_cut_off_bag_is_refused_with_its_file(tmp_path: Path, storage: StoragePlugin) -> None:
-    bag = drive().write(tmp_path / "drive", storage)
-    (file,) = (entry for entry in bag.iterdir() if entry.suffix in (".mcap", ".db3"))
-    whole = file.read_bytes()
-    for share in (0.1, 0.5, 0.9):
-        file.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(BagError, match=rf"{file.name}.* byte \d+"):
-            open_index(bag)
-    assert not kept(bag).exists()
-
-
-def test_a_bag_that_changes_while_it_is_used(bag: Path) -> None:
-    source = BagFrames([bag])
-    (bag / "drive.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(100))
-    with pytest.raises(BagError, match=r"drive\.mcap: message 0 of /points cannot be read"):
-        source[0]
-
-
-def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
-    """A serialised message with a word changed, its end cut off, or something after it."""
-    at = int(rng.integers(0, min(len(raw) - 4, 300)))
-    word = struct.pack("<I", int(rng.choice([0, 1, 2**31, 2**32 - 1, 0x7FC00000])))
-    return [raw[:at] + word + raw[at + 4 :], raw[:at], raw + word][int(rng.integers(3))]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_damaged_messages_give_typed_errors(tmp_path: Path, seed: int) -> None:
-    """In a storage that is sound itself."""
-    rng = np.random.default_rng(seed)
-    messages = drive(2).messages
-    victims = rng.choice(len(messages), rng.integers(1, 4), replace=False)
-    bag = tmp_path / "drive"
-    with Writer(bag, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
-        connections = {}
-        for number, (topic, kind, log_ns, message) in enumerate(messages):
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
-            raw = bytes(TYPES.serialize_cdr(message, kind))
-            raw = damaged(raw, rng) if number in victims else raw
-            writer.write(connections[topic], log_ns, raw)
-    with contextlib.suppress(TwodpassError):
-        source = BagFrames([bag])
-        for index in range(len(source)):
-            for view in source[index].views:
-                view.load_image()
 
 
 def test_indexing_tells_that_it_takes_a_while(bag: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,50 @@
+"""Recovery with and without the index at a file's end, and with a damaged one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import recording_data as data
+from recorded_bags import chunks_of, cut, record
+
+from twodpass_core.data.bags import open_clouds, read_cloud
+from twodpass_core.recording.recovery import recover
+
+
+def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_path: Path) -> None:
+    bag = record(tmp_path / "drive")
+    path = bag / "drive_0.mcap"
+    content = bytearray(path.read_bytes())
+    start, length = chunks_of(path)[1]  # the first with clouds and images
+    content[start + length // 2] ^= 16
+    path.write_bytes(content)
+    assert recover(bag).lost_bytes == length
+    assert [read_cloud(raw).stamp_ns for raw in open_clouds(bag)] == [data.stamp(index) for index in range(1, 10)]
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2])
+def test_without_an_index_a_damaged_chunk_costs_itself_alone(tmp_path: Path, chunk: int) -> None:
+    bag = record(tmp_path / "drive")
+    path = bag / "drive_0.mcap"
+    chunks = chunks_of(path)
+    start, length = chunks[chunk]
+    cut(path, chunks[-1][0] + chunks[-1][1])
+    content = bytearray(path.read_bytes())
+    content[start + length // 2] ^= 16
+    path.write_bytes(content)
+    report = recover(bag)
+    assert report.sets == (10 if chunk == 0 else 9)  # chunk 0 is the static transform
+
+
+@pytest.mark.parametrize("what", [b"/points", b"sensor_msgs/msg/PointCloud2"])
+def test_what_a_damaged_index_says_of_topics_does_not_count(tmp_path: Path, what: bytes) -> None:
+    bag = record(tmp_path / "drive")
+    path = bag / "drive_0.mcap"
+    messages = data.read_mcap(path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(what) + 1] ^= 2
+    path.write_bytes(content)
+    recover(bag)
+    assert data.read_mcap(path) == messages
+    assert len(list(open_clouds(bag))) == 10
