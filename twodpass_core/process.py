@@ -9,7 +9,7 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEEP_BELOW = 1 << 30  # bytes
 RETURN_FROM = 24 << 20
-SPIN_COUNT = "10000"  # of GNU OpenMP: some 0.1 ms
+SPIN_COUNT = "2000"  # of GNU OpenMP: some 0.02 ms
 
 
 def tune_process() -> None:
