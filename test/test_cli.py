@@ -267,7 +267,12 @@ def test_render_reads_no_other_scan(scans: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "twodpass_core", "simulate", str(tmp_path), "--frames", "1000", "--columns", "64"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+
+    def heed_signals() -> None:
+        """What a script runs in the background ignores SIGINT, and so would these tests' children."""
+        signal.signal(number, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed_signals) as process:
         wait_for(lambda: any(tmp_path.glob("sequences/.00.*.partial")))
         process.send_signal(number)
         assert process.wait(30) == 128 + number
