@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_data import TYPES
-from drive_bag import drive
+from drive_bag import drive, kept_index
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.errors import BagError, TwodpassError
-
-
-def kept(bag: Path) -> Path:
-    return bag.parent / f".{bag.name}.twodpass.npz"
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def test_a_cut_off_bag_is_refused_with_its_file(tmp_path: Path, storage: Storage
         file.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(BagError, match=rf"{file.name}.* byte \d+"):
             open_index(bag)
-    assert not kept(bag).exists()
+    assert not kept_index(bag).exists()
 
 
 def test_a_bag_that_changes_while_it_is_used(bag: Path) -> None:

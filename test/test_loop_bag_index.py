@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_data import BagData
-from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, picture, points, scan_ns
+from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, kept_index, picture, points, scan_ns
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.cameras.model import CameraModel
@@ -23,10 +23,6 @@ from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.message_types import CAMERA_INFO
-
-
-def kept(bag: Path) -> Path:
-    return bag.parent / f".{bag.name}.twodpass.npz"
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def test_what_an_index_holds(bag: Path) -> None:
 
 def test_a_bag_is_read_through_once(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_index(bag)
-    assert kept(bag).exists()
+    assert kept_index(bag).exists()
     with monkeypatch.context() as patched:
         patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))
         again = open_index(bag)
@@ -74,9 +70,9 @@ def test_a_changed_bag_is_read_again(bag: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])
 def test_a_damaged_index_is_made_anew(bag: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     open_index(bag)
-    whole = kept(bag).read_bytes()
+    whole = kept_index(bag).read_bytes()
     for damage in (content, whole[: len(whole) // 2], whole[:300] + bytes(64) + whole[364:]):
-        kept(bag).write_bytes(damage)
+        kept_index(bag).write_bytes(damage)
         assert len(open_index(bag).topics["/points"]) == 5
     assert "cannot be read and is made anew" in caplog.text
 
@@ -87,10 +83,10 @@ def test_an_index_that_asks_for_what_zip_files_may_be_is_made_anew(
 ) -> None:
     """Another version of the format, or encryption, of which zipfile tells by errors of their own."""
     open_index(bag)
-    content = bytearray(kept(bag).read_bytes())
+    content = bytearray(kept_index(bag).read_bytes())
     for entry in re.finditer(b"PK\x01\x02", content):  # of the directory at its end
         content[entry.start() + offset] = 0xFF
-    kept(bag).write_bytes(content)
+    kept_index(bag).write_bytes(content)
     assert len(open_index(bag).topics["/points"]) == 5
     assert "cannot be read and is made anew" in caplog.text
 
@@ -103,10 +99,10 @@ def test_the_index_of_who_has_no_home_folder_lies_beside_the_bag(bag: Path, monk
     monkeypatch.setattr(Path, "expanduser", refuse)
     monkeypatch.setattr(Path, "home", lambda: refuse(Path("~")))
     open_index(bag)
-    assert kept(bag).exists()
+    assert kept_index(bag).exists()
     with monkeypatch.context() as patched:
         patched.setattr(bag_cache, "replacing", _refuse_to_write)
-        kept(bag).unlink()
+        kept_index(bag).unlink()
         assert len(open_index(bag).topics["/points"]) == 5
 
 
@@ -128,7 +124,7 @@ def test_beside_a_read_only_folder_the_users_cache_is_used(
 
     monkeypatch.setattr(os, "replace", refuse)
     open_index(bag)
-    assert not kept(bag).exists()
+    assert not kept_index(bag).exists()
     assert len(list(cache.glob("twodpass/*.npz"))) == 1
     with monkeypatch.context() as patched:
         patched.setattr(bag_cache, "build_index", lambda path: pytest.fail("read again"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from bag_data import BagData
 
@@ -73,3 +75,8 @@ def assert_same(one: RigidTransform | None, other: RigidTransform, tolerance: fl
 def without(data: BagData, *parts: str) -> BagData:
     data.messages = [entry for entry in data.messages if not any(part in entry[0] for part in parts)]
     return data
+
+
+def kept_index(bag: Path) -> Path:
+    """Where the index of a bag is kept."""
+    return bag.parent / f".{bag.name}.twodpass.npz"

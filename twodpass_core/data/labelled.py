@@ -20,6 +20,9 @@ Unlabelled = Literal["refuse", "skip", "keep"]
 the losses that need labels, so that only the divergence from the image network teaches (eq. 7).
 """
 
+LABEL_OR_LEAVE_OUT = "label them, or set `unlabelled` of this source to skip, or in training to keep"
+"""What to do about frames without labels."""
+
 
 def labelled_frames(source: FrameSource) -> npt.NDArray[np.bool_]:
     """(frames,) which have labels, known without reading them."""
@@ -59,8 +62,7 @@ def _labelled_only(source: FrameSource, labelled: npt.NDArray[np.bool_], unlabel
     if unlabelled == "refuse":
         first = source.ids[int(np.argmin(labelled))]
         raise ConfigError(
-            f"{missing} of the {len(source)} frames have no labels, {first} among them: label them, or set "
-            "`unlabelled` of this source to skip, or in training to keep"
+            f"{missing} of the {len(source)} frames have no labels, {first} among them: {LABEL_OR_LEAVE_OUT}"
         )
     return LabelledOnly(source, np.flatnonzero(labelled))
 

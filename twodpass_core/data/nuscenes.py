@@ -13,6 +13,7 @@ import numpy.typing as npt
 from twodpass_core.cameras.model import CameraModel
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame
+from twodpass_core.data.labelled import LABEL_OR_LEAVE_OUT
 from twodpass_core.data.nuscenes_tables import Row, read_table
 from twodpass_core.data.scan_files import NUSCENES_COLUMNS, read_scan
 from twodpass_core.errors import ClassMapError, ConfigError, ScanError
@@ -194,8 +195,7 @@ def _refuse_unlabelled(folder: Path, samples: Sequence[_Sample]) -> None:
     if unlabelled := [sample.lidar.token for sample in samples if sample.labels is None]:
         raise ScanError(
             f"{folder / 'lidarseg.json'}: {len(unlabelled)} of {counted(len(samples), 'key frame')} have no labels, "
-            f"{unlabelled[0]} among them: label them, or set `unlabelled` of this source to skip, or in training to "
-            "keep; split test does without"
+            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
         )
 
 

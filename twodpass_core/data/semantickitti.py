@@ -15,6 +15,7 @@ from twodpass_core.cameras.model import CameraModel, split_projection
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import CameraView, Frame, image_size
 from twodpass_core.data.kitti_files import Floats, calibration_entry, read_calibration, read_labels, read_numbers
+from twodpass_core.data.labelled import LABEL_OR_LEAVE_OUT
 from twodpass_core.data.scan_files import KITTI_COLUMNS, read_scan
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry.rigid_transform import RigidTransform
@@ -194,8 +195,7 @@ def _open_sequence(folder: Path, with_labels: bool, partly_labelled: bool, camer
         if unlabelled and not partly_labelled:
             raise ScanError(
                 f"{folder / 'labels'}: {len(unlabelled)} of {counted(len(stems), 'scan')} have no labels, "
-                f"{unlabelled[0]} among them: label them, or set `unlabelled` of this source to skip, or in training "
-                "to keep; split test does without"
+                f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
             )
     found = [name for name in cameras if (folder / name).is_dir()]
     calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)
