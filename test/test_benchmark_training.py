@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from twodpass_core.benchmark.training import TrainingCase, measure_training
@@ -41,6 +42,13 @@ def test_measurements(precision: Precision) -> None:
 def test_a_scan_beside_the_volume_is_refused() -> None:
     with pytest.raises(ScanError, match="none of the scan's 300 points"):
         measure_training(TrainingCase((scan(), scan(300) + np.float32(100)), device="cpu"), ["fp32"], repeats=1)
+
+
+def test_every_repeat_is_of_other_voxels() -> None:
+    case = TrainingCase((scan(),), device="cpu")
+    first, second = (case.batch(repeat).points for repeat in range(2))
+    assert (first[:, :3] != second[:, :3]).any()
+    torch.testing.assert_close(first[:, :2].norm(dim=1), second[:, :2].norm(dim=1))
 
 
 def test_a_batch_repeats_the_scans_that_are_given(tmp_path: Path) -> None:

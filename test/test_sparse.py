@@ -14,7 +14,7 @@ from twodpass_core.sparse import pairs, torch_backend
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, group_runs, mean_rows, spread_rows
+from twodpass_core.sparse.rows import Membership, group_runs, mean_rows, spread_rows, spread_sum
 
 SCALES = (2, 4, 8)
 
@@ -191,6 +191,16 @@ def test_row_operations_have_right_gradients() -> None:
     assert torch.autograd.gradcheck(lambda x: mean_rows(x, pyramid.points), (rows,))
     assert torch.autograd.gradcheck(lambda x: spread_rows(x, pyramid.points), (first,))
     assert torch.autograd.gradcheck(pyramid.pooling(2, 8), (voxels,))
+
+
+def test_a_row_gets_the_sum_of_its_groups_of_several_memberships() -> None:
+    points, sample = random_points(60)
+    levels = build_pyramid(points, sample, GRID, SCALES).levels
+    memberships = [levels[scale].atoms for scale in (8, 1, 2, 2)]
+    features = [torch.randn(len(of.offsets), 3, dtype=torch.float64, requires_grad=True) for of in memberships]
+    expected = sum(x[of.group.long()] for x, of in zip(features, memberships, strict=True))
+    torch.testing.assert_close(spread_sum(features, memberships), expected)
+    assert torch.autograd.gradcheck(lambda *x: spread_sum(x, memberships), features)
 
 
 def test_membership_lists_rows_by_group() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 
 from twodpass_core.benchmark.machine import Machine
-from twodpass_core.benchmark.run import count_points
+from twodpass_core.benchmark.scans import count_points
 from twodpass_core.choices import Precision
 from twodpass_core.device import choose_device, current_device
 from twodpass_core.models.student import StudentConfig

@@ -21,20 +21,17 @@ from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.peer import PEER_BACKENDS, prepare_peer
 from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.report import Agreement, BenchmarkReport, Measurement
+from twodpass_core.benchmark.scans import count_points, turned
 from twodpass_core.choices import Peer, Precision
 from twodpass_core.classes import UNLABELLED
 from twodpass_core.device import choose_device
-from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
-from twodpass_core.geometry.rigid_transform import rotation_about_z
+from twodpass_core.errors import ConfigError, MissingDependencyError
 from twodpass_core.segmenter import DTYPES, Segmenter
-from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.weights import Card, read_card
-from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
 CLEAR_MARGIN = 0.5  # logits; where the best class leads by more, rounding should not decide
-TURN = 1e-3  # radians; at 50 m a voxel's width
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +77,7 @@ def run_benchmark(
 ) -> BenchmarkReport:
     """Time `Segmenter.segment` on one scan (N, 4), from host points to host labels, in turn with a peer.
 
-    Every repeat turns the scan a little, so that it has new voxels, as every scan of a vehicle does: what a library
-    prepares for the sizes that it has met, and keeps, does not help.
+    Every repeat turns the scan a little (`turned`).
 
     Args:
         backends: implementations of the sparse convolution; each runs in every precision.
@@ -116,7 +112,7 @@ def run_benchmark(
     stages: list[list[Mapping[str, float]]] = [[] for _ in runs]
     for repeat in range(repeats):
         progress(f"measuring, {repeat + 1} of {repeats}")
-        scan = turned(points, TURN * (repeat + 1))
+        scan = turned(points, repeat + 1)
         for index, run in enumerate(runs):
             started = time.perf_counter()
             stages[index].append(run(scan))
@@ -162,25 +158,6 @@ def _warmed_up(contender: Contender) -> Prepared[Mapping[str, float]] | None:
         logger.warning("%s is installed and not timed beside, because it fails here: %s", contender.name, error)
         return None
     return run
-
-
-def turned(points: npt.NDArray[np.float32], angle: float) -> npt.NDArray[np.float32]:
-    """A copy of points (N, 4), turned about z by radians. Those at (0, 0, 0), no returns, stay there."""
-    out = points.copy()
-    with np.errstate(invalid="ignore"):  # infinite coordinates
-        out[:, :2] = points[:, :2] @ rotation_about_z(angle)[:2, :2].T.astype(np.float32)
-    return out
-
-
-def count_points(points: npt.NDArray[np.float32], grid: VoxelGrid) -> int:
-    """How many of points (N, 4) are given to the network; ScanError where none is, so that nothing can be measured."""
-    count = int(grid.admits(torch.from_numpy(points)).sum())
-    if count == 0:
-        bounds = f"{grid.minimum} to {grid.maximum} m"
-        raise ScanError(
-            f"none of the scan's {counted(len(points), 'point')} is a return in the network's volume, {bounds}"
-        )
-    return count
 
 
 def _measurement(

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from twodpass_core.benchmark.machine import Machine
 from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.prepared import Prepared
-from twodpass_core.benchmark.run import count_points
+from twodpass_core.benchmark.scans import count_points, turned
 from twodpass_core.choices import Precision, Variant
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
@@ -52,11 +52,11 @@ class TrainingCase:
     backend: str = "auto"
 
     def prepare(self) -> Prepared[None]:
-        """Make networks and batch; what comes back takes one step."""
+        """Make the networks; what comes back takes one step on a batch."""
         torch.set_num_threads(self.threads or torch.get_num_threads())
         if self.save_memory:
             return_large_blocks()
-        device, class_map = choose_device(self.device), ClassMap.load("semantickitti")
+        device = choose_device(self.device)
         config = TrainingConfig.model_validate(
             {
                 "student": self.network.model_dump(include=set(StudentShape.model_fields)),
@@ -64,13 +64,12 @@ class TrainingCase:
                 "machine": {"save_memory": self.save_memory},
             }
         )
-        network = TrainingNetwork(config, class_map, KITTI_GRID).to(device)
+        network = TrainingNetwork(config, ClassMap.load("semantickitti"), KITTI_GRID).to(device)
         network.student.backend = make_backend(self.backend, device)
         optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
-        batch = self._batch(class_map.num_classes).to(device)
         mixed = self.precision != "fp32"
 
-        def step() -> None:
+        def step(batch: Batch) -> None:
             with current_device(device):
                 optimiser.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, DTYPES[self.precision], enabled=mixed):
@@ -86,26 +85,29 @@ class TrainingCase:
     def __call__(self) -> None:
         """Make all and take steps, for a measurement of memory."""
         step = self.prepare()
-        for _ in range(WARM_UP):
-            step()
+        for repeat in range(WARM_UP):
+            step(self.batch(repeat))
 
-    def _batch(self, num_classes: int) -> Batch:
-        rng = np.random.default_rng(0)
-        scans = [scan[given_points(scan, KITTI_GRID)] for scan in self.scans]
+    def batch(self, repeat: int) -> Batch:
+        """The scans, turned a little more at every repeat, on the device."""
+        rng = np.random.default_rng(repeat)
+        moved = (turned(scan, repeat) for scan in self.scans)
+        scans = [scan[given_points(scan, KITTI_GRID)] for scan in moved]
         points = np.concatenate(scans)
         sample = np.repeat(np.arange(len(scans)), [len(scan) for scan in scans])
         seen = np.flatnonzero(np.abs(np.arctan2(points[:, 1], points[:, 0])) < FIELD_OF_VIEW / 2)
         width, height = self.patch
         pixels = np.stack([sample[seen], rng.integers(height, size=len(seen)), rng.integers(width, size=len(seen))], 1)
-        return Batch(
+        batch = Batch(
             frame_ids=tuple(str(index) for index in range(len(scans))),
             points=torch.from_numpy(points),
             sample=torch.from_numpy(sample),
-            labels=torch.from_numpy(rng.integers(num_classes, size=len(points))),
+            labels=torch.from_numpy(rng.integers(self.network.num_classes, size=len(points))),
             images=torch.from_numpy(rng.random((len(scans), 3, height, width), np.float32)),
             image_points=torch.from_numpy(seen),
             pixels=torch.from_numpy(pixels),
         )
+        return batch.to(choose_device(self.device))
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,10 @@ def measure_training(case: TrainingCase, precisions: Sequence[Precision], repeat
     steps = [case.prepare() for case in cases]
     seconds: list[list[float]] = [[] for _ in cases]
     for repeat in range(WARM_UP + repeats):
+        batch = case.batch(repeat)
         for step, times in zip(steps, seconds, strict=True):
             started = time.perf_counter()
-            step()
+            step(batch)
             if repeat >= WARM_UP:
                 times.append(time.perf_counter() - started)
     return TrainingReport(

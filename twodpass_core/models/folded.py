@@ -31,7 +31,16 @@ from twodpass_core.models.student import (
 )
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.pyramid import VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, Pooling, Runs, group_runs, mean_rows, run_begins, sum_rows
+from twodpass_core.sparse.rows import (
+    Membership,
+    Pooling,
+    Runs,
+    group_runs,
+    mean_rows,
+    rows_in_stack,
+    run_begins,
+    sum_rows,
+)
 
 ROWS_AT_ONCE = 4096
 """Rows that go through successive dense layers together on the CPU: few enough to stay in its cache."""
@@ -136,13 +145,9 @@ class _Cells:
     def of(cls, pyramid: VoxelPyramid, scales: tuple[int, ...], atoms: Membership) -> _Cells:
         """`atoms`: of the atoms in the cells."""
         any_atom = atoms.first_rows()
-        rows, first_row = [], 0
-        for scale in scales:
-            rows.append(pyramid.levels[scale].atoms.group.index_select(0, any_atom) + first_row)
-            first_row += pyramid.levels[scale].num_voxels
-        num_rows = any_atom.shape[0] * len(scales)
-        offsets = torch.arange(0, num_rows, len(scales), dtype=torch.int32, device=any_atom.device)
-        return cls(atoms.group.index_select(0, pyramid.point_to_atom), torch.stack(rows, dim=1).view(-1), offsets)
+        groups = [pyramid.levels[scale].atoms.group.index_select(0, any_atom) for scale in scales]
+        rows = rows_in_stack(groups, [pyramid.levels[scale].num_voxels for scale in scales])
+        return cls(atoms.group.index_select(0, pyramid.point_to_atom), *rows)
 
 
 def _cell_runs(pyramid: VoxelPyramid, scales: tuple[int, ...]) -> Runs:

@@ -21,7 +21,7 @@ from twodpass_core.models.layers import PointwiseConvolution, SubmanifoldConvolu
 from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, Pooling, group_runs, mean_rows, spread_rows
+from twodpass_core.sparse.rows import Membership, Pooling, group_runs, mean_rows, spread_rows, spread_sum
 from twodpass_core.sparse.torch_backend import TorchBackend
 
 LEAK = 0.1  # slope of every Leaky ReLU
@@ -114,11 +114,11 @@ class PointVoxelStudent(nn.Module):
         """Logits of the atoms (A, K): of all scales' features side by side, without ever putting them there."""
         first, rectify, second = self.classifier
         assert isinstance(first, nn.Linear)
-        hidden: Tensor = first.bias
         weights = first.weight.split(self.config.width, dim=1)
-        for target, features, weight in zip(self.config.scales, point_features, weights, strict=True):
-            hidden = hidden + spread_rows(F.linear(features, weight), pyramid.levels[target].atoms)
-        logits: Tensor = second(rectify(hidden))
+        biases = [*(None for _ in weights[1:]), first.bias]  # the sum's, added where rows are few
+        hidden = [F.linear(*layer) for layer in zip(point_features, weights, biases, strict=True)]
+        summed = spread_sum(hidden, [pyramid.levels[scale].atoms for scale in self.config.scales])
+        logits: Tensor = second(rectify(summed))
         return logits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,51 +25,37 @@ class Block:
 
     begin: int  # the first target
     end: int  # one beyond the last
-    offsets: tuple[int, ...]  # in the order of the groups
-    counts: tuple[int, ...]  # pairs of each group
     tile_offsets: Tensor  # (S / TILE,) int32: the offset of each tile
-    sources: Tensor  # (S,) int32: rows of the features, any where a tile is filled up
-    targets: Tensor  # (S,) int32: rows of the result, `end` where a tile is filled up
+    sources: Tensor  # (S / TILE, TILE) int32: rows of the features, any where a tile is filled up
+    targets: Tensor  # (S / TILE, TILE) int32: 0..T-1, T where a tile is filled up
     product_rows: Tensor  # (T + P,) int32, listed target by target
     product_offsets: Tensor  # (T,) int32: where each target's list begins
 
     @classmethod
     def of(cls, begin: int, end: int, offsets: tuple[int, ...], groups: Sequence[Tensor]) -> Block:
         """Lay out the pairs of each offset, sources over targets (2, P_k), in tiles, and list them target by target."""
-        counts = tuple(group.shape[1] for group in groups)
+        counts = [group.shape[1] for group in groups]
         filler = torch.stack([groups[0].new_full((TILE,), 0), groups[0].new_full((TILE,), end)])
         filled = [part for group in groups for part in (group, filler[:, : -group.shape[1] % TILE])]
         sources, targets = torch.cat(filled, dim=1)
+        targets = targets - begin
         itself = torch.arange(end - begin + 1, dtype=torch.int32, device=targets.device)
-        target_of_product = torch.cat([itself[:-1], targets - begin])
+        target_of_product = torch.cat([itself[:-1], targets])
         # Neither bincount here nor a tensor of a list below: they would have the host wait for the device.
         ones = torch.ones_like(target_of_product)
         list_lengths = torch.zeros_like(itself).scatter_add_(0, target_of_product.to(torch.int64), ones)
         short = torch.int16 if end - begin < 1 << 15 else torch.int32  # sorting takes the CPU a pass per byte
         listed = torch.sort(target_of_product.to(short), stable=True).indices[: end - begin + sum(counts)]
-        tile_offsets = [itself.new_full((_tiles(count),), k) for k, count in zip(offsets, counts, strict=True)]
+        tile_offsets = [itself.new_full((-(-count // TILE),), k) for k, count in zip(offsets, counts, strict=True)]
         return cls(
             begin,
             end,
-            offsets,
-            counts,
             torch.cat(tile_offsets),
-            sources,
-            targets,
+            sources.view(-1, TILE),
+            targets.view(-1, TILE),
             product_rows=listed.to(torch.int32),
             product_offsets=(torch.cumsum(list_lengths, 0) - list_lengths)[:-1].to(torch.int32),
         )
-
-    def groups(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Each offset with the sources and the targets of its pairs alone."""
-        sizes = [_tiles(count) * TILE for count in self.counts]
-        tiled = self.sources.split(sizes), self.targets.split(sizes)
-        for offset, count, sources, targets in zip(self.offsets, self.counts, *tiled, strict=True):
-            yield offset, sources[:count], targets[:count]
-
-
-def _tiles(count: int) -> int:
-    return -(-count // TILE)
 
 
 @dataclass(frozen=True, eq=False)

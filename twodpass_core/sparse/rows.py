@@ -6,7 +6,9 @@ times faster than index_add.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -122,6 +124,22 @@ def spread_rows(features: Tensor, membership: Membership) -> Tensor:
     return out
 
 
+def spread_sum(features: Sequence[Tensor], memberships: Sequence[Membership]) -> Tensor:
+    """(G_i, C) of each membership -> (R, C): every row gets the sum of its groups' features."""
+    out: Tensor = _SpreadSum.apply(tuple(memberships), *features)  # type: ignore[no-untyped-call]
+    return out
+
+
+def rows_in_stack(groups: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Where R rows find their groups (R,) int32 when tables of `sizes` rows stand one below the other.
+
+    Returns (R * S,) int32, for each row its group of every table, and (R,) int32 where each row's begin.
+    """
+    first_rows = accumulate(sizes[:-1], initial=0)
+    index = torch.stack([group + first for group, first in zip(groups, first_rows, strict=True)], dim=1).view(-1)
+    return index, torch.arange(0, index.shape[0], len(groups), dtype=torch.int32, device=index.device)
+
+
 @dataclass(frozen=True, eq=False)
 class Pooling:
     """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows.
@@ -182,6 +200,19 @@ class _Spread(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return sum_rows(grad.contiguous(), ctx.membership.order, ctx.membership.offsets), None
+
+
+class _SpreadSum(Function):
+    @staticmethod
+    def forward(ctx: Any, memberships: tuple[Membership, ...], *features: Tensor) -> Tensor:
+        ctx.memberships = memberships
+        groups, sizes = [membership.group for membership in memberships], [rows.shape[0] for rows in features]
+        return sum_rows(torch.cat(features), *rows_in_stack(groups, sizes))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grad.contiguous()
+        return None, *(sum_rows(grad, membership.order, membership.offsets) for membership in ctx.memberships)
 
 
 class _Pool(Function):

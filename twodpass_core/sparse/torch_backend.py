@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbours import build_neighbour_map
@@ -48,22 +51,34 @@ class TorchBackend(KernelBackend[Pairs]):
             begun.copy_(addend)
         else:
             torch.addmm(addend, features[block.begin : block.end], weight[centre], out=begun)
-        limit = GATHERED_ON_CPU if features.device.type == "cpu" else GATHERED_ON_GPU
-        at_once = min(num_tiles, max(1, limit // (TILE * features.shape[1])))
-        gathered = self._workspace.rows("gathered", at_once * TILE, features.shape[1], features)
-        batches = block.tile_offsets, block.sources.view(-1, TILE), tiled.view(-1, TILE, width)
-        for offsets, sources, product in zip(*(tiles.split(at_once) for tiles in batches), strict=True):
-            rows = gathered[: sources.numel()]
-            torch.index_select(features, 0, sources.view(-1), out=rows)
-            torch.bmm(rows.view(-1, TILE, rows.shape[1]), weight.index_select(0, offsets), out=product)
+        batches = block.tile_offsets, block.sources, tiled.view(-1, TILE, width)
+        for offsets, sources, product in _split(features, *batches):
+            rows = self._gather("sources", features, sources)
+            torch.bmm(rows, weight.index_select(0, offsets), out=product)
         return products
 
     def weight_gradient(self, features: Tensor, grad: Tensor, table: Pairs) -> Tensor:
-        wide = torch.promote_types(features.dtype, torch.float32)  # sums of many blocks
+        wide = torch.promote_types(features.dtype, torch.float32)  # sums of many tiles
         out = features.new_zeros(table.num_offsets, features.shape[1], grad.shape[1], dtype=wide)
         if table.centre is not None:
             out[table.centre] = features.t() @ grad
         for block in table.blocks:
-            for offset, sources, targets in block.groups():
-                out[offset] += features.index_select(0, sources).t() @ grad.index_select(0, targets)
+            of_targets = F.pad(grad[block.begin : block.end], (0, 0, 0, 1))  # zero where a tile is filled up
+            for offsets, sources, targets in _split(features, block.tile_offsets, block.sources, block.targets):
+                rows = self._gather("sources", features, sources)
+                grads = self._gather("targets", of_targets, targets)
+                out.index_add_(0, offsets, torch.bmm(rows.transpose(1, 2), grads).to(wide))
         return out.to(features.dtype)
+
+    def _gather(self, name: str, features: Tensor, rows: Tensor) -> Tensor:
+        """(n, TILE) rows -> (n, TILE, C)."""
+        gathered = self._workspace.rows(name, rows.numel(), features.shape[1], features)
+        torch.index_select(features, 0, rows.reshape(-1), out=gathered)
+        return gathered.view(*rows.shape, features.shape[1])
+
+
+def _split(features: Tensor, *tiles: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some tiles at a time."""
+    limit = GATHERED_ON_CPU if features.device.type == "cpu" else GATHERED_ON_GPU
+    at_once = max(1, limit // (TILE * features.shape[1]))
+    return zip(*(tensor.split(at_once) for tensor in tiles), strict=True)
