@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from twodpass_core.classes import UNLABELLED, ClassMap
-from twodpass_core.cli.edge import in_words, print_note
-from twodpass_core.cli.options import Columns, Device, IntensityField, Topic
+from twodpass_core.cli.edge import floats, in_words, print_note
+from twodpass_core.cli.options import Columns, Device, IntensityField, SensorTransform, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans, refuse_unheeded
 from twodpass_core.errors import ScanError, TwodpassError
 from twodpass_core.pretrained import USED_UNASKED, weights_file
@@ -66,6 +66,7 @@ def main(
             "1 unless given, for the simulated street what the weights need."
         ),
     ] = None,
+    sensor_transform: SensorTransform = "0,0,0,0,0,0",
 ) -> None:
     """Start the node `segment`, play scans to it over DDS, show classes and latency, and draw a bird's-eye picture."""
     tune_process()
@@ -76,7 +77,8 @@ def main(
         else:
             refuse_unheeded([], columns=columns, topic=topic, intensity_field=intensity_field)
             files = None
-        run_demo(files, weights, out, frames, device, intensity_scale)
+        pose = floats(sensor_transform, "--sensor-transform", 6)
+        run_demo(files, weights, out, frames, device, intensity_scale, pose)
     except (TwodpassError, OSError) as error:
         console.print("The demo failed:", in_words(error), style="bold red", markup=False)
         raise typer.Exit(1) from error
@@ -89,6 +91,7 @@ def run_demo(
     frames: int,
     device: str = "auto",
     intensity_scale: float | None = None,
+    training_from_sensor: Sequence[float] = (0.0,) * 6,
 ) -> None:
     """The demo, step by step; without files a street is simulated. Raises TwodpassError when a step fails."""
     _say_step(1, "Choosing the weights")
@@ -112,7 +115,12 @@ def run_demo(
     if doubt := doubt_of_unit(first.points[:, 3] * np.float32(intensity_scale), card.intensity_max):
         print_note(f"{first.name}: {doubt}; --intensity-scale converts it", console)
 
-    parameters = {"weights": str(weights), "device": device, "intensity_scale": intensity_scale}
+    parameters = {
+        "weights": str(weights),
+        "device": device,
+        "intensity_scale": intensity_scale,
+        "training_from_sensor": list(training_from_sensor),
+    }
     answers, truths = play(chain([(first, first_truth)], scans), parameters, out / "node.log")
 
     _say_step(5, "Results")

@@ -181,6 +181,16 @@ def test_stopping_the_demo_stops_the_node(tmp_path: Path, weights: Path) -> None
             demo.wait()
 
 
+def test_the_sensors_pose_goes_to_the_node(tmp_path: Path, scan_files: list[Path], weights: Path) -> None:
+    options: list[str | Path] = ["--weights", weights, "--columns", "5", "--out", tmp_path, "--device", "cpu"]
+    result = run(scan_files[0], *options, "--sensor-transform", "0,0,-100,0,0,1.5708")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2,000 points in and out, 0 of them in the network's volume" in result.stdout
+    result = run(scan_files[0], *options, "--sensor-transform", "0,0,1.7")
+    assert result.returncode == 1
+    assert "The demo failed: --sensor-transform" in result.stdout
+
+
 def test_options_of_scans_are_refused_where_there_are_none() -> None:
     result = run("--topic", "/points")
     assert result.returncode == 1

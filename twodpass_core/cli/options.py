@@ -20,6 +20,14 @@ IntensityField = Annotated[
         help="Field of .pcd files and bags to read as intensity, none for zeros (found by its name unless given)."
     ),
 ]
+SensorTransform = Annotated[
+    str,
+    typer.Option(
+        metavar="X,Y,Z,R,P,Y",
+        help="Pose of the sensor in the training frame: metres and radians. That frame: x forward, y left, origin at "
+        "the training sensor's height; nuScenes': y forward, x right, there a sensor with x forward has yaw 1.5708.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network.")]
 Backend = Annotated[

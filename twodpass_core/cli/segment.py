@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from twodpass_core.cli.edge import floats, print_note
-from twodpass_core.cli.options import Backend, Columns, Device, IntensityField, Overwrite, PrecisionOption, Topic
+from twodpass_core.cli.options import (
+    Backend,
+    Columns,
+    Device,
+    IntensityField,
+    Overwrite,
+    PrecisionOption,
+    SensorTransform,
+    Topic,
+)
 
 ScanInputs = Annotated[
     list[Path],
@@ -32,10 +41,7 @@ def segment(
     intensity_scale: Annotated[
         float, typer.Option(help="Factor from the scans' intensity to the training data's unit (see `twodpass info`).")
     ] = 1.0,
-    sensor_transform: Annotated[
-        str,
-        typer.Option(metavar="X,Y,Z,R,P,Y", help="Pose of the sensor in the training frame: metres and radians."),
-    ] = "0,0,0,0,0,0",
+    sensor_transform: SensorTransform = "0,0,0,0,0,0",
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     backend: Backend = "auto",
