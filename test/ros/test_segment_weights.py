@@ -66,6 +66,15 @@ def test_what_the_core_logs_is_said_by_the_node_in_its_namespace(weights: Path) 
         assert "[front.segment]: sparse backend torch" in node.log()
 
 
+def test_threads_of_the_processor_are_those_asked_for(weights: Path) -> None:
+    counts = []
+    for threads in (1, 9):
+        with NodeProcess.real("-p", "device:=cpu", "-p", f"weights:={weights}", "-p", f"threads:={threads}") as node:
+            node.wait_for_log("Ready on cpu")
+            counts.append(node.threads())
+    assert counts[1] - counts[0] >= 8  # those that help the first; torch has a pool for other things, too
+
+
 def test_a_deactivated_node_gives_back_what_its_scans_needed(node: NodeProcess, peer: Peer) -> None:
     peer.wait_for_active_node()
     peer.label(made_up_scan(1, points=60_000))

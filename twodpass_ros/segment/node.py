@@ -59,6 +59,7 @@ class SegmentNode(LifecycleNode):
         super().__init__("segment")
         self._load_segmenter = load_segmenter
         self._ended = ended
+        self._usual_threads = torch.get_num_threads()
         self._segmenter: Segmenter | None = None
         self._weights: Path | None = None
         self._loading: Future[Segmenter] | None = None
@@ -156,6 +157,8 @@ class SegmentNode(LifecycleNode):
         self.get_logger().info(f"Loading {path}")
 
         def load_and_warm_up() -> Segmenter:
+            if (threads := settings.threads or self._usual_threads) != torch.get_num_threads():
+                torch.set_num_threads(threads)  # of this thread
             segmenter = self._load_segmenter(path, settings.device, settings.precision, settings.backend)
             segmenter.warm_up()
             return segmenter

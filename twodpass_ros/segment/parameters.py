@@ -39,6 +39,14 @@ class SegmentParameters:
         fixed_at_work=True,
         **one_of(*get_args(BackendName)),
     )
+    threads: int = parameter(
+        0,
+        "CPU threads of the network; 0: as many as there are processors, or as OMP_NUM_THREADS says. Leave out those "
+        "that other programs keep busy: each scan waits for the slowest thread.",
+        minimum=0,
+        maximum=1024,
+        fixed_at_work=True,
+    )
     autostart: bool = parameter(
         True,
         "Configure and activate at start; false: wait for lifecycle transitions.",

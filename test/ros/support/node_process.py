@@ -101,6 +101,10 @@ class NodeProcess:
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def threads(self) -> int:
+        """How many it has."""
+        return len(list(Path(f"/proc/{self._pid}/task").iterdir()))
+
 
 def shared_memory(pid: int) -> set[Path]:
     """Fast DDS's 64 MB of a process. What it has opened of this one's is left out."""
