@@ -82,4 +82,4 @@ def training_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_training_step_stays_on_the_device(variant: Literal["paper", "authors"]) -> None:
     with StandInDevice():
         case = TrainingCase((scan(300), scan(200)), network=StudentConfig(width=8), variant=variant, patch=(64, 48))
-        case.prepare()()
+        case.prepare()(case.batch(0))

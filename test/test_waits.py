@@ -115,10 +115,11 @@ def test_votes_wait_as_often_as_scans_do_but_for_their_points(without_waits: Seg
 def test_waits_of_a_training_step(variant: Literal["paper", "authors"]) -> None:
     """Losses, backward pass and optimiser add none to those of the student's voxels and maps."""
     scans, network = (scan(800), scan(700)), StudentConfig(width=8)
-    step = TrainingCase(scans, "bf16", network, variant, patch=(64, 48), device="cpu").prepare()
-    step()
+    case = TrainingCase(scans, "bf16", network, variant, patch=(64, 48), device="cpu")
+    step, batch = case.prepare(), case.batch(0)
+    step(batch)
     with Waits() as waits:
-        step()
+        step(batch)
     assert waits.seen == [VOXELS_AND_ATOMS, COARSER_VOXELS, GROUPS] + MAP_OF_A_LEVEL * 4
 
 
