@@ -152,7 +152,7 @@ wanted=$(
   sha256sum CMakeLists.txt cmake/* package.xml msg/* scripts/nodes/* scripts/tf2_msgs/*.* scripts/tf2_msgs/msg/*
   find twodpass_ros twodpass_core launch config -type f ! -name '*.pyc' | sort
 )
-if ! done_already build "$wanted"; then
+if [[ ! -d $venv/ros2 ]] || ! done_already build "$wanted"; then
   run "Building the messages and nodes" colcon --log-base "$venv/ros2/log" build --symlink-install --merge-install \
     --base-paths "${sources[@]}" --build-base "$venv/ros2/build" --install-base "$venv/ros2/install"
   mark_done build "$wanted"
