@@ -125,7 +125,16 @@ def obstacles_to_write(folder: str, settings: WriterSettings) -> list[str]:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above that is there."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if _is_there(path))
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError where that cannot be told, which `Path.exists` hides since Python 3.14."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _new_folder(folder: Path) -> Path:
