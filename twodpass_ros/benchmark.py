@@ -1,6 +1,6 @@
 """Measures what the node adds to the network: publisher, node and reader in three processes, DDS between them.
 
-python -m twodpass_ros.benchmark [SCAN] [--weights W] [--precision fp32] [--scans 30] [--points 125000] [--json]
+python -m twodpass_ros.benchmark [SCAN] [--weights W] [--precision fp32] [--threads N]; --help tells of more
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def main(
     ] = None,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="Number format of the network: fp32, bf16 or fp16.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: one for each processor.")] = 0,
     scans: Annotated[int, typer.Option(min=1, help="How many scans to measure.")] = 30,
     points: Annotated[int, typer.Option(min=1, help="Points a scan: the scan's are repeated or cut.")] = 125_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -133,7 +134,7 @@ def main(
     """Time the way of a scan through the node, from publication to the labelled cloud, by stage."""
     tune_process()
     exit_on_sigterm()
-    parameters: dict[str, str | float] = {"device": device, "precision": precision}
+    parameters: dict[str, str | float] = {"device": device, "precision": precision, "threads": threads}
     try:
         report = measure(scan, weights, parameters, points, scans)
     except (TwodpassError, OSError) as error:
