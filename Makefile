@@ -23,9 +23,9 @@ test-slow: setup ## the long tests: overload, endurance, kill -9
 # Older numpys' type stubs are less complete: the last for Python 3.10, and those of a ROS 2 from apt.
 lint: setup ## ruff, and mypy where numpy is 2.4 or newer
 	@$(IN_ROS) ruff check && ruff format --check
-	@$(IN_ROS) if python -c 'import numpy; exit(numpy.lib.NumpyVersion(numpy.__version__) < "2.4.0")'; \
-	  then mypy twodpass_core twodpass_ros test/*.py test/support && mypy test/ros; \
-	  else echo "Types are not checked: that needs numpy 2.4 or newer"; fi
+	@$(IN_ROS) old=$$(python -c 'import numpy; print(numpy.lib.NumpyVersion(numpy.__version__) < "2.4.0")') && \
+	  if [ $$old = True ]; then echo "Types are not checked: that needs numpy 2.4 or newer"; \
+	  else mypy twodpass_core twodpass_ros test/*.py test/support && mypy test/ros; fi
 
 bench: setup ## time by stage of one scan, then what the node adds to it; SCAN=, WEIGHTS= as above
 	@$(IN_ROS) twodpass benchmark $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(SCAN),"$(SCAN)")

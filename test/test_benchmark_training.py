@@ -44,7 +44,7 @@ def test_a_scan_beside_the_volume_is_refused() -> None:
         measure_training(TrainingCase((scan(), scan(300) + np.float32(100)), device="cpu"), ["fp32"], repeats=1)
 
 
-def test_every_repeat_is_of_other_voxels() -> None:
+def test_every_repeat_turns_the_scans() -> None:
     case = TrainingCase((scan(),), device="cpu")
     first, second = (case.batch(repeat).points for repeat in range(2))
     assert (first[:, :3] != second[:, :3]).any()

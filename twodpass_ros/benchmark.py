@@ -126,7 +126,7 @@ def main(
     ] = None,
     device: Annotated[str, typer.Option(help="Where the network runs: auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="Number format of the network: fp32, bf16 or fp16.")] = "fp32",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: one for each processor.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="The node's parameter of that name.")] = 0,
     scans: Annotated[int, typer.Option(min=1, help="How many scans to measure.")] = 30,
     points: Annotated[int, typer.Option(min=1, help="Points a scan: the scan's are repeated or cut.")] = 125_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -131,9 +131,13 @@ def spread_sum(features: Sequence[Tensor], memberships: Sequence[Membership]) ->
 
 
 def rows_in_stack(groups: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Where R rows find their groups (R,) int32 when tables of `sizes` rows stand one below the other.
+    """R rows have a group in each of S tables: where these are once the tables stand one below the other.
 
-    Returns (R * S,) int32, for each row its group of every table, and (R,) int32 where each row's begin.
+    Args:
+        groups: of each table (R,) int32, the group of every row.
+        sizes: of each table, how many groups it has.
+
+    Returns (R * S,) int32, the groups of the first row, of the second, ..., and (R,) int32, where each row's begin.
     """
     first_rows = accumulate(sizes[:-1], initial=0)
     index = torch.stack([group + first for group, first in zip(groups, first_rows, strict=True)], dim=1).view(-1)
