@@ -31,6 +31,7 @@ from twodpass_core.recording import (
     RecordedSet,
     RecordedTopic,
 )
+from twodpass_core.recording.manifest import MANIFEST
 
 CAMERA = RecordedCamera(
     image_topic="/front/image",
@@ -194,6 +195,26 @@ def test_the_bag_is_readable_while_it_is_recorded(tmp_path: Path) -> None:
             with Reader(bag) as reader:
                 assert sum(1 for _ in reader.messages()) == 2 * index  # those of the finished files
             assert not Manifest.read(bag).complete
+
+
+def test_a_long_recording_costs_the_disk_no_more_than_a_short_one(tmp_path: Path) -> None:
+    bag = tmp_path / "drive"
+    calibration = Calibration(lidar_topic="/points", lidar_frame="lidar", cameras={"front": CAMERA})
+    with BagWriter(bag, settings(chunk_bytes=1, split_bytes=0)) as writer:
+        writer.record_calibration(calibration)
+        written = set()
+        for index in range(4):
+            writer.record_calibration(calibration.model_copy())  # told again and again, as `collect` does
+            writer.write_set(data.make_set(index))
+            wait_for(lambda: writer.sets == index + 1)  # noqa: B023
+            written.add(((bag / MANIFEST).stat().st_ino, (bag / MANIFEST).read_bytes()))
+        assert len(written) == 1
+        moved = calibration.model_copy(update={"lidar_frame": "moved"})
+        writer.record_calibration(moved)
+        writer.write_set(data.make_set(4))
+        wait_for(lambda: Manifest.read(bag).calibration == moved)
+        assert Manifest.read(bag).sets == ()
+    assert len(Manifest.read(bag).sets) == 5
 
 
 def test_a_set_is_in_one_chunk_and_chunks_are_of_the_size_asked_for(tmp_path: Path) -> None:

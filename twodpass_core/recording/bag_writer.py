@@ -124,8 +124,8 @@ class BagWriter:
     def record_calibration(self, calibration: Calibration) -> None:
         """Put the cameras' calibration into the manifest; the last one counts."""
         with self._changed:
+            self._manifest_is_stale |= calibration != self._calibration
             self._calibration = calibration
-            self._manifest_is_stale = True
 
     def count_dropped(self, messages: Mapping[str, int], sets: int = 0) -> None:
         """Count messages, by topic, and sets that were lost before they came here, for the manifest."""
@@ -263,7 +263,7 @@ class BagWriter:
         try:
             (self._folder / RESERVE).unlink(missing_ok=True)
             self._recorder.finish()
-            final = self._manifest(complete=True)
+            final = self._manifest().model_copy(update={"sets": tuple(self._sets), "complete": True})
             final.write(self._folder)
             self._journal.remove()
             sync_folder(self._folder)
@@ -273,16 +273,15 @@ class BagWriter:
                 self._fail(error)
             self._journal.close()
 
-    def _manifest(self, complete: bool = False) -> Manifest:
+    def _manifest(self) -> Manifest:
+        """Of a recording that goes on: without the sets, which are in the journal, and become too many to write often."""
         with self._changed:
             return Manifest(
                 software=SOFTWARE,
                 **describe_recording(self._recorder.files),
-                sets=tuple(self._sets),
                 dropped=dict(self._dropped),
                 dropped_sets=self._dropped_sets,
                 calibration=self._calibration,
-                complete=complete,
                 error=None if self._failure is None else str(self._failure),
             )
 

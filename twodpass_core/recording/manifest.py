@@ -78,7 +78,7 @@ class Manifest(_Entry):
     start_ns: int | None = None  # of receiving the first message, None if there is none
     stop_ns: int | None = None  # of receiving the last message
     topics: tuple[TopicEntry, ...] = ()
-    sets: tuple[SetEntry, ...] = ()
+    sets: tuple[SetEntry, ...] = ()  # of a recording that goes on or was cut off they are in its journal
     dropped: dict[str, int] = {}  # topic -> messages received and not recorded
     dropped_sets: int = 0  # received and not recorded
     lost_sets: int = 0  # recorded, and lost to a crash
