@@ -116,12 +116,14 @@ def test_cameras_in_one_namespace_are_told_by_their_frames(
     np.testing.assert_allclose(apart, [-0.5, 0, 0], atol=1e-9)
 
 
-def test_pictures_made_of_a_cameras_images_are_not_another_camera(tmp_path: Path) -> None:
+@pytest.mark.parametrize("topic", ["/camera/image_raw", "/camera/image_raw/compressed"])
+def test_pictures_made_of_a_cameras_images_are_not_another_camera(topic: str, tmp_path: Path) -> None:
     data = drive(2)
+    data.messages = [(topic if entry[0] == "/camera/image_raw" else entry[0], *entry[1:]) for entry in data.messages]
     data.image(image_ns(0), picture(1), topic="/camera/image_annotated")
     data.image(image_ns(0), picture(1), topic="/detector/image")
     data.image(image_ns(0), picture(1)[:24], topic="/thumbnail/image_raw")
-    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/camera/image_raw"]
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == [topic]
 
 
 def test_a_calibration_that_may_be_of_another_camera_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

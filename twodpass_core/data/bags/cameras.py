@@ -154,8 +154,8 @@ def find_cameras(
     """The image topics named, or all that have a calibration.
 
     Topics in one frame with one CameraInfo are of one camera (raw, rectified, compressed), but for those that the
-    settings name. The first in this order is taken: not compressed, not rectified, beside the CameraInfo, with `raw` in
-    its name.
+    settings name. The first in this order is taken: beside the CameraInfo, not rectified, with `raw` in its name, not
+    compressed. The others may be pictures made of its images, as a detector draws them.
 
     Raises:
         BagError: a topic that is not there or not calibrated; images, none of which are calibrated.
@@ -191,7 +191,7 @@ def find_cameras(
 def _preference(camera: BagCamera) -> tuple[bool, bool, bool, bool, str]:
     """Of several topics of a camera the least is taken."""
     apart = camera.info is not None and not camera.name.startswith(camera.info.rpartition("/")[0] + "/")
-    return is_compressed(camera.name), camera.is_rectified, apart, "raw" not in camera.name, camera.name
+    return apart, camera.is_rectified, "raw" not in camera.name, is_compressed(camera.name), camera.name
 
 
 def _camera(index: BagIndex, images: TopicIndex, config: BagConfig, given: Mapping[str, FileCamera]) -> BagCamera:
