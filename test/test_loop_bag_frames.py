@@ -75,6 +75,38 @@ def test_odometry_of_another_sensor_on_the_vehicle(tmp_path: Path) -> None:
         stamp = START_NS + tick * SECOND_NS // 20
         data.odometry("world", "imu", odom_from_base(stamp) @ base_from_imu, stamp)
     source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 2e-5)  # between two poses, of the imu here
+
+
+@pytest.mark.parametrize("wanted", [None, "odom"])
+def test_of_several_odometries_one_that_moves_is_taken(wanted: str | None, tmp_path: Path) -> None:
+    data = drive(motion="none")
+    for tick in range(-2, 14):
+        stamp = START_NS + tick * SECOND_NS // 20
+        data.odometry("vo", "base", RigidTransform.identity(), stamp, topic="/vo/odometry")  # has not found its place
+        data.odometry("odom", "base", odom_from_base(stamp), stamp)
+    source = BagFrames([data.write(tmp_path / "drive")], BagConfig(fixed_frame=wanted))
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+
+
+def test_transforms_that_are_not_on_tf_do_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = drive()
+    for tick in range(-4, 28):
+        stamp = START_NS + tick * SECOND_NS // 40
+        data.transform("odom", "base", RigidTransform.identity(), stamp, topic="/tf_unused")
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+    assert "transforms count on /tf and /tf_static, of any namespace, and not on /tf_unused" in caplog.text
+
+
+def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path: Path) -> None:
+    data, elsewhere = drive(), RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, 1])
+    data.messages = [(f"/v1{entry[0]}", *entry[1:]) for entry in data.messages]
+    data.transform("base", "lidar", elsewhere, START_NS, topic="/v2/tf_static", static=True)
+    for tick in range(-4, 28):
+        stamp = START_NS + tick * SECOND_NS // 40
+        data.transform("odom", "base", elsewhere, stamp, topic="/v2/tf")
+    source = BagFrames([data.write(tmp_path / "drive")])
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
 
 

@@ -83,15 +83,19 @@ class BagData:
         )  # fmt: skip
         self.add(topic, "info", message, stamp_ns)
 
-    def transform(self, parent: str, child: str, pose: RigidTransform, stamp_ns: int, *, static: bool = False) -> None:
-        """parent_from_child on /tf or /tf_static."""
+    def transform(
+        self, parent: str, child: str, pose: RigidTransform, stamp_ns: int, *, static: bool = False, topic: str = ""
+    ) -> None:
+        """parent_from_child, on /tf or /tf_static where no topic is given."""
         t = TYPES.types
         entry = t["geometry_msgs/msg/TransformStamped"](
             make_header(stamp_ns, parent), child, t["geometry_msgs/msg/Transform"](_vector(pose), _quaternion(pose))
         )
-        self.add("/tf_static" if static else "/tf", "tf", t[KINDS["tf"]]([entry]), stamp_ns)
+        self.add(topic or ("/tf_static" if static else "/tf"), "tf", t[KINDS["tf"]]([entry]), stamp_ns)
 
-    def odometry(self, parent: str, child: str, pose: RigidTransform, stamp_ns: int) -> None:
+    def odometry(
+        self, parent: str, child: str, pose: RigidTransform, stamp_ns: int, *, topic: str = "/odometry"
+    ) -> None:
         t = TYPES.types
         point = t["geometry_msgs/msg/Point"](*pose.translation.tolist())
         where = t["geometry_msgs/msg/PoseWithCovariance"](
@@ -99,9 +103,7 @@ class BagData:
         )
         zero = t["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
         speed = t["geometry_msgs/msg/TwistWithCovariance"](t["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36))
-        self.add(
-            "/odometry", "odometry", t[KINDS["odometry"]](make_header(stamp_ns, parent), child, where, speed), stamp_ns
-        )
+        self.add(topic, "odometry", t[KINDS["odometry"]](make_header(stamp_ns, parent), child, where, speed), stamp_ns)
 
     def change(self, topic: str, nth: int, change: Callable[[Any], Any]) -> None:
         """Put something else in the place of the nth message of a topic."""

@@ -274,7 +274,7 @@ class BagWriter:
             self._journal.close()
 
     def _manifest(self) -> Manifest:
-        """Of a recording that goes on: without the sets, which are in the journal, and become too many to write often."""
+        """Of a recording that goes on: without the sets, which the journal has, and which become too many."""
         with self._changed:
             return Manifest(
                 software=SOFTWARE,

@@ -18,7 +18,7 @@ from twodpass_core.data.bags.config import BagConfig, FileCamera
 from twodpass_core.data.bags.index import BagIndex, Integers, TopicIndex
 from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
-from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame
+from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_tf, read_transforms
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry.rigid_transform import RigidTransform
@@ -134,7 +134,7 @@ def open_recorded(
     is_lidar_only = image_topics is not None and not image_topics
     cameras = () if is_lidar_only else tuple(find_cameras(index, config, calibration, image_topics))
     lidar = frame_name(config.frames.get(clouds.topic, clouds.frame_id))
-    tree, fixed = _transforms(index, lidar, cameras, config.fixed_frame)
+    tree, fixed = _transforms(index, clouds.topic, lidar, cameras, config.fixed_frame)
     bag = OpenedBag(
         name=name,
         reader=BagReader(index),
@@ -147,7 +147,7 @@ def open_recorded(
         lidar=lidar,
         fixed=fixed,
         store=LabelStore.beside(path, proposals=config.proposals, topic=clouds.topic),
-        has_transforms=any(not entry.is_odometry for entry in index.transforms),
+        has_transforms=any(not entry.is_odometry and is_tf(entry.topic) for entry in index.transforms),
         topics=index.everything,
     )
     for unread in labels_of_single_files(path):
@@ -194,11 +194,15 @@ def _of_split(scans: int, split: str, held_out: float) -> slice:
 
 
 def _transforms(
-    index: BagIndex, lidar: str, cameras: Sequence[BagCamera], wanted: str | None
+    index: BagIndex, clouds: str, lidar: str, cameras: Sequence[BagCamera], wanted: str | None
 ) -> tuple[TransformTree, str | None]:
     """All transforms, and the frame in which the LiDAR's motion is known; None where it is not."""
+    if unread := sorted({e.topic for e in index.transforms if not e.is_odometry and not is_tf(e.topic)}):
+        told = shorten(unread)
+        logger.warning("%s: transforms count on /tf and /tf_static, of any namespace, and not on %s", index.path, told)
     try:
-        tree = build_tree(index.transforms, [lidar, *(camera.frame for camera in cameras)])
+        recorded = read_transforms(index.transforms, clouds)
+        tree = build_tree(recorded, [lidar, *(camera.frame for camera in cameras)], clouds, wanted)
         is_unknown = wanted is None and lidar not in tree.frames
         fixed = None if is_unknown else find_fixed_frame(tree, lidar, wanted)
     except TransformError as error:
