@@ -22,8 +22,9 @@ from twodpass_core.files import expanded, replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 6  # of the kept file; another one is not read
+FORM: Final = 7  # of the kept file; another one is not read
 ARRAYS: Final = ("stamps_ns", "log_ns", "file", "num_points", "nth")
+POSE_ARRAYS: Final = ("stamps_ns", "poses")
 
 
 def open_index(path: Path) -> BagIndex:
@@ -80,8 +81,9 @@ def _save(place: Path, index: BagIndex, state: list[list[str | int]]) -> None:
         arrays[f"calibration{number}_stamps_ns"] = calibration.stamps_ns
         arrays[f"calibration{number}_messages"] = np.frombuffer(b"".join(calibration.messages), np.uint8)
     for number, moved in enumerate(index.transforms):
-        head["transforms"].append([moved.topic, moved.parent, moved.child, moved.is_static, moved.is_odometry])
-        arrays |= {f"transform{number}_stamps_ns": moved.stamps_ns, f"transform{number}_poses": moved.poses}
+        entry = asdict(moved)
+        arrays |= {f"transform{number}_{name}": entry.pop(name) for name in POSE_ARRAYS}
+        head["transforms"].append(entry)
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
     place.parent.mkdir(parents=True, exist_ok=True)
     with replacing(place) as partial, partial.open("wb") as file:
@@ -103,7 +105,10 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
                     entry[0]: _calibration(kept, number, *entry[1:])
                     for number, entry in enumerate(head["calibrations"])
                 },
-                transforms=tuple(_transforms(kept, number, *entry) for number, entry in enumerate(head["transforms"])),
+                transforms=tuple(
+                    RecordedTransforms(**entry, **{name: kept[f"transform{number}_{name}"] for name in POSE_ARRAYS})
+                    for number, entry in enumerate(head["transforms"])
+                ),
                 malformed={topic: Malformed(**entry) for topic, entry in head["malformed"].items()},
                 everything=tuple(head["everything"]),
             )
@@ -123,10 +128,3 @@ def _calibration(kept: Any, number: int, frame_id: str, lengths: list[int]) -> R
     blob, ends = kept[f"calibration{number}_messages"].tobytes(), np.cumsum(lengths)
     messages = tuple(blob[end - length : end] for end, length in zip(ends, lengths, strict=True))
     return RecordedCalibration(frame_id, kept[f"calibration{number}_stamps_ns"], messages)
-
-
-def _transforms(
-    kept: Any, number: int, topic: str, parent: str, child: str, is_static: bool, is_odometry: bool
-) -> RecordedTransforms:
-    stamps_ns, poses = kept[f"transform{number}_stamps_ns"], kept[f"transform{number}_poses"]
-    return RecordedTransforms(topic, parent, child, is_static, is_odometry, stamps_ns, poses)

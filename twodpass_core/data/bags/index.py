@@ -62,6 +62,7 @@ class RecordedTransforms:
     child: str
     is_static: bool
     is_odometry: bool  # and not of /tf or /tf_static
+    age_s: float  # from the time stamp to the recording, of most messages; of a static one 0
     stamps_ns: Integers  # (M,)
     poses: npt.NDArray[np.float64]  # (M, 7) parent_from_child: quaternion w, x, y, z, translation
 

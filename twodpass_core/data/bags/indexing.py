@@ -105,7 +105,7 @@ class _Indexer:
             header = message.header
             self.calibrations.setdefault(topic, _Calibrations(_frame(header))).add(header, log_ns, raw)
         elif message is not None:
-            self._add_transforms(topic, kind, message)
+            self._add_transforms(topic, kind, log_ns, message)
 
     def leave_out_other_frames(self) -> None:
         """A topic's messages are taken to be of one sensor; those that are not in the frame of most are of another."""
@@ -124,7 +124,7 @@ class _Indexer:
         known = self.malformed.get(topic, Malformed(0, str(error) or type(error).__name__))
         self.malformed[topic] = replace(known, count=known.count + 1)
 
-    def _add_transforms(self, topic: str, kind: str, message: Any) -> None:
+    def _add_transforms(self, topic: str, kind: str, log_ns: int, message: Any) -> None:
         if kind == ODOMETRY:
             pose = message.pose.pose
             entries = [(message.header, message.child_frame_id, pose.orientation, pose.position)]
@@ -143,7 +143,7 @@ class _Indexer:
             if key not in self.transforms:
                 is_static = kind == TF_MESSAGE and topic.split("/")[-1] == TF_STATIC
                 self.transforms[key] = _Poses(*key, is_static, kind == ODOMETRY)
-            self.transforms[key].add(_stamp_ns(header), (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
+            self.transforms[key].add(_stamp_ns(header), log_ns, (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
 
 
 @dataclass
@@ -228,14 +228,17 @@ class _Poses:
     is_static: bool
     is_odometry: bool
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
+    ages_ns: array[int] = field(default_factory=lambda: array("q"))
     numbers: array[float] = field(default_factory=lambda: array("d"))
     changes: int = 0  # of a static one
 
-    def add(self, stamp_ns: int, pose: tuple[float, ...]) -> None:
+    def add(self, stamp_ns: int, log_ns: int, pose: tuple[float, ...]) -> None:
         if self.is_static:  # latched: repeated for each file of a bag
             if self.numbers and not np.allclose(self.numbers, pose, rtol=0, atol=SAME_POSE):
                 self.changes += 1
             del self.stamps_ns[:], self.numbers[:]
+        else:
+            self.ages_ns.append(log_ns - stamp_ns)
         self.stamps_ns.append(stamp_ns)
         self.numbers.extend(pose)
 
@@ -254,9 +257,9 @@ class _Poses:
                 self.topic, (~sound).sum(), len(sound), self.child, self.parent,
             )  # fmt: skip
         stamps_ns, first = np.unique(stamps_ns[sound], return_index=True)
-        return RecordedTransforms(
-            self.topic, self.parent, self.child, self.is_static, self.is_odometry, stamps_ns, poses[sound][first]
-        )
+        age_s = 1e-9 * float(np.median(self.ages_ns)) if self.ages_ns else 0.0
+        which = self.topic, self.parent, self.child, self.is_static, self.is_odometry
+        return RecordedTransforms(*which, age_s, stamps_ns, poses[sound][first])
 
 
 def _frame(header: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.cameras import OTHER_CALIBRATION, BagCamera, check_stereo, find_cameras, nearest_offset_s
+from twodpass_core.data.bags.clocks import ages_s, warn_of_clocks
 from twodpass_core.data.bags.clouds import choose_cloud_topic
 from twodpass_core.data.bags.config import BagConfig, FileCamera
-from twodpass_core.data.bags.index import BagIndex, Integers, TopicIndex
+from twodpass_core.data.bags.index import BagIndex, Integers, RecordedTransforms, TopicIndex
 from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_tf, read_transforms
@@ -155,6 +156,7 @@ def open_recorded(
     check_stereo(bag.cameras, index, bag.reader)
     if len(bag):
         _check_cameras(bag, config.max_offset)
+        warn_of_clocks(path, clouds.topic, dict(_recorded_later(bag, index.transforms)))
     return bag
 
 
@@ -232,6 +234,22 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
         paired = pairs[pairs >= 0]
         camera.check(bag.reader, paired[np.linspace(0, len(paired) - 1, min(LOOKED_AT, len(paired))).astype(int)])
         logger.info("%s: %d of %d scans have an image of %s", path, (pairs >= 0).sum(), len(pairs), camera.name)
+
+
+def _recorded_later(bag: OpenedBag, transforms: Sequence[RecordedTransforms]) -> Iterator[tuple[str, float]]:
+    """The topics that go with the clouds, and how many seconds later after their time stamps they were recorded."""
+    ages = ages_s(bag.clouds, bag.positions)
+    for camera, pairs in zip(bag.cameras, bag.pairs, strict=True):
+        paired = pairs >= 0
+        yield camera.name, float(np.median(ages_s(camera.images, pairs[paired]) - ages[paired]))
+    if bag.fixed is None:
+        return
+    chain = bag.tree.ancestry(bag.lidar)
+    moving = chain[: chain.index(frame_name(bag.fixed)) + 1] if frame_name(bag.fixed) in chain else chain
+    for entry in transforms:
+        tells = entry.is_odometry or (is_tf(entry.topic) and frame_name(entry.child) in moving)
+        if tells and not entry.is_static and frame_name(entry.parent) in moving:
+            yield entry.topic, entry.age_s - float(np.median(ages))
 
 
 def _check_motion(bag: OpenedBag, camera: BagCamera, pairs: Integers) -> None:
