@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_data import BagData
-from cloud_bag import cloud_message, storage_file, write_bag
+from cloud_bag import cloud_message, write_bag
 from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, run, write_sequence
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.classes import ClassMap
-from twodpass_core.data.bags.config import BagConfig
-from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.prepare import prepare
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.labels.exchange import export_labels, import_labels
@@ -230,38 +227,3 @@ def test_labels_inside_the_clouds_go_first_and_are_counted(tmp_path: Path) -> No
     files.write(STAMPS[0], raw_labels(5))
     with pytest.raises(LabelError, match="differs from the labels inside the cloud"):
         import_labels(frames, files.folder)
-
-
-def test_labels_of_a_single_file_are_told_of_once_the_bag_is_a_folder(
-    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (bag / "metadata.yaml").rename(tmp_path / "metadata.yaml")
-    LabelStore.beside(storage_file(bag), topic="/points").write(STAMPS[0], raw_labels(0))
-    assert frames_of(storage_file(bag)).labelled.tolist() == [True, False, False, False]
-    assert not caplog.records
-    (tmp_path / "metadata.yaml").rename(bag / "metadata.yaml")  # as `recover` and `ros2 bag reindex` make one
-    for path in (bag, storage_file(bag)):
-        assert not frames_of(path).labelled.any()
-        (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
-        assert told.startswith(f"{bag / 'drive_labels'}: its labels are of a single file and not read: move them to ")
-        caplog.clear()
-
-
-def test_labels_are_of_one_topic_though_another_has_the_same_stamps(tmp_path: Path) -> None:
-    data = BagData()
-    for topic in ("/points", "/rear/points"):
-        for stamp_ns in STAMPS[:2]:
-            data.cloud(stamp_ns, np.ones((5, 4), np.float32), topic=topic)
-    bag = data.write(tmp_path / "two")
-    front, rear = (BagFrames([bag], BagConfig(topic=topic), cameras=[]) for topic in ("/points", "/rear/points"))
-    for stamp_ns in STAMPS[:2]:
-        LabelStore(tmp_path / "files").write(stamp_ns, np.full(5, 40))
-    import_labels(front, tmp_path / "files")
-    assert front.labelled.all()
-    assert not rear.labelled.any()
-    assert rear[0].labels is None
-    assert [label_status(frames)[0].labelled for frames in (front, rear)] == [2, 0]
-    with pytest.raises(ConfigError, match="no labels to write"):
-        export_labels(rear, tmp_path / "exported")
-    with pytest.raises(LabelError, match=r"two_labels: has labels of /points, and those of /rear/points may have"):
-        import_labels(rear, tmp_path / "files")

@@ -24,6 +24,7 @@ from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import new_folder
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.label_files import write_stamps
+from twodpass_core.labels.store import write_topic
 from twodpass_core.wording import counted
 
 FIRST_CAMERA: Final = 2  # of the image folders; calibration files have the projections P0 and P1 of grey cameras, too
@@ -59,8 +60,8 @@ def prepare(
     are; image_2/, image_3/ ... the cameras in the order of their names, without distortion; calib.txt the calibration,
     calib/NNNNNN.txt that of single scans where motion makes it differ; poses.txt the poses of the first camera, each
     unknown one that which is known nearest in time, all of them the identity where none is; times.txt seconds since
-    the first scan; stamps.txt their time stamps in the bag; class_map.yaml what the labels mean, where that is not what
-    they do in SemanticKITTI.
+    the first scan; stamps.txt their time stamps in the bag; topic.txt the topic of the clouds; class_map.yaml what the
+    labels mean, where that is not what they do in SemanticKITTI.
 
     Args:
         progress: what the indices of all frames pass through.
@@ -100,6 +101,8 @@ class _SequenceWriter:
     def __init__(self, bag: Path, folder: Path, frames: BagFrames) -> None:
         self._bag, self._folder = bag, folder
         store = frames.label_store(bag)
+        assert store.topic is not None
+        self._topic = store.topic
         self._proposals = store.proposed.stamps() - store.stamps() if frames.config.proposals else frozenset()
         self._image_folders = {name: f"image_{FIRST_CAMERA + n}" for n, name in enumerate(frames.cameras)}
         for name in ("velodyne", "labels", *self._image_folders.values()):
@@ -149,6 +152,7 @@ class _SequenceWriter:
         times = [f"{(stamp_ns - self._stamps_ns[0]) * 1e-9:.9f}" for stamp_ns in self._stamps_ns]
         write_lines(self._folder / "times.txt", times)
         write_stamps(self._folder, self._stamps_ns)
+        write_topic(self._folder, self._topic)
         counts = {name: sum(name in views for views in self._calibrations) for name in self._image_folders}
         for name, count in counts.items():
             if not count:  # a camera of another bag

@@ -11,7 +11,7 @@ import numpy as np
 
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
-from twodpass_core.labels.label_files import find_label_files, label_places
+from twodpass_core.labels.label_files import find_label_files, label_places, refuse_other_topics
 from twodpass_core.labels.raw import RawLabels, raw_ids, read_raw_labels, write_raw_labels
 from twodpass_core.labels.store import LabelStore
 
@@ -49,9 +49,10 @@ def import_labels(
 
     Raises:
         LabelError: a file is of no scan of the bags or not of its length, or would replace other labels unasked; the
-            labels there are of another topic.
+            files, or the labels there, are of another topic.
         ClassMapError: a label is no raw id of the frames' class map.
     """
+    refuse_other_topics(folder, frames.cloud_topics)
     scans, inside = scans_by_stamp(frames), frames.labels_inside
     for bag in frames.bags:
         frames.label_store(bag).refuse_other_topic()
@@ -94,9 +95,11 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
         proposals: also those of the network, where a scan has no labels.
 
     Raises:
-        LabelError: labels are not of their scan's length, or a file with others is there and may not be replaced.
+        LabelError: labels are not of their scan's length, a file with others is there and may not be replaced, or the
+            folder is of another topic.
         ConfigError: there is nothing to write.
     """
+    refuse_other_topics(folder, frames.cloud_topics)
     scans = scans_by_stamp(frames)
     places = label_places(folder, scans)
     labelled = (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from twodpass_core.errors import LabelError
 from twodpass_core.files import replacing
-from twodpass_core.labels.store import SUFFIX, LabelStore
+from twodpass_core.labels.store import SUFFIX, LabelStore, read_topic
 
 STAMPS: Final = "stamps.txt"
 """In the folder of a sequence: the time stamp of each scan in nanoseconds, one a line, that of 000000.bin first."""
@@ -72,6 +72,16 @@ def find_label_files(folder: Path) -> dict[int, Path]:
             f"STAMP_NS{SUFFIX}"
         )
     return files
+
+
+def refuse_other_topics(folder: Path, topics: Collection[str]) -> None:
+    """Raise LabelError where labels, or a prepared sequence, are of clouds of another topic: stamps may be the same."""
+    for place in _sequences(folder) or [folder]:
+        named = read_topic(place)
+        if named is not None and named not in topics:
+            raise LabelError(
+                f"{place}: is of the clouds of {named}, not of {', '.join(sorted(topics))}: choose them by --topic"
+            )
 
 
 def _sequences(folder: Path) -> list[Path]:

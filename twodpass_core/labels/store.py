@@ -19,6 +19,7 @@ from twodpass_core.errors import LabelError
 from twodpass_core.labels.raw import RawLabels, read_raw_labels, write_raw_labels
 
 SUFFIX: Final = ".label"
+FOLDER_SUFFIX: Final = "_labels"
 PROPOSED: Final = "proposed"
 TOPIC: Final = "topic.txt"
 RAW_LABEL_LIMIT: Final = 2**32
@@ -85,8 +86,8 @@ class LabelStore:
             raise LabelError(f"labels of scan {stamp_ns} must be 0..{RAW_LABEL_LIMIT - 1}")
         self.refuse_other_topic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.topic and not (self.folder / TOPIC).exists():
-            (self.folder / TOPIC).write_text(f"{self.topic}\n", encoding="utf-8")
+        if self.topic and read_topic(self.folder) is None:
+            write_topic(self.folder, self.topic)
         write_raw_labels(self.path(stamp_ns), raw)
 
     def refuse_other_topic(self) -> None:
@@ -99,10 +100,19 @@ class LabelStore:
 
     def _other_topic(self) -> str:
         """The one whose labels these are, where that is another one; else nothing."""
-        if self.topic is None or not (self.folder / TOPIC).exists():
-            return ""
-        named = (self.folder / TOPIC).read_text(encoding="utf-8", errors="replace").strip()
-        return "" if named == self.topic else named
+        named = read_topic(self.folder)
+        return "" if self.topic is None or named is None or named == self.topic else named
+
+
+def write_topic(folder: Path, topic: str) -> None:
+    """Note in a folder of labels which PointCloud2 topic they are of. Raises OSError."""
+    (folder / TOPIC).write_text(f"{topic}\n", encoding="utf-8")
+
+
+def read_topic(folder: Path) -> str | None:
+    """The topic that a folder's labels are of, where that is noted."""
+    path = folder / TOPIC
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else None
 
 
 def labels_of_single_files(bag: Path) -> list[Path]:
@@ -112,6 +122,14 @@ def labels_of_single_files(bag: Path) -> list[Path]:
     return sorted(folder for folder in folders if folder.is_dir())
 
 
+def labels_of_no_bag(bag: Path) -> list[Path]:
+    """Folders of labels beside a bag whose own bag is not there, as where it has been renamed."""
+    bag = _whole_bag(bag)
+    stems = {path.name if path.is_dir() else path.stem for path in bag.parent.iterdir()}
+    folders = bag.parent.glob(f"*{FOLDER_SUFFIX}")
+    return sorted(path for path in folders if path.is_dir() and path.name.removesuffix(FOLDER_SUFFIX) not in stems)
+
+
 def _whole_bag(bag: Path) -> Path:
     """The folder that a single file belongs to, if it does."""
     bag = bag.resolve()
@@ -119,7 +137,7 @@ def _whole_bag(bag: Path) -> Path:
 
 
 def _folder_beside(bag: Path) -> Path:
-    return bag.parent / f"{bag.name if bag.is_dir() else bag.stem}_labels"
+    return bag.parent / f"{bag.name if bag.is_dir() else bag.stem}{FOLDER_SUFFIX}"
 
 
 def _is_stamp(name: str) -> bool:

@@ -99,6 +99,11 @@ class BagFrames:
         return sorted({topic for bag in self._bags for topic in bag.topics})
 
     @property
+    def cloud_topics(self) -> frozenset[str]:
+        """Those that the scans are of, one of each bag."""
+        return frozenset(bag.clouds.topic for bag in self._bags)
+
+    @property
     def part(self) -> str:
         """Which scans of the bags these are, in words; empty where all."""
         if not self.config.held_out or self._split not in ("train", "val"):

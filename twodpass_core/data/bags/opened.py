@@ -24,7 +24,7 @@ from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.geometry.transform_tree import TransformTree, frame_name
-from twodpass_core.labels.store import LabelStore, labels_of_single_files
+from twodpass_core.labels.store import LabelStore, labels_of_no_bag, labels_of_single_files
 from twodpass_core.message_types import POINT_CLOUD
 from twodpass_core.wording import counted, shorten
 
@@ -153,6 +153,14 @@ def open_recorded(
     )
     for unread in labels_of_single_files(path):
         logger.warning("%s: its labels are of a single file and not read: move them to %s", unread, bag.store.folder)
+    if not bag.store.folder.exists():
+        own = frozenset(clouds.stamps_ns.tolist())
+        for stray in labels_of_no_bag(path):
+            if LabelStore(stray).stamps() & own:
+                logger.warning(
+                    "%s: has labels of scans of %s and is not read, as it is not named after it: rename it to %s",
+                    stray, path, bag.store.folder.name,
+                )  # fmt: skip
     check_stereo(bag.cameras, index, bag.reader)
     if len(bag):
         _check_cameras(bag, config.max_offset)
