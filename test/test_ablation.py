@@ -73,12 +73,12 @@ def test_four_rows_differ_in_the_distillation_only(tmp_path: Path, fake: FakeTra
     run(tmp_path / "out", seeds=2, config=tiny(epochs=7, seed=5))
     assert [config.seed for config in fake.configs] == [5] * 4 + [6] * 4
     parts = [config.distillation for config in fake.configs[:4]]
-    assert parts[0].kind == "none"
-    assert [(part.kind, part.fusion, part.learner) for part in parts[1:]] == [
-        ("msfskd", False, False),
+    assert [(part.kind, part.fusion, part.learner) for part in parts[:3]] == [
+        ("msfskd", True, True),  # what needs most first: a file that is missing costs no training
         ("msfskd", True, False),
-        ("msfskd", True, True),
+        ("msfskd", False, False),
     ]
+    assert parts[3].kind == "none"
     same = [config.model_dump(exclude={"run", "distillation", "seed"}) for config in fake.configs]
     assert all(other == same[0] for other in same)
     assert same[0]["validate_every"] == 7  # at the end, and only there
@@ -110,11 +110,11 @@ def test_a_stopped_run_goes_on(tmp_path: Path, fake: FakeTraining) -> None:
     fake.stop_in = 2
     with pytest.raises(SystemExit):
         run(tmp_path / "out")
-    assert (tmp_path / "out/fusion/seed0/checkpoints/last.ckpt").exists()
-    assert [len(row.runs) for row in read_result(tmp_path / "out", tiny()).rows] == [1, 1, 0, 0]
+    assert (tmp_path / "out/KL/seed0/checkpoints/last.ckpt").exists()
+    assert [len(row.runs) for row in read_result(tmp_path / "out", tiny()).rows] == [0, 0, 1, 1]
     fake.stop_in = None
     run(tmp_path / "out")
-    assert [config.run.parent.name for config in fake.configs] == list(ROWS)
+    assert [config.run.parent.name for config in fake.configs] == list(reversed(list(ROWS)))
 
 
 def test_other_settings_are_refused_in_the_same_folder(tmp_path: Path, fake: FakeTraining) -> None:
@@ -132,9 +132,9 @@ def test_something_to_validate_on_is_needed(tmp_path: Path) -> None:
 
 
 def test_scores_are_those_of_the_same_training_alone(tmp_path: Path) -> None:
-    first = next(ablate(tiny(seed=3), 1, tmp_path / "out", training=TRAINING, validation=VALIDATION))
+    (*_, last) = ablate(tiny(seed=3), 1, tmp_path / "out", training=TRAINING, validation=VALIDATION)
     train(tiny_config(tmp_path / "alone", epochs=1, seed=3), training=TRAINING, validation=VALIDATION)
-    (baseline,) = first.rows[0].runs
+    (baseline,) = last.rows[0].runs
     expected = json.loads((tmp_path / "alone/scores.json").read_text())
     assert (baseline.seed, baseline.mean_iou, baseline.frames) == (3, expected["mean_iou"], 2)
     assert set(baseline.iou) == {"low", "high"}

@@ -223,6 +223,9 @@ def test_settings_stand_for_their_validation_data(sequence: Path, tmp_path: Path
     submitted = submission_settings(settings, None, None)
     assert (submitted.root, submitted.split, submitted.cameras) == (sequence, "val", ())
     assert submission_settings(settings, None, "test").split == "test"
+    settings.write_text("data: {validation: {root: data, sequences: ['08']}}")
+    assert submission_settings(settings, None, None).sequences == ("08",)
+    assert submission_settings(settings, None, "test").sequences is None  # else it would be 08 again
     for command in (["evaluate", str(weights), str(settings)], ["submit", str(weights), str(settings), "out.zip"]):
         result = CliRunner().invoke(app, [*command, "--kind", "nuscenes"])
         assert result.exit_code == 1

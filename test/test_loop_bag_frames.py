@@ -33,7 +33,7 @@ from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames, find_bags
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.data.source import SourceConfig, open_source
-from twodpass_core.errors import BagError, TransformError
+from twodpass_core.errors import BagError, ConfigError, TransformError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 
 
@@ -140,7 +140,10 @@ def test_a_bag_of_a_folder_without_clouds_is_left_out(tmp_path: Path, caplog: py
 
 def test_held_out_frames(tmp_path: Path) -> None:
     bag, config = drive(5).write(tmp_path / "drive"), BagConfig(held_out=0.4)
-    train, val, whole = (BagFrames([bag], config, split, cameras=[]) for split in ("train", "val", "all"))
+    train, val, whole = (BagFrames([bag], config, split, cameras=[]) for split in ("train", "val", "trainval"))
+    for unknown in ("test", "trian"):
+        with pytest.raises(ConfigError, match=f"bags have no split '{unknown}': choose train, val, trainval"):
+            BagFrames([bag], config, unknown, cameras=[])
     assert [*train.ids, *val.ids] == list(whole.ids)
     assert (len(train), len(val)) == (3, 2)
     assert len(BagFrames([bag], BagConfig(), "val", cameras=[])) == 5

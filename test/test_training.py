@@ -207,6 +207,8 @@ def test_skipped_steps_change_nothing_and_too_many_end_the_training(tmp_path: Pa
     short = tiny_config(tmp_path / "short", epochs=6, data={"batch_size": 1})
     with pytest.raises(TrainingError, match="the last 12 of 12 steps had no finite gradient: the training diverges"):
         train(short, training=Damaged(2, [0, 1]))
+    with pytest.raises(TrainingError, match="the last 12 of 12 steps"):
+        train(short, training=Damaged(2, [0, 1]), resume=True)
     assert not (short.run / "weights.safetensors").exists()
     fresh = tiny_config(tmp_path / "fresh", epochs=1, data={"batch_size": 1}, checkpoint_steps=1)
     train(fresh, training=Damaged(2, [0, 1]))

@@ -74,6 +74,8 @@ def test_a_training_without_a_point_in_the_volume_does_not_end_well(
         TrainingError, match="nothing was learned: no point of the first 4 scans is in the network's vol"
     ):
         train(config, training=Changed(4, points=lambda points: points + np.float32(1000)))
+    with pytest.raises(TrainingError, match="nothing was learned"):
+        train(config, training=Changed(4, points=lambda points: points + np.float32(1000)), resume=True)
     assert not (config.run / "weights.safetensors").exists()
     assert "are the points in metres" in caplog.text
 

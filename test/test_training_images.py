@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,27 @@ def test_a_training_that_no_image_has_a_part_in_says_so(
     told = [record.getMessage() for record in caplog.records if record.name.startswith("twodpass_core")]
     assert [message in text for text in told] == [True]  # once in two epochs
     assert "without a camera" in read_card(weights).origin
+    assert "without a camera" in read_card(train(config, training=frames, resume=True)).origin  # at its end already
+
+
+def test_an_epoch_without_images_has_no_losses_of_them_in_the_log(tmp_path: Path) -> None:
+    class Ending(Blobs):
+        """Has images in the first epoch alone."""
+
+        seen = 0
+
+        def __getitem__(self, index: int) -> Frame:
+            self.seen += 1
+            frame = super().__getitem__(index)
+            return frame if self.seen <= self.frames else replace(frame, views=())
+
+    config = tiny_config(tmp_path / "run", distillation={"kind": "msfskd"})
+    train(config, training=Ending(2))
+    first, second = (json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines())
+    of_images = {name for name in first if name.startswith("train/distillation/")}
+    assert {first[name] is None for name in of_images} == {False}
+    assert {second[name] for name in of_images} == {None}
+    assert second["train/loss"] > 0
 
 
 def test_it_is_told_before_the_epoch_is_over(

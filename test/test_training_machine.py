@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from training_data import Blobs, tiny_config
 
 from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.folded import FoldedStudent
-from twodpass_core.training.machine import trainer_options
+from twodpass_core.training.machine import is_first_process, trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import make_card, train
@@ -68,6 +70,35 @@ def test_processes_are_those_that_were_started(
     assert isinstance(options["strategy"], DDPStrategy)
     requeue = [plugin.auto_requeue for plugin in options["plugins"] if isinstance(plugin, SLURMEnvironment)]
     assert requeue == ([] if "TORCHELASTIC_RUN_ID" in environment else [False])
+
+
+def test_machines_that_cannot_find_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, data={"batch_size": 2}, machine={"nodes": 2})
+    with pytest.raises(ConfigError, match=r"2 machines .* torchrun or SLURM.* or set MASTER_ADDR, MASTER_PORT, NODE_R"):
+        trainer_options(config)
+    for name, value in {"MASTER_ADDR": "first", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert trainer_options(config)["num_nodes"] == 2
+    assert not is_first_process()
+    monkeypatch.setenv("NODE_RANK", "0")
+    assert is_first_process()
+
+
+def test_statistics_over_all_gpus_are_the_students_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image network does not run in a process whose batch has no image: the others would wait for it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    machine = {"accelerator": "auto", "devices": 2, "sync_batch_norm": True}
+    config, source = tiny_config(tmp_path, machine=machine, distillation={"kind": "msfskd"}), Blobs(1)
+    options = trainer_options(config)
+    assert not options.get("sync_batchnorm")  # Lightning's own is of all networks
+    (sync,) = (plugin for plugin in options["plugins"] if isinstance(plugin, LayerSync))
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    module = sync.apply(TrainingModule(network, config, make_card(config, network, source, images=True)))
+    norms = [layer for layer in network.student.modules() if isinstance(layer, _BatchNorm)]
+    assert {type(layer) for layer in norms} == {nn.SyncBatchNorm}
+    others = [layer for layer in module.modules() if isinstance(layer, nn.SyncBatchNorm)]
+    assert len(others) == len(norms)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:

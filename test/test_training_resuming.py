@@ -87,6 +87,9 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
     with pytest.raises(ConfigError, match="optimiser"):
         train(tiny_config(tmp_path / "run", epochs=1, optimiser={"momentum": 0.5}), training=Blobs(2), resume=True)
+    other = tiny_config(tmp_path / "run", epochs=1, machine={"sync_batch_norm": True})
+    with pytest.raises(ConfigError, match=r"begun with other settings of machine\.sync_batch_norm:"):
+        RunFolder(other.run).checkpoint_for(other, resume=True)
 
 
 def test_a_start_that_failed_is_no_run(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def train(
 
     from twodpass_core.process import return_large_blocks
     from twodpass_core.training.folder import RunFolder
-    from twodpass_core.training.run import is_first_process
+    from twodpass_core.training.machine import is_first_process
     from twodpass_core.training.run import train as run
 
     quiet_lightning()

@@ -58,7 +58,7 @@ def ablate(
     base = config.model_copy(update={"run": folder, "validate_every": config.epochs})
     _claim(folder, base)
     for seed in range(config.seed, config.seed + seeds):
-        for row in ROWS:
+        for row in reversed(list(ROWS)):  # the one that needs everything first: what is missing shows at once
             run = run_config(base, row, seed)
             if not RunFolder(run.run).weights.exists():
                 train(run, resume=True, training=training, validation=validation)

@@ -111,17 +111,17 @@ class OptimiserSettings(Checked):
 
 
 class MachineSettings(Checked):
-    """What it runs on. These change how fast, not what is computed, but for rounding."""
+    """What it runs on. These change how fast, not what is computed, but for rounding and for sync_batch_norm."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: GPUs where there are any")
     devices: PositiveInt | Literal["auto"] = Field(
         "auto", description="per node; auto: all GPUs, or one CPU process; under torchrun and SLURM: what they start"
     )
-    nodes: PositiveInt = Field(1, description="machines; under torchrun and SLURM: what they start")
+    nodes: PositiveInt = Field(1, description="machines that share the work; under torchrun and SLURM: what they start")
     precision: Precision = Field("fp32", description="bf16, fp16: mixed precision")
     backend: BackendName = Field("auto", description="implementation of the sparse convolution; auto: what works best")
     save_memory: bool = Field(False, description="at the cost of time: more activations are computed again when needed")
-    sync_batch_norm: bool = Field(False, description="batch normalisation over all GPUs together")
+    sync_batch_norm: bool = Field(False, description="the student's batch normalisation over all GPUs together")
 
 
 class TrainingConfig(Checked):

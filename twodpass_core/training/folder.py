@@ -108,6 +108,8 @@ class RunFolder:
 
     def _check_same(self, before: TrainingConfig, now: TrainingConfig) -> None:
         old, new = before.model_dump(), now.model_dump()
+        for settings in (old, new):
+            settings["machine.sync_batch_norm"] = settings["machine"]["sync_batch_norm"]  # what else it has may change
         old |= {f"data.{name}": value for name, value in _without_places(old.pop("data")).items()}
         new |= {f"data.{name}": value for name, value in _without_places(new.pop("data")).items()}
         changed = [name for name in old if name not in FREE_TO_CHANGE and old[name] != new[name]]

@@ -37,10 +37,7 @@ class ImagesSeen(Callback):
             self._warn_once(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._choose_card(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._choose_card(trainer, pl_module)
+        self.choose_card(trainer, pl_module)
 
     def state_dict(self) -> dict[str, int]:
         return {"scans": self.scans, "images": self.images, "points": self.points}
@@ -48,7 +45,8 @@ class ImagesSeen(Callback):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.scans, self.images, self.points = (state_dict[name] for name in ("scans", "images", "points"))
 
-    def _choose_card(self, trainer: Trainer, module: LightningModule) -> None:
+    def choose_card(self, trainer: Trainer, module: LightningModule) -> None:
+        """The card that is true of the module's weights by now."""
         assert isinstance(module, TrainingModule)
         points = torch.tensor(self.points, device=trainer.strategy.root_device)
         in_all_processes = int(trainer.strategy.reduce(points, reduce_op="sum"))

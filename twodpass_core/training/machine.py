@@ -9,14 +9,19 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.config import MachineSettings, TrainingConfig
 from twodpass_core.wording import counted
 
+OTHER_MACHINES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+"""What Lightning finds them by, without torchrun and SLURM."""
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -32,11 +37,12 @@ def trainer_options(config: TrainingConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer, under torchrun, SLURM or on its own.
 
     Raises:
-        ConfigError: the settings ask for GPUs that are not there, or for a batch that cannot be shared out evenly.
+        ConfigError: the settings ask for GPUs that are not there, for machines that do not know of each other, or for a
+            batch that cannot be shared out evenly.
     """
     machine = config.machine
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and machine.accelerator != "cpu" else 0
-    processes = _launched() or Processes(machine.nodes, machine.devices)
+    processes = _launched() or _own_processes(machine)
     _check_gpus(machine, processes, gpus)
     half_on_cpu = machine.precision == "fp16" and not gpus
     number = processes.nodes * (gpus or 1 if processes.per_node == "auto" else processes.per_node)
@@ -47,10 +53,22 @@ def trainer_options(config: TrainingConfig) -> dict[str, Any]:
         "num_nodes": processes.nodes,
         # A batch may have no image: the teachers' parameters then go without gradient.
         "strategy": "auto" if number == 1 else DDPStrategy(find_unused_parameters=config.distillation.kind != "none"),
-        "sync_batchnorm": machine.sync_batch_norm,
         "precision": None if half_on_cpu else PRECISIONS[machine.precision],
-        "plugins": list(_plugins(half_on_cpu)),
+        "plugins": list(_plugins(half_on_cpu, machine.sync_batch_norm)),
     }
+
+
+class StudentSyncBatchNorm(TorchSyncBatchNorm):
+    """Statistics over all GPUs in the student alone.
+
+    The image network runs only where a batch has an image: waiting for each other in it, processes would for ever.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """`model` is the TrainingModule."""
+        network = model.get_submodule("network")
+        network.student = super().apply(network.get_submodule("student"))
+        return model
 
 
 def _launched() -> Processes | None:
@@ -61,6 +79,22 @@ def _launched() -> Processes | None:
     if _slurm():
         return Processes(int(os.environ.get("SLURM_NNODES", 1)), int(os.environ.get("SLURM_NTASKS_PER_NODE", 1)))
     return None
+
+
+def _own_processes(machine: MachineSettings) -> Processes:
+    """What this process is to start. Raises ConfigError where it could not find the other machines."""
+    if machine.nodes > 1 and (missing := [name for name in OTHER_MACHINES if name not in os.environ]):
+        raise ConfigError(
+            f"{machine.nodes} machines (--nodes, machine.nodes) find each other by torchrun or SLURM: start it "
+            f"by one of these, or set {', '.join(missing)} on each"
+        )
+    return Processes(machine.nodes, machine.devices)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that train together."""
+    # Before it has started processes of its own, a machine's first one has no rank but that of its machine.
+    return getattr(rank_zero_only, "rank", 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def _check_gpus(machine: MachineSettings, processes: Processes, gpus: int) -> None:
@@ -97,9 +131,11 @@ def _slurm() -> SLURMEnvironment | None:
         raise ConfigError(f"SLURM: {error}") from error
 
 
-def _plugins(half_on_cpu: bool) -> Iterator[Any]:
+def _plugins(half_on_cpu: bool, sync_batch_norm: bool) -> Iterator[Any]:
     """What Lightning would otherwise choose in a way of its own."""
     yield WholeCheckpoints()
+    if sync_batch_norm:
+        yield StudentSyncBatchNorm()
     if half_on_cpu:
         yield MixedPrecision("16-mixed", "cpu")  # not bf16
     if slurm := _slurm():

@@ -48,6 +48,8 @@ class TrainingModule(LightningModule):
         self.evaluation: Evaluation | None = None
         self.evaluated_step = -1
         self.skipped_in_a_row = 0
+        self.losses_of_epoch: set[str] = set()
+        """Names of those that this epoch has had so far."""
         self._frames = 0  # of this process's share
         self._segmenter: Segmenter | None = None
         self._buffers_before: dict[str, Tensor] = {}
@@ -63,6 +65,9 @@ class TrainingModule(LightningModule):
         if self._generator_state is not None:
             torch.set_rng_state(self._generator_state)
 
+    def on_train_epoch_start(self) -> None:
+        self.losses_of_epoch.clear()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx % self.config.optimiser.accumulate == 0:
             self._buffers_before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
@@ -71,6 +76,7 @@ class TrainingModule(LightningModule):
         terms = self.network(batch)
         scans = len(batch.frame_ids)
         for name, value in terms.named().items():
+            self.losses_of_epoch.add(f"train/{name}")
             self.log(f"train/{name}", value.detach(), on_step=True, on_epoch=True, batch_size=scans)
         # Lightning divides by `accumulate`, also where the last step of an epoch has fewer parts.
         total: Tensor = terms.total * (self.config.optimiser.accumulate / self.parts_of_step(batch_idx))
@@ -99,7 +105,8 @@ class TrainingModule(LightningModule):
         if self.skipped_in_a_row == MAX_SKIPPED:
             raise TrainingError(f"{MAX_SKIPPED} steps in a row had no finite gradient: {DIVERGED}")
 
-    def on_train_end(self) -> None:
+    def refuse_divergence(self) -> None:
+        """Raise TrainingError where the training has ended without finite gradients."""
         # A few at the start are usual in fp16, whose scale is sought then.
         if self.skipped_in_a_row > max(MAX_SKIPPED, self.global_step) / 2:
             raise TrainingError(
@@ -167,6 +174,7 @@ class TrainingModule(LightningModule):
         checkpoint["card"] = self.card.model_dump_json()
         checkpoint["processes"] = self.trainer.world_size
         checkpoint["frames"] = self._frames_trained_on
+        checkpoint["skipped_in_a_row"] = self.skipped_in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -183,6 +191,7 @@ class TrainingModule(LightningModule):
             )
         self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint.get("frames"))
         self._generator_state = checkpoint["torch_generator"]
+        self.skipped_in_a_row = checkpoint["skipped_in_a_row"]
 
     @property
     def _frames_trained_on(self) -> int:

@@ -44,8 +44,8 @@ class PointsSeen(Callback):
         if self.scans >= WARN_AFTER or batch_idx + 1 == trainer.num_training_batches:
             self._warn_once()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raises TrainingError where no process has seen a point in the volume."""
+    def refuse_none(self, trainer: Trainer) -> None:
+        """Raise TrainingError where no process has seen a point in the volume."""
         points = torch.tensor(self.points, device=trainer.strategy.root_device)
         if not int(trainer.strategy.reduce(points, reduce_op="sum")):
             raise TrainingError(f"nothing was learned: {NO_POINTS.format(scans=counted(self.scans, 'scan'))}")

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -25,7 +24,7 @@ from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.images_seen import ImagesSeen
 from twodpass_core.training.last_checkpoint import LastCheckpoint
 from twodpass_core.training.loader import TrainingData
-from twodpass_core.training.machine import trainer_options
+from twodpass_core.training.machine import is_first_process, trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.overlap import tell_what_is_in_both
@@ -56,7 +55,7 @@ def train(
     Raises:
         ConfigError, ScanError, WeightsError: settings, data or weights to start from that will not do; the folder is in
             use.
-        TrainingError: the training diverged.
+        TrainingError: the training diverged, or saw no point in the volume.
         SystemExit: a signal stopped it; the run can be resumed.
     """
     options = trainer_options(config)
@@ -75,11 +74,16 @@ def train(
         samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
         data = TrainingData(samples, validation, config)
         log, points, best = RunLog(folder), PointsSeen(training.class_map, training.intensity_max), BestWeights(folder)
-        seen = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
+        images = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
         validate_every = None if validation is None else config.validate_every
         last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)
-        trainer = make_trainer(config, options, folder, [log, points, *seen, best, last, *callbacks])
+        trainer = make_trainer(config, options, folder, [log, points, *images, best, last, *callbacks])
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        # Not as hooks of its end, which a run that is resumed there does not come to.
+        module.refuse_divergence()
+        points.refuse_none(trainer)
+        for seen in images:
+            seen.choose_card(trainer, module)
         if validation is not None and module.evaluated_step != trainer.global_step:
             trainer.validate(module, data, verbose=False)
             log.add_validation(trainer)
@@ -159,8 +163,3 @@ def make_trainer(
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
-
-
-def is_first_process() -> bool:
-    """Whether this is the first of the processes that train together."""
-    return getattr(rank_zero_only, "rank", 0) == 0

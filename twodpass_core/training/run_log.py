@@ -28,9 +28,10 @@ class RunLog(Callback):
         assert isinstance(pl_module, TrainingModule)
         if not trainer.is_global_zero:
             return
-        validated = pl_module.evaluated_step == trainer.global_step  # if not, these are the scores of an epoch before
+        # Lightning keeps what was logged in an epoch before.
+        validated = pl_module.evaluated_step == trainer.global_step
         values = {
-            _own_name(name): finite_or_none(float(value))
+            (own := _own_name(name)): None if _is_old(own, pl_module) else finite_or_none(float(value))
             for name, value in trainer.callback_metrics.items()
             if not _is_of_a_step(name, trainer.callback_metrics)
             if validated or not name.startswith(VALIDATION)
@@ -72,6 +73,11 @@ class RunLog(Callback):
 def _is_of_a_step(name: str, metrics: Mapping[str, Any]) -> bool:
     """Lightning has losses by step, by epoch with a suffix, and once more."""
     return name.startswith(TRAINING) and (name.endswith("_step") or f"{name}_epoch" in metrics)
+
+
+def _is_old(name: str, module: TrainingModule) -> bool:
+    """Whether it is a loss that this epoch has not had, as those of images where it had none."""
+    return name.startswith(TRAINING) and name not in module.losses_of_epoch
 
 
 def _own_name(name: str) -> str:

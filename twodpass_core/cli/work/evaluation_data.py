@@ -95,7 +95,8 @@ def _settings(
         settings = load_config(data).data.validation
         if settings is None:
             raise ConfigError(f"{data}: has no data.validation to evaluate on")
-        return settings.model_copy(update={"split": split or settings.split})
+        # Sequences that are named stand in the place of a split, and so would in that of another one.
+        return settings.model_copy(update={"split": split, "sequences": None}) if split else settings
     if not expanded(data).exists():
         known = ", ".join(shipped_settings())
         raise ConfigError(f"{data}: does not exist: give a folder of data, a bag, or settings: a YAML file, or {known}")

@@ -16,10 +16,10 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags.config import BagConfig, FileCamera, read_calibration_file
 from twodpass_core.data.bags.finding import bags_in, open_each, refuse_ros1
 from twodpass_core.data.bags.labels import read_labels, read_raw_labels
-from twodpass_core.data.bags.opened import OpenedBag, open_recorded
+from twodpass_core.data.bags.opened import SPLITS, OpenedBag, open_recorded
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.scans import unique_names
-from twodpass_core.errors import BagError, CloudError, ScanError
+from twodpass_core.errors import BagError, CloudError, ConfigError, ScanError
 from twodpass_core.labels.store import LabelStore
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class BagFrames:
         self,
         paths: Sequence[Path],
         config: BagConfig | None = None,
-        split: str = "all",
+        split: str = "trainval",
         *,
         cameras: Sequence[str] | None = None,
     ) -> None:
@@ -45,14 +45,16 @@ class BagFrames:
 
         Args:
             paths: bags, or folders of bags. One of a folder that has no clouds is left out with a warning.
-            split: train or val divide each bag where `held_out` says so; anything else has all.
+            split: train or val, which divide each bag where `held_out` says so; trainval has all.
             cameras: image topics to use; None: all that are calibrated; []: LiDAR only.
 
         Raises:
             BagError: no bag, a damaged one, or one that lacks a topic; no images at the times of the scans.
-            ConfigError: calibration that is missing, damaged or of images of another size.
+            ConfigError: an unknown split; calibration that is missing, damaged or of images of another size.
             TransformError: the LiDAR is not connected to a camera.
         """
+        if split not in SPLITS:
+            raise ConfigError(f"bags have no split '{split}': choose {', '.join(SPLITS)}")
         self.config = config or BagConfig()
         self.class_map = ClassMap.load(self.config.class_map)
         self.grid, self.intensity_max = self.config.grid, self.config.intensity_max

@@ -30,6 +30,8 @@ from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)
 
+SPLITS: Final = ("train", "val", "trainval")
+"""train and val divide a bag where `held_out` says so; trainval has all."""
 CLOCK_SET_BACK_S: Final = 1.0
 LOOKED_AT: Final = 5
 """Of a camera's images, before anything begins: one of them may be damaged."""
@@ -121,7 +123,7 @@ def open_recorded(
     Args:
         name: of the bag, in its frames.
         calibration: cameras of a calibration file, by image topic.
-        split: train or val divide the bag where `held_out` says so; anything else has all.
+        split: one of SPLITS.
         image_topics: those to use; None: all that are calibrated; []: LiDAR only.
 
     Raises:
@@ -197,7 +199,7 @@ def _scans_by_time(path: Path, clouds: TopicIndex, split: str, held_out: float) 
 
 
 def _of_split(scans: int, split: str, held_out: float) -> slice:
-    if not held_out or split not in ("train", "val"):
+    if not held_out or split == "trainval":
         return slice(None)
     border = scans - round(scans * held_out)
     return slice(border) if split == "train" else slice(border, None)
