@@ -125,7 +125,7 @@ def labels_of_single_files(bag: Path) -> list[Path]:
 def labels_of_no_bag(bag: Path) -> list[Path]:
     """Folders of labels beside a bag whose own bag is not there, as where it has been renamed."""
     bag = _whole_bag(bag)
-    stems = {path.name if path.is_dir() else path.stem for path in bag.parent.iterdir()}
+    stems = {path.name if path.is_dir() else path.stem for path in bag.parent.glob("*")}
     folders = bag.parent.glob(f"*{FOLDER_SUFFIX}")
     return sorted(path for path in folders if path.is_dir() and path.name.removesuffix(FOLDER_SUFFIX) not in stems)
 
