@@ -16,13 +16,13 @@ from twodpass_core.data.batch import Batch
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.evaluation.evaluate import Evaluation, count_frame
-from twodpass_core.evaluation.metrics import SegmentationCounts
 from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.counts import SegmentationCounts
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.schedules import make_schedule
 from twodpass_core.weights import Card
@@ -48,7 +48,6 @@ class TrainingModule(LightningModule):
         self.evaluation: Evaluation | None = None
         self.evaluated_step = -1
         self.skipped_in_a_row = 0
-        self._frames = 0  # of this process's share
         self._segmenter: Segmenter | None = None
         self._buffers_before: dict[str, Tensor] = {}
         self._generator_state: Tensor | None = None
@@ -132,7 +131,6 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.counts.reset()
-        self._frames = 0
         if self.trainer.world_size > 1:
             # Running statistics of batch normalisation differ by process; those of the first are saved.
             for buffer in self.network.buffers():
@@ -144,15 +142,13 @@ class TrainingModule(LightningModule):
         if frame is None:
             return
         assert self._segmenter is not None
-        self._frames += 1
         with torch.autocast(self.device.type, enabled=False):
-            count_frame(self.counts, self._segmenter, frame)
+            self.counts.update(count_frame(self._segmenter, frame))
 
     def on_validation_epoch_end(self) -> None:
         self._segmenter = None
-        frames = torch.tensor(self._frames, device=self.device)
-        total_frames = int(self.trainer.strategy.reduce(frames, reduce_op="sum"))
-        self.evaluation = Evaluation(self.card.class_map, self.counts.compute().cpu(), total_frames)
+        counts, frames = self.counts.compute()
+        self.evaluation = Evaluation(self.card.class_map, counts.cpu(), int(frames))
         self.evaluated_step = self.global_step
         scores = self.evaluation.scores
         for name in ("mean_iou", "accuracy", "frequency_weighted_iou"):
