@@ -217,7 +217,7 @@ class _SetsNote:
 
     @property
     def is_true(self) -> bool:
-        chunks = self.record.metadata.get("chunks", "1")
+        chunks = self.record.metadata.get("chunks", "")
         return chunks.isdecimal() and self.met >= int(chunks)
 
 

@@ -171,20 +171,20 @@ class TrainingModule(LightningModule):
             ConfigError: it is of another number of processes, which share the frames out otherwise, or
                 of other data.
         """
-        before = checkpoint.get("processes", self.trainer.world_size)
+        before = checkpoint["processes"]
         if before != self.trainer.world_size:
             raise ConfigError(
                 f"this run was begun by {counted(before, 'process')}, not {self.trainer.world_size}: resume it with as "
                 "many (--devices), or begin another run with start_from=FOLDER/checkpoints/last.ckpt"
             )
-        self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint.get("frames"))
+        self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint["frames"])
         self._generator_state = checkpoint["torch_generator"]
 
     @property
     def _frames_trained_on(self) -> int:
         return len(self.trainer.datamodule.training)  # type: ignore[attr-defined]
 
-    def _refuse_other_data(self, before: Card, frames: int | None) -> None:
+    def _refuse_other_data(self, before: Card, frames: int) -> None:
         """Where an epoch begins depends on the number of frames, what labels and points mean on the rest."""
         found = [
             what
@@ -194,7 +194,7 @@ class TrainingModule(LightningModule):
                 ("full scale of the intensity", before.intensity_max, self.card.intensity_max),
                 (f"number of frames ({frames}, now {self._frames_trained_on})", frames, self._frames_trained_on),
             )
-            if old != new and old is not None
+            if old != new
         ]
         if found:
             raise ConfigError(
