@@ -111,8 +111,9 @@ def _claim(folder: Path, base: TrainingConfig) -> None:
 
 
 def _read_scores(run: Path) -> RunScores:
-    scores = json.loads(RunFolder(run).scores.read_text(encoding="utf-8"))
-    with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
+    folder = RunFolder(run)
+    scores = json.loads(folder.scores.read_text(encoding="utf-8"))
+    with folder.classes.open(newline="", encoding="utf-8") as file:
         iou = {entry["class"]: float(entry["iou"]) if entry["iou"] else None for entry in csv.DictReader(file)}
     return RunScores(
         seed=int(run.name.removeprefix("seed")),
