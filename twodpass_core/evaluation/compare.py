@@ -88,7 +88,7 @@ def compare(
     Both know the classes that the frames are labelled in (`check_classes`).
 
     Raises:
-        ScanError: a frame cannot be read, or has no labels.
+        ScanError: a frame has no labels, or cannot be read; of bags also BagError and LabelError.
     """
     segmenters, num_classes = (before, after), after.class_map.num_classes
     totals = [no_counts(num_classes) for _ in segmenters]

@@ -52,7 +52,7 @@ def evaluate(
         definition: see `choices.Definition`.
 
     Raises:
-        ScanError: a frame cannot be read, or has no labels.
+        ScanError: a frame has no labels, or cannot be read; of bags also BagError and LabelError.
     """
     counts = no_counts(segmenter.class_map.num_classes)
     number = 0

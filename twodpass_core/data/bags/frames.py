@@ -52,6 +52,7 @@ class BagFrames:
         Raises:
             BagError: no bag, a damaged one, or one that lacks a topic; no images at the times of the scans.
             ConfigError: calibration that is missing, damaged or of images of another size.
+            ClassMapError: a class map that is missing or damaged.
             TransformError: the LiDAR is not connected to a camera.
         """
         self.config = config or BagConfig()
