@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from twodpass_core.cli import app
 from twodpass_core.data.source import SourceConfig
 from twodpass_core.errors import ConfigError
-from twodpass_core.training.ablation import ROWS, ablate, read_result
-from twodpass_core.training.ablation_table import AblationResult, AblationRow, RunScores
+from twodpass_core.training.ablation import ablate, read_result
+from twodpass_core.training.ablation_table import ROWS, AblationResult, AblationRow, RunScores
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.folder import RunFolder

@@ -20,9 +20,8 @@ from typer.testing import CliRunner
 
 from twodpass_core.benchmark import peer as benchmark_peer
 from twodpass_core.benchmark import run as benchmark_run
-from twodpass_core.benchmark import run_benchmark
 from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
-from twodpass_core.benchmark.run import Contender
+from twodpass_core.benchmark.run import Contender, run_benchmark
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
 from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
@@ -119,6 +118,11 @@ def test_the_commands_need_little_beside_torch(weights: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert "block_1" in done.stdout
     assert "weight gradient" in done.stdout
+
+
+def test_scans_to_measure_on_need_no_network() -> None:
+    code = "import sys; sys.modules['twodpass_core.segmenter'] = None; import twodpass_core.benchmark.scans"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("settings", [{"peer": "abacus"}, {"repeats": 0}])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,15 @@ def test_a_bag_that_is_being_recorded_is_not_read_half_and_no_damage_is_told(tmp
         with pytest.raises(BagError, match="drive: is being recorded just now: wait until that has ended"):
             open_clouds(bag if what == "bag" else bag / "drive_0.mcap")
     assert len(list(open_clouds(bag))) == 1
+
+
+def test_that_a_bag_is_not_being_recorded_is_seen_without_the_recorder(tmp_path: Path) -> None:
+    bag = drive(1).write(tmp_path / "drive")
+    code = (
+        "import sys; from pathlib import Path; sys.modules['twodpass_core.recording'] = None;"
+        "from twodpass_core.data.bags.checks import checked; checked(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(bag)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("what", ["bag", "file"])

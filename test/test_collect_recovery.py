@@ -179,6 +179,15 @@ def test_a_set_of_several_chunks_is_whole_or_counts_as_lost(
     assert recover(bag).sets == len(sets)  # as its notes have it
 
 
+def test_sets_whose_note_does_not_tell_its_chunks_count_as_lost(tmp_path: Path) -> None:
+    bag = record(tmp_path / "drive", sets=2)
+    path = bag / "drive_0.mcap"
+    path.write_bytes(path.read_bytes().replace(b"chunks", b"chunky", 1))
+    report = recover(bag)
+    assert [entry.stamp_ns for entry in Manifest.read(bag).sets] == [data.stamp(1)]
+    assert (report.sets, report.lost_sets, report.messages) == (1, 1, 5)
+
+
 def test_a_chunk_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
     import zstandard
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +169,27 @@ def test_the_commands(sequence: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["submit", str(weights), str(sequence), str(out), "--votes", "1"])
     assert result.exit_code == 0, result.output
     assert out.exists()
+
+
+WITHOUT_TRAINING = """
+import sys
+sys.modules.update(dict.fromkeys(["lightning", "torchmetrics", "tensorboard"]))  # importing what is None fails
+from twodpass_core.cli import app
+app(["evaluate", "tiny.safetensors", "08", "--before", "tiny.safetensors"], standalone_mode=False)
+app(["evaluate", "tiny.safetensors", "settings.yaml", "--out", "report"], standalone_mode=False)
+app(["submit", "tiny.safetensors", "settings.yaml", "out.zip", "--votes", "1"], standalone_mode=False)
+"""
+
+
+def test_the_commands_need_nothing_that_only_training_does(sequence: Path, tmp_path: Path) -> None:
+    write_tiny_weights(tmp_path / "tiny.safetensors")
+    (tmp_path / "settings.yaml").write_text(f"data: {{validation: {{root: {sequence}}}}}")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WITHOUT_TRAINING]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report/scores.json").exists(), done.stderr
+    assert (tmp_path / "out.zip").exists(), done.stderr
 
 
 def test_other_classes_are_refused_before_the_first_evaluation(sequence: Path, tmp_path: Path) -> None:

@@ -50,6 +50,24 @@ def test_labels_in_the_cloud(tmp_path: Path) -> None:
             assert (frame.instances == 7).all()
 
 
+def test_class_ids_in_the_cloud_are_those_of_a_map_of_ones_own(tmp_path: Path) -> None:
+    class_map = tmp_path / "orchard.yaml"
+    class_map.write_text(
+        "{name: orchard, classes: ["
+        "{id: 0, name: ignored, colour: [0, 0, 0], raw_ids: [7, 255]},"
+        "{id: 1, name: ground, colour: [160, 120, 80], raw_ids: [2, 65535], raw_id: 65535},"
+        "{id: 2, name: tree, colour: [0, 175, 0], raw_ids: [1, 0]}]}"
+    )
+    data, ids = BagData(), (np.arange(60) % 4).astype(np.uint8)
+    ids[ids == 3] = 255
+    data.cloud(START_NS, points(0), columns={"class_id": ids})
+    source = BagFrames([data.write(tmp_path / "drive")], BagConfig(class_map=str(class_map)))
+    frame, raw = source.with_raw_labels(0)
+    np.testing.assert_array_equal(frame.labels, np.where(ids == 255, 0, ids))
+    np.testing.assert_array_equal(raw, np.choose(ids % 255, [7, 65535, 1]))
+    assert frame.instances is None
+
+
 @pytest.mark.parametrize("columns", [{"label": np.full(60, 12345, np.uint32)}, {"class_id": np.full(60, 99, np.uint8)}])
 def test_unknown_labels_in_the_cloud(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
     data = BagData()
@@ -71,7 +89,25 @@ def test_labels_beside_the_bag(tmp_path: Path) -> None:
     assert source[0].labels is None
     with pytest.raises(LabelError):
         source[2]
+    with pytest.raises(LabelError):
+        source.raw_labels(2)
     assert BagFrames([bag], BagConfig(proposals=True), cameras=[]).labelled.tolist() == [False, True, True, True]
+
+
+def test_a_label_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag, read = drive(1).write(tmp_path / "drive"), LabelStore.read
+    LabelStore.beside(bag).write(scan_ns(0), np.full(60, 40 | 3 << 16, np.uint32))
+    source, stamps = BagFrames([bag], cameras=[]), []
+
+    def noting(self: LabelStore, stamp_ns: int, num_points: int) -> np.ndarray | None:
+        stamps.append(stamp_ns)
+        return read(self, stamp_ns, num_points)
+
+    monkeypatch.setattr(LabelStore, "read", noting)
+    frame, raw = source.with_raw_labels(0)
+    assert stamps == [scan_ns(0)]
+    np.testing.assert_array_equal(raw, np.full(60, 40 | 3 << 16))
+    np.testing.assert_array_equal(frame.instances, np.full(60, 3))
 
 
 def test_bags_that_collect_records(tmp_path: Path) -> None:

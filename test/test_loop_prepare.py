@@ -24,6 +24,7 @@ from drive_bag import (
 from typer.testing import CliRunner
 
 from twodpass_core.cameras.model import CameraModel, split_projection
+from twodpass_core.cameras.undistort import Undistortion
 from twodpass_core.cli import app
 from twodpass_core.data.bags.config import BagConfig
 from twodpass_core.data.bags.frames import BagFrames
@@ -33,7 +34,6 @@ from twodpass_core.data.kitti_raw import KittiRaw
 from twodpass_core.data.prepare import prepare
 from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
-from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.labels.exchange import import_labels

@@ -13,17 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twodpass_core.choices import Definition
-from twodpass_core.evaluation.metrics import Scores, SegmentationCounts
+from twodpass_core.evaluation.metrics import Scores, count_points, no_counts
+from twodpass_core.training.counts import SegmentationCounts
 
 CLASSES = 4
 
 
 def count(labels: list[int], predictions: list[int], points: np.ndarray | None = None) -> torch.Tensor:
-    metric = SegmentationCounts(CLASSES)
     points = np.zeros((len(labels), 4), np.float32) if points is None else points
-    metric.update(torch.from_numpy(points), torch.tensor(labels), torch.tensor(predictions))
-    counts: torch.Tensor = metric.compute()
-    return counts
+    return count_points(torch.from_numpy(points), torch.tensor(labels), torch.tensor(predictions), CLASSES)
 
 
 def scores(labels: list[int], predictions: list[int], definition: Definition = "benchmark") -> Scores:
@@ -95,12 +93,11 @@ def test_nuscenes_devkit(pairs: list[tuple[int, int]]) -> None:
 def test_the_authors_example(golden: Path) -> None:
     example = json.loads((golden / "misc.json").read_text())["metric"]
     classes = len(example["iou"]) + 1
-    metric = SegmentationCounts(classes)
     labels, predictions = torch.tensor(example["label"]), torch.tensor(example["pred"])
-    metric.update(torch.zeros(len(labels), 3), labels, predictions)
-    result = Scores.of(metric.compute().sum(0), "authors")
+    counts = count_points(torch.zeros(len(labels), 3), labels, predictions, classes).sum(0)
+    result = Scores.of(counts, "authors")
     assert result.iou == pytest.approx(example["iou"], abs=1e-9)
-    assert Scores.of(metric.compute().sum(0)).mean_iou < result.mean_iou
+    assert Scores.of(counts).mean_iou < result.mean_iou
 
 
 def test_by_distance() -> None:
@@ -111,14 +108,17 @@ def test_by_distance() -> None:
 
 
 def test_counts_add_up_over_scans() -> None:
-    metric = SegmentationCounts(CLASSES)
+    metric, total = SegmentationCounts(CLASSES), no_counts(CLASSES)
     rng = np.random.default_rng(0)
     parts = [rng.integers(0, CLASSES, (2, 50)) for _ in range(3)]
-    points = torch.zeros(50, 3)
     for labels, predictions in parts:
-        metric.update(points, torch.from_numpy(labels), torch.from_numpy(predictions))
+        counts = count(labels.tolist(), predictions.tolist())
+        metric.update(counts)
+        total += counts
     whole = np.concatenate(parts, axis=1)
-    assert torch.equal(metric.compute(), count(whole[0].tolist(), whole[1].tolist()))
+    assert torch.equal(total, count(whole[0].tolist(), whole[1].tolist()))
+    assert torch.equal(metric.counts, total)
+    assert int(metric.frames) == 3
 
 
 def test_points_without_a_position_count_where_they_are_labelled() -> None:

@@ -1,4 +1,4 @@
-"""The files of a bag that hold its messages."""
+"""The files of a bag: those that hold its messages, and one that is there while `collect` records it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 BAG_SUFFIXES: Final = (".mcap", ".db3")
+JOURNAL: Final = "sets.journal"
+"""The name, beside those files, of what `recording.journal` writes."""
 
 
 def storage_files(bag: Path) -> list[Path]:

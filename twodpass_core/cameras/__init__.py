@@ -1,1 +1,1 @@
-"""Cameras: how they project, and what ROS says of them."""
+"""Cameras: how they project, what ROS says of them, and images without their distortion."""

@@ -1,4 +1,4 @@
-"""The command `twodpass`. Each subcommand's options are in a module of its name; `work` does it, imported on use."""
+"""The command `twodpass`. Each subcommand is in a module of its name; what it needs is imported on use."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def benchmark(
     """Time one scan by stage, with peak memory, and tell how far the number formats agree."""
     from rich.console import Console
 
-    from twodpass_core.benchmark import run_benchmark
+    from twodpass_core.benchmark.run import run_benchmark
     from twodpass_core.cli.work.benchmark import first_scan, network_shape, print_report, weights_or_random
     from twodpass_core.errors import ConfigError
     from twodpass_core.pretrained import weights_file

@@ -77,10 +77,6 @@ def evaluate(
     semantic-kitti-api: the same, but classes neither labelled nor predicted count as 0 in the mean, where the others
     leave them out. authors: such points are left out.
     """
-    from twodpass_core.training import EVALUATION, require_packages
-
-    require_packages("evaluation", EVALUATION)
-
     from twodpass_core.cli.work.evaluate import check_all_classes, report_folders, run_comparison, run_evaluation
     from twodpass_core.cli.work.evaluation_data import evaluation_sources
     from twodpass_core.pretrained import weights_file

@@ -30,10 +30,6 @@ def submit(
     backend: Backend = "auto",
 ) -> None:
     """Label the test set of SemanticKITTI or nuScenes-lidarseg in the form that its benchmark takes."""
-    from twodpass_core.training import EVALUATION, require_packages
-
-    require_packages("evaluation", EVALUATION)
-
     from twodpass_core.cli.work.evaluation_data import submission_settings
     from twodpass_core.cli.work.submit import run_submission
     from twodpass_core.pretrained import weights_file

@@ -43,7 +43,10 @@ class TrainingSet(Dataset[TrainingSample]):
         return len(self.source)
 
     def __getitem__(self, key: SampleKey) -> TrainingSample:
-        """Raises ScanError where the frame, its image or the frame it is mixed with cannot be read or has no labels."""
+        """Raises ScanError where the frame, its image or the frame it is mixed with cannot be read or has no labels.
+
+        Of bags also BagError and LabelError.
+        """
         augmenting, choosing, mixing = (self._rng(key, part) for part in range(3))
         frame = self.source[key.frame]
         view = frame.views[choosing.integers(len(frame.views))] if self.images and frame.views else None

@@ -88,9 +88,9 @@ class Frame:
 class FrameSource(Protocol):
     """A sequence of frames of one data set, read one at a time.
 
-    `__getitem__` raises ScanError (bags also BagError) naming what is missing, short or damaged. An image that is not
-    there is no error: the frame then lacks that view and is used LiDAR-only, as the paper does where views do not
-    overlap.
+    `__getitem__` raises ScanError (bags also BagError, LabelError) naming what is missing, short or damaged. An image
+    that is not there is no error: the frame then lacks that view and is used LiDAR-only, as the paper does where views
+    do not overlap.
     """
 
     @property

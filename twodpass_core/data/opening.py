@@ -17,8 +17,8 @@ def open_training(settings: SourceConfig | Sequence[MixedSource], *, images: boo
     """One source, or several mixed, to train on, with `images` to learn from or LiDAR only.
 
     Raises:
-        ConfigError, ScanError, BagError, TransformError: as `open_source` and `for_training` do; also where images are
-            to be learned from, and bags have none though they are not said to be LiDAR only.
+        ConfigError, ScanError, BagError, ClassMapError, TransformError: as `open_source` and `for_training` do; also
+            where images are to be learned from, and bags have none though they are not said to be LiDAR only.
     """
     if isinstance(settings, SourceConfig):
         return _open_training(settings, images)

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from twodpass_core.cameras.undistort import Undistortion
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.frame import CameraView, Frame
 from twodpass_core.data.kitti_files import matrix_line, write_labels, write_lines, write_scan
 from twodpass_core.data.pairing import nearest_within
 from twodpass_core.data.semantickitti import CALIBRATIONS, CLASS_MAP
-from twodpass_core.data.undistort import Undistortion
 from twodpass_core.errors import ConfigError, ImageError
 from twodpass_core.files import new_folder
 from twodpass_core.geometry.rigid_transform import RigidTransform

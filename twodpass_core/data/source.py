@@ -74,6 +74,7 @@ def open_source(config: SourceConfig) -> FrameSource:
     Raises:
         ConfigError: unknown split or camera, or sequences chosen where root is one.
         ScanError, BagError: files are missing or damaged, or of another kind of data.
+        ClassMapError: a class map that is missing or damaged.
         TransformError: a bag does not tell where a camera stands.
     """
     if config.kind != "simulation" and not config.bag.bags:

@@ -15,7 +15,7 @@ from twodpass_core.choices import Definition
 from twodpass_core.classes import SemanticClass
 from twodpass_core.data.frame import Frame
 from twodpass_core.evaluation.evaluate import Evaluation, labels_of, predict
-from twodpass_core.evaluation.metrics import DISTANCES, Scores, count_points
+from twodpass_core.evaluation.metrics import Scores, count_points, no_counts
 from twodpass_core.segmenter import Segmenter
 
 RESAMPLINGS = 1000
@@ -88,10 +88,10 @@ def compare(
     Both know the classes that the frames are labelled in (`check_classes`).
 
     Raises:
-        ScanError: a frame cannot be read, or has no labels.
+        ScanError: a frame has no labels, or cannot be read; of bags also BagError and LabelError.
     """
     segmenters, num_classes = (before, after), after.class_map.num_classes
-    totals = [torch.zeros(len(DISTANCES), num_classes, num_classes, dtype=torch.int64) for _ in segmenters]
+    totals = [no_counts(num_classes) for _ in segmenters]
     by_frame: list[list[Tensor]] = [[], []]  # (K, K) of each frame
     mended, broken = (np.zeros(num_classes, np.int64) for _ in segmenters)
     for frame in frames:

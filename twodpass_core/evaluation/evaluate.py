@@ -14,7 +14,7 @@ from twodpass_core.choices import Definition
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ScanError
-from twodpass_core.evaluation.metrics import Scores, SegmentationCounts
+from twodpass_core.evaluation.metrics import Scores, count_points, no_counts
 from twodpass_core.segmenter import Segmenter
 
 
@@ -52,23 +52,22 @@ def evaluate(
         definition: see `choices.Definition`.
 
     Raises:
-        ScanError: a frame cannot be read, or has no labels.
+        ScanError: a frame has no labels, or cannot be read; of bags also BagError and LabelError.
     """
-    counts = SegmentationCounts(segmenter.class_map.num_classes)
+    counts = no_counts(segmenter.class_map.num_classes)
     number = 0
     for frame in frames:
-        count_frame(counts, segmenter, frame, votes, definition)
+        counts += count_frame(segmenter, frame, votes, definition)
         number += 1
-    return Evaluation(segmenter.class_map, counts.compute(), number, definition)
+    return Evaluation(segmenter.class_map, counts, number, definition)
 
 
-def count_frame(
-    counts: SegmentationCounts, segmenter: Segmenter, frame: Frame, votes: int = 1, definition: Definition = "benchmark"
-) -> None:
-    """Add one frame to the counts. Validation in training and evaluation afterwards both come here."""
+def count_frame(segmenter: Segmenter, frame: Frame, votes: int = 1, definition: Definition = "benchmark") -> Tensor:
+    """The counts of one frame, on the CPU. Validation in training and evaluation afterwards both come here."""
     labels = labels_of(frame)
     class_id = predict(segmenter, frame.points, votes, definition)
-    counts.update(*(torch.from_numpy(array).to(counts.device) for array in (frame.points, labels, class_id)))
+    points, truth, predicted = map(torch.from_numpy, (frame.points, labels, class_id))
+    return count_points(points, truth, predicted, segmenter.class_map.num_classes)
 
 
 def labels_of(frame: Frame) -> npt.NDArray[np.uint8]:

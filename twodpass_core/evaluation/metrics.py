@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from twodpass_core.choices import Definition
 from twodpass_core.classes import UNLABELLED
@@ -54,6 +53,11 @@ class Scores:
         )
 
 
+def no_counts(num_classes: int) -> Tensor:
+    """What `count_points` gives of no points, to add up from."""
+    return torch.zeros(len(DISTANCES), num_classes, num_classes, dtype=torch.int64)
+
+
 def count_points(points: Tensor, labels: Tensor, class_id: Tensor, num_classes: int) -> Tensor:
     """(distance bins, K, K) int64: how many points are at that distance, of that true and that predicted class.
 
@@ -80,24 +84,3 @@ def _known(ids: Tensor, num_classes: int, what: str) -> Tensor:
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
         raise ValueError(f"every {what} must be 0..{num_classes - 1} or {UNLABELLED}")
     return ids
-
-
-class SegmentationCounts(Metric):
-    """Counts of points by distance, label and prediction. Summed over processes as integers, so exactly."""
-
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        shape = (len(DISTANCES), num_classes, num_classes)
-        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, points: Tensor, labels: Tensor, class_id: Tensor) -> None:
-        """Add a scan's points; see `count_points`."""
-        self.counts += count_points(points, labels, class_id, self.num_classes)
-
-    def compute(self) -> Tensor:
-        """(distance bins, K, K) int64."""
-        return self.counts

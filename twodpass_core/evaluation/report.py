@@ -7,6 +7,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 import torch
 from rich.markup import escape
@@ -18,6 +19,9 @@ from twodpass_core.figures import new_figure, save_figure
 from twodpass_core.files import replacing
 from twodpass_core.wording import counted
 
+SCORES: Final = "scores.json"
+CLASSES: Final = "classes.csv"
+
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
     """Write classes.csv, scores.json, confusion.png and distance.png into a folder, made if missing.
@@ -25,7 +29,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     Raises OSError where it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "classes.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(folder / CLASSES) as path, path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(class_rows(evaluation))
     scores = evaluation.scores
     summary = {
@@ -37,7 +41,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
         "distances": list(DISTANCES),
         "mean_iou_by_distance": [finite_or_none(part.mean_iou) for part in evaluation.by_distance],
     }
-    with replacing(folder / "scores.json") as path:
+    with replacing(folder / SCORES) as path:
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     draw_confusion(evaluation, folder / "confusion.png")
     draw_distances(evaluation, folder / "distance.png")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from twodpass_core.errors import ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.geometry.trajectory import interpolate
+from twodpass_core.message_types import header_stamp_ns
 from twodpass_core.wording import shorten
 
 MAX_GAP_NS = 2_000_000_000
@@ -153,10 +154,10 @@ def add_transforms(tree: TransformTree, message: Any, *, static: bool) -> None:
     """
     invalid = []
     for entry in message.transforms:
-        q, t, stamp = entry.transform.rotation, entry.transform.translation, entry.header.stamp
+        q, t = entry.transform.rotation, entry.transform.translation
         try:
             transform = RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
-            stamp_ns = None if static else stamp.sec * 10**9 + stamp.nanosec
+            stamp_ns = None if static else header_stamp_ns(entry.header)
             tree.add(entry.header.frame_id, entry.child_frame_id, transform, stamp_ns)
         except (ConfigError, TransformError) as error:
             invalid.append(f"'{entry.child_frame_id}' in '{entry.header.frame_id}': {error}")

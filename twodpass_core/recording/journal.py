@@ -8,15 +8,12 @@ from __future__ import annotations
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Final
 
 from pydantic import ValidationError
 
+from twodpass_core.bag_files import JOURNAL
 from twodpass_core.files import try_lock
 from twodpass_core.recording.manifest import SetEntry
-
-JOURNAL: Final = "sets.journal"
-"""Its name, beside the bag's files."""
 
 
 class Journal:

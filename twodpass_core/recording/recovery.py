@@ -13,6 +13,8 @@ from typing import Any, Final
 import yaml
 from mcap.records import Attachment, Metadata
 
+from twodpass_core.bag_files import JOURNAL
+from twodpass_core.bag_in_progress import not_recording
 from twodpass_core.errors import BagError
 from twodpass_core.files import replacing, sync_folder
 from twodpass_core.mcap_files.check import is_indexed
@@ -21,8 +23,7 @@ from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.mcap_files.salvage import Damage, Salvage
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
 from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
-from twodpass_core.recording.in_progress import not_recording
-from twodpass_core.recording.journal import JOURNAL, read_journal
+from twodpass_core.recording.journal import read_journal
 from twodpass_core.recording.manifest import SOFTWARE, Manifest, SetEntry, describe_recording
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
@@ -216,7 +217,7 @@ class _SetsNote:
 
     @property
     def is_true(self) -> bool:
-        chunks = self.record.metadata.get("chunks", "1")
+        chunks = self.record.metadata.get("chunks", "")
         return chunks.isdecimal() and self.met >= int(chunks)
 
 

@@ -11,7 +11,7 @@ import yaml
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.errors import ConfigError
-from twodpass_core.message_types import CAMERA_INFO, TF_MESSAGE
+from twodpass_core.message_types import CAMERA_INFO, TF_MESSAGE, is_static_tf
 
 _TYPE = re.compile(r"\w+/(msg|srv|action)/\w+")
 _FOREVER = {"sec": 9223372036, "nsec": 854775807}  # RMW_DURATION_INFINITE
@@ -41,7 +41,7 @@ class RecordedTopic:
     @property
     def is_static(self) -> bool:
         """Whether it tells transforms that hold for ever."""
-        return self.type == TF_MESSAGE and self.name.rsplit("/", 1)[-1] == "tf_static"
+        return is_static_tf(self.name, self.type)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from twodpass_core.sparse.pyramid import VoxelLevel
 
 
 def build_neighbour_table(level: VoxelLevel) -> Tensor:
-    """(27, M) int32: for each offset, in the order of SparseBackend.convolve, the voxel there; -1 where there is none.
+    """(27, M) int32: for each offset, in the order of SparseBackend.build_map, the voxel there; -1 where there is none.
 
     The host never waits for the device: all sizes are known beforehand. All columns are searched at once: launching
     what a GPU does with one takes the host longer than the GPU needs for it.

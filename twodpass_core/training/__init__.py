@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 from twodpass_core.errors import MissingDependencyError
 
-TRAINING = ("lightning", "torchmetrics", "tensorboard")
-EVALUATION = ("torchmetrics",)
+PACKAGES = ("lightning", "torchmetrics", "tensorboard")
 
 
-def require_packages(purpose: str, packages: Sequence[str] = TRAINING) -> None:
-    """Raise MissingDependencyError unless they are installed: what training, or evaluation alone, stands on."""
-    for package in packages:
+def require_packages(purpose: str) -> None:
+    """Raise MissingDependencyError unless the packages that training stands on are installed."""
+    for package in PACKAGES:
         if find_spec(package) is None:
             raise MissingDependencyError(package, purpose, 'pip install "twodpass[train]"')

@@ -9,27 +9,20 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from twodpass_core.data.frame import FrameSource
 from twodpass_core.errors import ConfigError
 from twodpass_core.files import replacing
-from twodpass_core.training.ablation_table import AblationResult, AblationRow, RunScores
+from twodpass_core.training.ablation_table import ROWS, AblationResult, AblationRow, RunScores
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.run import train
 
-ROWS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "baseline": {"kind": "none"},
-    "KL": {"kind": "msfskd", "fusion": False, "learner": False},
-    "fusion": {"kind": "msfskd", "fusion": True, "learner": False},
-    "learner": {"kind": "msfskd", "fusion": True, "learner": True},
-}
-"""Settings of the distillation in each row; each adds one part to the row before."""
 SETTINGS: Final = "settings.yaml"
 
 
@@ -111,8 +104,9 @@ def _claim(folder: Path, base: TrainingConfig) -> None:
 
 
 def _read_scores(run: Path) -> RunScores:
-    scores = json.loads(RunFolder(run).scores.read_text(encoding="utf-8"))
-    with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
+    folder = RunFolder(run)
+    scores = json.loads(folder.scores.read_text(encoding="utf-8"))
+    with folder.classes.open(newline="", encoding="utf-8") as file:
         iou = {entry["class"]: float(entry["iou"]) if entry["iou"] else None for entry in csv.DictReader(file)}
     return RunScores(
         seed=int(run.name.removeprefix("seed")),

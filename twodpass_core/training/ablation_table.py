@@ -1,21 +1,22 @@
-"""What an ablation found: scores of every run, mean and spread over seeds, as a table."""
+"""The rows of an ablation, and what it found: scores of every run, mean and spread over seeds, as a table."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from twodpass_core.wording import counted
 
-MARKS = {
-    "baseline": ("", "", ""),
-    "KL": ("✓", "", ""),
-    "fusion": ("✓", "✓", ""),
-    "learner": ("✓", "✓", "✓"),
-}  # parts in each row: KL, fusion, 2D learner
+ROWS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "baseline": {"kind": "none"},
+    "KL": {"kind": "msfskd", "fusion": False, "learner": False},
+    "fusion": {"kind": "msfskd", "fusion": True, "learner": False},
+    "learner": {"kind": "msfskd", "fusion": True, "learner": True},
+}
+"""Settings of the distillation in each row; each adds one part to the row before."""
 
 
 class RunScores(BaseModel):
@@ -78,7 +79,7 @@ class AblationResult(BaseModel):
         values = [run.mean_iou for run in row.runs]
         gain = "" if row is self.rows[0] else _spread(row.over(self.rows[0]), sign="+")
         by_seed = ", ".join(f"{100 * value:.2f}" for value in values)
-        return [_title(row), *MARKS[row.name], _spread(values), gain, by_seed]
+        return [_title(row), *_marks(row), _spread(values), gain, by_seed]
 
     def _class_rows(self) -> list[list[str]]:
         classes = next((list(run.iou) for row in self.rows for run in row.runs), [])
@@ -87,6 +88,13 @@ class AblationResult(BaseModel):
 
 def _title(row: AblationRow) -> str:
     return row.name if row.name == "baseline" else f"+ {'2D learner' if row.name == 'learner' else row.name}"
+
+
+def _marks(row: AblationRow) -> list[str]:
+    """Which of KL, fusion and 2D learner are part of it."""
+    settings = ROWS[row.name]
+    parts = settings["kind"] == "msfskd", settings.get("fusion"), settings.get("learner")
+    return ["✓" if part else "" for part in parts]
 
 
 def _spread(values: Sequence[float], sign: str = "") -> str:

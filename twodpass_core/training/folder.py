@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from twodpass_core.errors import ConfigError
+from twodpass_core.evaluation.report import CLASSES, SCORES
 from twodpass_core.files import replacing, try_lock
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.config_text import dump_config
+from twodpass_core.weights import RUN_WEIGHTS
 
 FREE_TO_CHANGE = {"run", "machine", "validate_every", "checkpoint_steps"}
 """Settings that a resumed training may have otherwise: they say where and how, not what is computed."""
@@ -42,12 +44,17 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         """The student of the best validation, or of the end where nothing is validated."""
-        return self.path / "weights.safetensors"
+        return self.path / RUN_WEIGHTS
 
     @property
     def scores(self) -> Path:
         """Of the best validation, if there was one."""
-        return self.path / "scores.json"
+        return self.path / SCORES
+
+    @property
+    def classes(self) -> Path:
+        """Scores by class, beside these."""
+        return self.path / CLASSES
 
     @property
     def checkpoints(self) -> Path:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from twodpass_core.data.batch import Batch
 from twodpass_core.training.module import TrainingModule
+from twodpass_core.training.seen import WARN_AFTER, in_all_processes
 from twodpass_core.weights import Card
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
-
-WARN_AFTER = 100  # scans, unless an epoch has less
 
 
 class ImagesSeen(Callback):
@@ -48,9 +46,7 @@ class ImagesSeen(Callback):
     def choose_card(self, trainer: Trainer, module: LightningModule) -> None:
         """The card that is true of the module's weights by now."""
         assert isinstance(module, TrainingModule)
-        points = torch.tensor(self.points, device=trainer.strategy.root_device)
-        in_all_processes = int(trainer.strategy.reduce(points, reduce_op="sum"))
-        module.card = self.taught if in_all_processes else self.untaught
+        module.card = self.taught if in_all_processes(self.points, trainer) else self.untaught
 
     def _warn_once(self, trainer: Trainer) -> None:
         if self.points or self._warned or not trainer.is_global_zero:

@@ -16,13 +16,13 @@ from twodpass_core.data.batch import Batch
 from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.evaluation.evaluate import Evaluation, count_frame
-from twodpass_core.evaluation.metrics import SegmentationCounts
 from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
+from twodpass_core.training.counts import SegmentationCounts
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.schedules import make_schedule
 from twodpass_core.weights import Card
@@ -50,7 +50,6 @@ class TrainingModule(LightningModule):
         self.skipped_in_a_row = 0
         self.losses_of_epoch: set[str] = set()
         """Names of those that this epoch has had so far."""
-        self._frames = 0  # of this process's share
         self._segmenter: Segmenter | None = None
         self._buffers_before: dict[str, Tensor] = {}
         self._generator_state: Tensor | None = None
@@ -139,7 +138,6 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.counts.reset()
-        self._frames = 0
         if self.trainer.world_size > 1:
             # Running statistics of batch normalisation differ by process; those of the first are saved.
             for buffer in self.network.buffers():
@@ -151,15 +149,13 @@ class TrainingModule(LightningModule):
         if frame is None:
             return
         assert self._segmenter is not None
-        self._frames += 1
         with torch.autocast(self.device.type, enabled=False):
-            count_frame(self.counts, self._segmenter, frame)
+            self.counts.update(count_frame(self._segmenter, frame))
 
     def on_validation_epoch_end(self) -> None:
         self._segmenter = None
-        frames = torch.tensor(self._frames, device=self.device)
-        total_frames = int(self.trainer.strategy.reduce(frames, reduce_op="sum"))
-        self.evaluation = Evaluation(self.card.class_map, self.counts.compute().cpu(), total_frames)
+        counts, frames = self.counts.compute()
+        self.evaluation = Evaluation(self.card.class_map, counts.cpu(), int(frames))
         self.evaluated_step = self.global_step
         scores = self.evaluation.scores
         for name in ("mean_iou", "accuracy", "frequency_weighted_iou"):
@@ -183,13 +179,13 @@ class TrainingModule(LightningModule):
             ConfigError: it is of another number of processes, which share the frames out otherwise, or
                 of other data.
         """
-        before = checkpoint.get("processes", self.trainer.world_size)
+        before = checkpoint["processes"]
         if before != self.trainer.world_size:
             raise ConfigError(
                 f"this run was begun by {counted(before, 'process')}, not {self.trainer.world_size}: resume it with as "
                 "many (--devices), or begin another run with start_from=FOLDER/checkpoints/last.ckpt"
             )
-        self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint.get("frames"))
+        self._refuse_other_data(Card.model_validate_json(checkpoint["card"]), checkpoint["frames"])
         self._generator_state = checkpoint["torch_generator"]
         self.skipped_in_a_row = checkpoint["skipped_in_a_row"]
 
@@ -197,7 +193,7 @@ class TrainingModule(LightningModule):
     def _frames_trained_on(self) -> int:
         return len(self.trainer.datamodule.training)  # type: ignore[attr-defined]
 
-    def _refuse_other_data(self, before: Card, frames: int | None) -> None:
+    def _refuse_other_data(self, before: Card, frames: int) -> None:
         """Where an epoch begins depends on the number of frames, what labels and points mean on the rest."""
         found = [
             what
@@ -207,7 +203,7 @@ class TrainingModule(LightningModule):
                 ("full scale of the intensity", before.intensity_max, self.card.intensity_max),
                 (f"number of frames ({frames}, now {self._frames_trained_on})", frames, self._frames_trained_on),
             )
-            if old != new and old is not None
+            if old != new
         ]
         if found:
             raise ConfigError(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.batch import Batch
 from twodpass_core.errors import TrainingError
 from twodpass_core.sensor import is_of_another_unit
+from twodpass_core.training.seen import WARN_AFTER, in_all_processes
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
 
-WARN_AFTER = 100  # scans, unless an epoch has less
 NO_POINTS = (
     "no point of the first {scans} is in the network's volume: are the points in metres, and does "
     "training_from_sensor say where the sensor is?"
@@ -46,8 +45,7 @@ class PointsSeen(Callback):
 
     def refuse_none(self, trainer: Trainer) -> None:
         """Raise TrainingError where no process has seen a point in the volume."""
-        points = torch.tensor(self.points, device=trainer.strategy.root_device)
-        if not int(trainer.strategy.reduce(points, reduce_op="sum")):
+        if not in_all_processes(self.points, trainer):
             raise TrainingError(f"nothing was learned: {NO_POINTS.format(scans=counted(self.scans, 'scan'))}")
 
     def state_dict(self) -> dict[str, int]:

@@ -53,8 +53,9 @@ def train(
         callbacks: of Lightning, beside those that write the run's folder.
 
     Raises:
-        ConfigError, ScanError, WeightsError: settings, data or weights to start from that will not do; the folder is in
-            use.
+        ConfigError, ScanError, BagError, LabelError, ClassMapError, TransformError, WeightsError: settings, data or
+            weights to start from that will not do; the folder is in use.
+        MissingDependencyError: a package that settings or data need is not installed.
         TrainingError: the training diverged, or saw no point in the volume.
         SystemExit: a signal stopped it; the run can be resumed.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from twodpass_core.bag_files import BAG_SUFFIXES, storage_files
+from twodpass_core.bag_in_progress import not_recording
 from twodpass_core.data.bags.packed import check_room, packed_files
 from twodpass_core.errors import BagError, NoCloudsError
 from twodpass_core.mcap_files.check import check_mcap
@@ -19,8 +20,6 @@ OTHER_IN_URI: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}")  # what means somethin
 
 def checked(path: Path) -> Path:
     """The folder or file that rosbags shall open, after the checks that rosbags does not make itself."""
-    from twodpass_core.recording.in_progress import not_recording  # brings in rosbags
-
     if not path.exists():
         raise BagError(f"{path}: does not exist")
     if path.is_file() and path.suffix not in BAG_SUFFIXES:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, topics_of, unpack
 from twodpass_core.errors import BagError, CloudError, NoCloudsError
-from twodpass_core.message_types import POINT_CLOUD
+from twodpass_core.message_types import POINT_CLOUD, header_stamp_ns
 from twodpass_core.wording import counted, shorten
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def read_cloud(raw: bytes) -> StampedCloud:
         message: Any = _typestore().deserialize_cdr(unpack(raw), POINT_CLOUD)
     except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
         raise CloudError(f"cannot be read, it is damaged: {error or type(error).__name__}") from error
-    stamp = message.header.stamp
-    return StampedCloud(stamp.sec * 10**9 + stamp.nanosec, message)
+    return StampedCloud(header_stamp_ns(message.header), message)
 
 
 @cache

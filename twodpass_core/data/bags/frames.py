@@ -15,11 +15,12 @@ from twodpass_core.classes import ClassMap
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags.config import BagConfig, FileCamera, read_calibration_file
 from twodpass_core.data.bags.finding import bags_in, open_each, refuse_ros1
-from twodpass_core.data.bags.labels import read_labels, read_raw_labels
+from twodpass_core.data.bags.labels import ids_and_instances, raw_labels_of
 from twodpass_core.data.bags.opened import SPLITS, OpenedBag, open_recorded
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.scans import unique_names
-from twodpass_core.errors import BagError, CloudError, ConfigError, ScanError
+from twodpass_core.errors import BagError, ClassMapError, CloudError, ConfigError, ScanError
+from twodpass_core.labels.raw import RawLabels
 from twodpass_core.labels.store import LabelStore
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class BagFrames:
         Raises:
             BagError: no bag, a damaged one, or one that lacks a topic; no images at the times of the scans.
             ConfigError: an unknown split; calibration that is missing, damaged or of images of another size.
+            ClassMapError: a class map that is missing or damaged.
             TransformError: the LiDAR is not connected to a camera.
         """
         if split not in SPLITS:
@@ -141,43 +143,41 @@ class BagFrames:
         bag, position = self._locate(index)
         return int(bag.clouds.num_points[bag.positions[position]])
 
-    def raw_labels(self, index: int) -> npt.NDArray[np.uint32] | None:
+    def raw_labels(self, index: int) -> RawLabels | None:
         """(N,) of a frame, with instances, as they are kept; None without. Raises ScanError, BagError, LabelError."""
         bag, position = self._locate(index)
-        return self._raw_labels(bag, position, bag.cloud(position))
+        message = bag.cloud(position)
+        with _naming_the_cloud(bag, position):
+            return self._raw_labels(bag, position, message)
 
     def __getitem__(self, index: int) -> Frame:
         """Raises ScanError, BagError, LabelError."""
+        frame, _ = self.with_raw_labels(index)
+        return frame
+
+    def with_raw_labels(self, index: int) -> tuple[Frame, RawLabels | None]:
+        """A frame and its `raw_labels`, each read once. Raises ScanError, BagError, LabelError."""
         bag, position = self._locate(index)
-        return self._frame(bag, position, bag.cloud(position))
-
-    def with_raw_labels(self, index: int) -> tuple[Frame, npt.NDArray[np.uint32] | None]:
-        """A frame and its `raw_labels`, for which the cloud is read once. Raises ScanError, BagError, LabelError."""
-        bag, position = self._locate(index)
-        message = bag.cloud(position)
-        return self._frame(bag, position, message), self._raw_labels(bag, position, message)
-
-    def _raw_labels(self, bag: OpenedBag, position: int, message: Any) -> npt.NDArray[np.uint32] | None:
-        stamp_ns = int(bag.stamps_ns[position])
-        with _naming_the_cloud(bag, stamp_ns):
-            return read_raw_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
-
-    def _frame(self, bag: OpenedBag, position: int, message: Any) -> Frame:
-        stamp_ns = int(bag.stamps_ns[position])
-        with _naming_the_cloud(bag, stamp_ns):
+        message, fields, stamp_ns = bag.cloud(position), bag.clouds.fields, int(bag.stamps_ns[position])
+        with _naming_the_cloud(bag, position):
             points = read_points(message, self.config.intensity_field)
-            labels = read_labels(message, bag.clouds.fields, bag.store, stamp_ns, self.class_map)
+            raw = self._raw_labels(bag, position, message)
+            labels, instances = (None, None) if raw is None else ids_and_instances(raw, fields, self.class_map)
         sensor_from_training = self._mounting.training_from_sensor.inverse()
         world_from_lidar = bag.pose(stamp_ns)
-        return Frame(
+        frame = Frame(
             id=f"{bag.name}/{stamp_ns}",
             points=self._mounting.to_training(points),
-            labels=None if labels is None else labels[0],
-            instances=None if labels is None else labels[1],
+            labels=labels,
+            instances=instances,
             views=tuple(bag.views(position, sensor_from_training)),
             world_from_lidar=None if world_from_lidar is None else world_from_lidar @ sensor_from_training,
             stamp_ns=stamp_ns,
         )
+        return frame, raw
+
+    def _raw_labels(self, bag: OpenedBag, position: int, message: Any) -> RawLabels | None:
+        return raw_labels_of(message, bag.clouds.fields, bag.store, int(bag.stamps_ns[position]), self.class_map)
 
     def _locate(self, index: int) -> tuple[OpenedBag, int]:
         if not -len(self) <= index < len(self):
@@ -188,11 +188,12 @@ class BagFrames:
 
 
 @contextmanager
-def _naming_the_cloud(bag: OpenedBag, stamp_ns: int) -> Iterator[None]:
+def _naming_the_cloud(bag: OpenedBag, position: int) -> Iterator[None]:
     try:
         yield
-    except (CloudError, ScanError) as error:
-        raise ScanError(f"{bag.reader.path}: cloud of {bag.clouds.topic} at {stamp_ns} ns: {error}") from error
+    except (ClassMapError, CloudError) as error:
+        cloud = f"cloud of {bag.clouds.topic} at {bag.stamps_ns[position]} ns"
+        raise ScanError(f"{bag.reader.path}: {cloud}: {error}") from error
 
 
 def find_bags(paths: Sequence[Path]) -> list[Path]:

@@ -20,7 +20,16 @@ from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
 from twodpass_core.errors import BagError, TransformError
 from twodpass_core.geometry.transform_tree import frame_name
-from twodpass_core.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, ODOMETRY, POINT_CLOUD, TF_MESSAGE
+from twodpass_core.message_types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    ODOMETRY,
+    POINT_CLOUD,
+    TF_MESSAGE,
+    header_stamp_ns,
+    is_static_tf,
+)
 from twodpass_core.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -28,7 +37,6 @@ logger = logging.getLogger(__name__)
 FOUND_AGAIN: Final = (POINT_CLOUD, IMAGE, COMPRESSED_IMAGE)
 READ: Final = (*FOUND_AGAIN, CAMERA_INFO, TF_MESSAGE, ODOMETRY)
 MAX_UNCHUNKED_BYTES: Final = 2**28
-TF_STATIC: Final = "tf_static"
 SAME_POSE: Final = 1e-6  # metres, and of a quaternion's numbers
 HEADER_BYTES: Final = 17  # of a serialised message up to the end of its header, without its frame
 
@@ -141,9 +149,8 @@ class _Indexer:
                 self._leave_out(topic, error)
                 continue
             if key not in self.transforms:
-                is_static = kind == TF_MESSAGE and topic.split("/")[-1] == TF_STATIC
-                self.transforms[key] = _Poses(*key, is_static, kind == ODOMETRY)
-            self.transforms[key].add(_stamp_ns(header), log_ns, (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
+                self.transforms[key] = _Poses(*key, is_static_tf(topic, kind), kind == ODOMETRY)
+            self.transforms[key].add(header_stamp_ns(header), log_ns, (q.w, q.x, q.y, q.z, t.x, t.y, t.z))
 
 
 @dataclass
@@ -166,7 +173,7 @@ class _Messages:
             self.first = replace(message, data=np.empty(0, np.uint8))
         repeated = bool(self.log_ns) and self.log_ns[-1] == log_ns and self.file[-1] == file
         self.nth.append(self.nth[-1] + 1 if repeated else 0)
-        self.stamps_ns.append(0 if message is None else _stamp_ns(message.header))
+        self.stamps_ns.append(0 if message is None else header_stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
         self.num_points.append(message.width * message.height if message is not None and self._has_clouds else 0)
@@ -211,7 +218,7 @@ class _Calibrations:
         content = raw[HEADER_BYTES + len(header.frame_id.encode()) :]
         if content != self.last:
             self.last = content
-            self.stamps_ns.append(_stamp_ns(header) or log_ns)  # some drivers leave the stamp out
+            self.stamps_ns.append(header_stamp_ns(header) or log_ns)  # some drivers leave the stamp out
             self.messages.append(bytes(raw))
 
     def finish(self) -> RecordedCalibration:
@@ -264,7 +271,3 @@ class _Poses:
 
 def _frame(header: Any) -> str:
     return intern(frame_name(header.frame_id))
-
-
-def _stamp_ns(header: Any) -> int:
-    return int(header.stamp.sec * 10**9 + header.stamp.nanosec)

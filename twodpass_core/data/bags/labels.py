@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from twodpass_core.classes import UNLABELLED, ClassMap
 from twodpass_core.cloud import view_cloud
-from twodpass_core.errors import ClassMapError, CloudError, ScanError
-from twodpass_core.labels.raw import instances, raw_ids
+from twodpass_core.errors import ClassMapError, CloudError
+from twodpass_core.labels.raw import RawLabels, instances, raw_ids
 from twodpass_core.labels.store import LabelStore
 
 RAW_FIELD: Final = "label"  # SemanticKITTI's: raw class id in the lower 16 bits, instance in the upper
@@ -20,50 +20,35 @@ LABEL_FIELDS: Final = (RAW_FIELD, CLASS_FIELD)
 Labels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16] | None]
 
 
-def read_labels(
+def raw_labels_of(
     message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int, class_map: ClassMap
-) -> Labels | None:
-    """Training ids (N,), 0 ignored, and instances (N,) where there are any; None for a scan without labels.
-
-    Raises:
-        ScanError: ids that the class map does not know.
-        LabelError: a label file that does not fit the scan.
-    """
-    try:
-        if _are_class_ids(fields):
-            return _known_ids(_column(message, CLASS_FIELD), class_map), None
-        raw = _read_raw(message, fields, store, stamp_ns)
-        return None if raw is None else (class_map.training_ids(raw_ids(raw)), instances(raw))
-    except (ClassMapError, CloudError) as error:
-        raise ScanError(str(error)) from error
-
-
-def read_raw_labels(
-    message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int, class_map: ClassMap
-) -> npt.NDArray[np.uint32] | None:
+) -> RawLabels | None:
     """(N,) raw ids and instances as they are kept; where class ids are, those that are written for them.
 
-    Raises as `read_labels`.
+    What is in the cloud counts, not what lies beside the bag. None for a scan without labels.
+
+    Raises:
+        CloudError: a field that holds no ids.
+        ClassMapError: class ids that the class map does not have.
+        LabelError: a label file that does not fit the scan.
     """
-    try:
-        if _are_class_ids(fields):
-            return class_map.raw_labels(_known_ids(_column(message, CLASS_FIELD), class_map)).astype(np.uint32)
-        raw = _read_raw(message, fields, store, stamp_ns)
-        return None if raw is None else raw.astype(np.uint32)
-    except (ClassMapError, CloudError) as error:
-        raise ScanError(str(error)) from error
+    if _are_class_ids(fields):
+        return class_map.raw_labels(_known_ids(_column(message, CLASS_FIELD), class_map))
+    if RAW_FIELD in fields:
+        return _column(message, RAW_FIELD).astype(np.uint32)
+    return store.read(stamp_ns, message.width * message.height)
+
+
+def ids_and_instances(raw: RawLabels, fields: tuple[str, ...], class_map: ClassMap) -> Labels:
+    """Training ids (N,), 0 ignored, of `raw_labels_of` a cloud, and instances (N,) where there are any.
+
+    Raises ClassMapError: ids that the class map does not know.
+    """
+    return class_map.training_ids(raw_ids(raw)), None if _are_class_ids(fields) else instances(raw)
 
 
 def _are_class_ids(fields: tuple[str, ...]) -> bool:
     return CLASS_FIELD in fields and RAW_FIELD not in fields
-
-
-def _read_raw(message: Any, fields: tuple[str, ...], store: LabelStore, stamp_ns: int) -> npt.NDArray[np.int64] | None:
-    """What is in the cloud counts, not what lies beside the bag."""
-    if RAW_FIELD in fields:
-        return _column(message, RAW_FIELD)
-    kept = store.read(stamp_ns, message.width * message.height)
-    return None if kept is None else kept.astype(np.int64)
 
 
 def _column(message: Any, name: str) -> npt.NDArray[np.int64]:

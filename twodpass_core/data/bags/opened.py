@@ -19,13 +19,13 @@ from twodpass_core.data.bags.config import BagConfig, FileCamera
 from twodpass_core.data.bags.index import BagIndex, Integers, RecordedTransforms, TopicIndex
 from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
-from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, is_tf, read_transforms
+from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, read_transforms
 from twodpass_core.data.frame import CameraView
 from twodpass_core.errors import BagError, ConfigError, TransformError, TransformTimeError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.geometry.transform_tree import TransformTree, frame_name
 from twodpass_core.labels.store import LabelStore, labels_of_no_bag, labels_of_single_files
-from twodpass_core.message_types import POINT_CLOUD
+from twodpass_core.message_types import POINT_CLOUD, is_tf
 from twodpass_core.wording import counted, shorten
 
 logger = logging.getLogger(__name__)

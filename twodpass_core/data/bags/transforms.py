@@ -12,10 +12,10 @@ from twodpass_core.data.bags.index import RecordedTransforms
 from twodpass_core.errors import TransformError
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.geometry.transform_tree import TransformTree, frame_name
+from twodpass_core.message_types import is_tf
 
 TOLERANCE_NS: Final = 100_000_000
 ODOMETRY_FRAME: Final = "odom"
-TF_TOPICS: Final = ("tf", "tf_static")
 CONSTANT: Final = 1e-6
 """Metres, and of a quaternion's numbers."""
 
@@ -33,11 +33,6 @@ def read_transforms(recorded: Iterable[RecordedTransforms], clouds: str) -> list
             nearness, child = _nearness(entry.topic, clouds), frame_name(entry.child)
             nearest[child] = max(nearest.get(child, nearness), nearness)
     return [e for e in known if e.is_odometry or _nearness(e.topic, clouds) == nearest[frame_name(e.child)]]
-
-
-def is_tf(topic: str) -> bool:
-    """Whether it is /tf or /tf_static, of any namespace."""
-    return topic.rpartition("/")[2] in TF_TOPICS
 
 
 def build_tree(

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from twodpass_core.bag_files import storage_files
+from twodpass_core.bag_files import JOURNAL, storage_files
 from twodpass_core.errors import BagError
 from twodpass_core.files import try_lock
-from twodpass_core.recording.journal import JOURNAL
 
 
 @contextmanager
