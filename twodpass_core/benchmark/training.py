@@ -153,6 +153,7 @@ def measure_training(case: TrainingCase, precisions: Sequence[Precision], repeat
 
     Raises:
         ScanError: no point of a scan is a return in the volume.
+        BenchmarkError: the memory that a step takes cannot be measured.
     """
     for scan in case.scans:
         count_points(scan, KITTI_GRID)
