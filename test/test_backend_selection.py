@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
+import re
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,23 @@ def test_auto_on_a_gpu_takes_the_first_that_works_and_warns_of_one_that_does_not
     assert "triton on cuda: torchsparse does not work; it passed its trial" in caplog.records[1].message
 
 
+def test_a_triton_that_cannot_be_imported_is_passed_over_unless_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton/__init__.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("triton", "twodpass_core.sparse.triton_backend", "twodpass_core.sparse.triton_kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "torchsparse" else name)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    reason = r"'triton' does not work on cuda: libcuda\.so\.1: cannot open .*\. Choose auto or torch"
+    with pytest.raises(ConfigError, match=reason):
+        make_backend("triton", CUDA)
+    assert make_backend("auto", CUDA).name == "torch"
+    assert re.search(reason, caplog.text)
+
+
 @pytest.mark.usefixtures("no_packages")
 @pytest.mark.parametrize("name", ["triton", "torchsparse"])
 def test_an_absent_package_is_named(name: str) -> None:
@@ -156,9 +175,6 @@ def test_an_absent_package_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["triton", "torchsparse"])
 def test_a_backend_for_gpus_refuses_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "triton":
-        pytest.importorskip("triton", reason="triton is not installed")
-        import_module("twodpass_core.sparse.triton_backend")  # before: kernels are interpreted or not from import on
     monkeypatch.setattr(backends, "find_spec", lambda name: name)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=f"'{name}' needs a CUDA device, not cpu"):

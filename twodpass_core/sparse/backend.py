@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol, get_args
@@ -124,12 +125,21 @@ def _make_triton(device: torch.device) -> SparseBackend:
     if find_spec("triton") is None:
         install = "it comes with CUDA builds of torch; choose auto or torch to go without"
         raise MissingDependencyError("triton", "the sparse backend 'triton'", install)
-    from twodpass_core.sparse.trial import try_backend
-    from twodpass_core.sparse.triton_backend import TritonBackend, is_interpreting
-
     if not is_interpreting():
         _require_cuda("triton", device)
-    return try_backend(TritonBackend, device)
+    from twodpass_core.sparse.trial import try_backend
+
+    def triton() -> SparseBackend:
+        from twodpass_core.sparse.triton_backend import TritonBackend  # which may fail, as where libcuda is missing
+
+        return TritonBackend()
+
+    return try_backend(triton, device)
+
+
+def is_interpreting() -> bool:
+    """Whether Triton runs kernels in Python (TRITON_INTERPRET=1 in the environment), slowly and without a GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _make_torchsparse(device: torch.device) -> SparseBackend:
