@@ -69,7 +69,7 @@ def training_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Networks move to DEVICE, which autocast does not know, nor, in torch 2.4, recomputation."""
     monkeypatch.setattr(torch, DEVICE.type, DEVICE, raising=False)
     monkeypatch.setattr(training, "choose_device", lambda name: DEVICE)
-    monkeypatch.setattr(training, "make_backend", lambda name, device: TableBackend())
+    monkeypatch.setattr(training, "make_backend", lambda *_: TableBackend())
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     before: Any = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
