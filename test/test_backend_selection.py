@@ -145,6 +145,11 @@ def test_a_backend_that_does_not_work_fails_its_trial_with_the_reason(make: type
         try_backend(make, CPU, [torch.float32, torch.bfloat16], 64)
 
 
+def test_a_trial_does_not_depend_on_the_device_that_tensors_are_made_on_elsewhere() -> None:
+    with torch.device("meta"):
+        assert try_backend(OtherBackend, CPU, [torch.float32], 16).name == "other"
+
+
 def test_a_trial_leaves_the_random_numbers_of_a_training_alone() -> None:
     before = torch.get_rng_state()
     try_backend(OtherBackend, CPU, [torch.float32], 16)

@@ -110,7 +110,8 @@ class Segmenter:
             raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
         if votes < 1:
             raise ValueError(f"votes must be at least 1, not {votes}")
-        with self._in_use, computing_on(self.device):
+        # The network has number formats of its own, whatever autocast the caller is in.
+        with self._in_use, computing_on(self.device), torch.autocast(self.device.type, enabled=False):
             if self._network is None:
                 raise RuntimeError("this Segmenter is closed")
             return self._label(self._network, points, return_scores, votes, random_votes)
@@ -156,7 +157,7 @@ class Segmenter:
 
 def _upload(array: npt.NDArray[np.float32], device: torch.device) -> Tensor:
     """A copy on the device. To a GPU from page-locked memory: the host does not wait for the copy."""
-    host = torch.empty(array.shape, dtype=torch.float32, pin_memory=device.type == "cuda")
+    host = torch.empty(array.shape, dtype=torch.float32, device="cpu", pin_memory=device.type == "cuda")
     host.numpy()[...] = array
     return host.to(device, non_blocking=True)
 

@@ -68,9 +68,9 @@ def _convolutions_and_gradients(
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device, dtype).requires_grad_()
+        return torch.randn(*shape, generator=generator, device="cpu").to(device, dtype).requires_grad_()
 
-    points = torch.rand(POINTS, 3, generator=generator).mul(8).sub(4).to(device)
+    points = torch.rand(POINTS, 3, generator=generator, device="cpu").mul(8).sub(4).to(device)
     halving = build_pyramid(points, None, GRID, ()).levels[1].halve()
     between = backend.build_strided_maps(halving)
     results = []
