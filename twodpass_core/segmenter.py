@@ -134,7 +134,7 @@ class Segmenter:
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
         if votes == 1 and random_votes is None:
-            answer = network(inside, None, clock)
+            answer = network(inside, clock)
         else:
             moves = _upload(_vote_moves(votes, random_votes), self.device)
             answer = _average(network, inside, moves, clock)
@@ -186,7 +186,7 @@ def _average(network: FoldedStudent, points: Tensor, moves: Tensor, clock: Stage
     for move in moves:
         moved = points.clone()
         moved[:, :3] = points[:, :3] @ move[:3].T + move[3]
-        answer = network(moved, None, clock)
+        answer = network(moved, clock)
         logits = answer.logits.index_select(0, answer.point_to_cell)
         total = logits if total is None else total.add_(logits)
     assert total is not None
