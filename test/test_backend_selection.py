@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
+import re
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_weights import write_tiny_weights
+from tiny_weights import tiny_card, write_tiny_weights
 from torch import Tensor
 
 from twodpass_core.errors import ConfigError, MissingDependencyError
-from twodpass_core.segmenter import Segmenter
+from twodpass_core.segmenter import DTYPES, Segmenter
 from twodpass_core.sparse import backend as backends
 from twodpass_core.sparse.backend import SparseBackend, StridedMaps, make_backend
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
@@ -89,8 +91,40 @@ class BrokenBackend(OtherBackend):
         raise OSError("no C compiler")
 
 
-def test_a_backend_that_works_passes_its_trial() -> None:
-    assert try_backend(OtherBackend, CPU).name == "other"
+class Float32Backend(OtherBackend):
+    """Of a card that has no bf16."""
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        if features.dtype == torch.bfloat16:
+            raise RuntimeError("Feature '.bf16' requires .target sm_80 or higher")
+        return super().convolve(features, weight, kernel_map, addend)
+
+
+class InaccurateBackend(OtherBackend):
+    """Wrong in half precision alone."""
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        out = super().convolve(features, weight, kernel_map, addend)
+        return out if out.dtype == torch.float32 else 1.1 * out
+
+
+class NarrowBackend(OtherBackend):
+    """Has too little shared memory for many channels."""
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: Any, addend: Tensor) -> Tensor:
+        if features.shape[1] > 32:
+            raise RuntimeError("out of resource: shared memory")
+        return super().convolve(features, weight, kernel_map, addend)
+
+
+@pytest.mark.parametrize("width", [2, 16, 128])
+def test_a_backend_that_works_passes_its_trial(width: int) -> None:
+    assert try_backend(OtherBackend, CPU, list(DTYPES.values()), width).name == "other"
+
+
+@pytest.mark.parametrize("make", [Float32Backend, InaccurateBackend, NarrowBackend])
+def test_what_will_not_be_used_is_not_tried(make: type[OtherBackend]) -> None:
+    assert try_backend(make, CPU, [torch.float32], 32).name == "other"
 
 
 @pytest.mark.parametrize(
@@ -101,16 +135,24 @@ def test_a_backend_that_works_passes_its_trial() -> None:
         (GradientlessBackend, "differ from the torch backend's"),
         (GradientlessInverseBackend, "differ from the torch backend's"),
         (BrokenBackend, "no C compiler"),
+        (Float32Backend, "requires .target sm_80"),
+        (InaccurateBackend, r"results in torch\.bfloat16 differ from the torch backend's"),
+        (NarrowBackend, "out of resource"),
     ],
 )
 def test_a_backend_that_does_not_work_fails_its_trial_with_the_reason(make: type[OtherBackend], reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"does not work on cpu: .*{reason}.*\. Choose auto or torch"):
-        try_backend(make, CPU)
+        try_backend(make, CPU, [torch.float32, torch.bfloat16], 64)
+
+
+def test_a_trial_does_not_depend_on_the_device_that_tensors_are_made_on_elsewhere() -> None:
+    with torch.device("meta"):
+        assert try_backend(OtherBackend, CPU, [torch.float32], 16).name == "other"
 
 
 def test_a_trial_leaves_the_random_numbers_of_a_training_alone() -> None:
     before = torch.get_rng_state()
-    try_backend(OtherBackend, CPU)
+    try_backend(OtherBackend, CPU, [torch.float32], 16)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,16 +177,33 @@ def test_auto_on_a_gpu_without_others_is_torch_and_says_why(caplog: pytest.LogCa
 def test_auto_on_a_gpu_takes_the_first_that_works_and_warns_of_one_that_does_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(device: torch.device) -> SparseBackend:
+    def broken(*_: object) -> SparseBackend:
         raise ConfigError("the sparse backend 'torchsparse' does not work on cuda: undefined symbol")
 
     monkeypatch.setattr(backends, "_make_torchsparse", broken)
-    monkeypatch.setattr(backends, "_make_triton", lambda device: OtherBackend())
+    monkeypatch.setattr(backends, "_make_triton", lambda *_: OtherBackend())
     caplog.set_level(logging.INFO)
     assert make_backend("auto", CUDA).name == "other"
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "undefined symbol" in caplog.records[0].message
     assert "triton on cuda: torchsparse does not work; it passed its trial" in caplog.records[1].message
+
+
+def test_a_triton_that_cannot_be_imported_is_passed_over_unless_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton/__init__.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("triton", "twodpass_core.sparse.triton_backend", "twodpass_core.sparse.triton_kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "torchsparse" else name)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    reason = r"'triton' does not work on cuda: libcuda\.so\.1: cannot open .*\. Choose auto or torch"
+    with pytest.raises(ConfigError, match=reason):
+        make_backend("triton", CUDA)
+    assert make_backend("auto", CUDA).name == "torch"
+    assert re.search(reason, caplog.text)
 
 
 @pytest.mark.usefixtures("no_packages")
@@ -156,9 +215,6 @@ def test_an_absent_package_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["triton", "torchsparse"])
 def test_a_backend_for_gpus_refuses_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "triton":
-        pytest.importorskip("triton", reason="triton is not installed")
-        import_module("twodpass_core.sparse.triton_backend")  # before: kernels are interpreted or not from import on
     monkeypatch.setattr(backends, "find_spec", lambda name: name)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ConfigError, match=f"'{name}' needs a CUDA device, not cpu"):
@@ -175,6 +231,19 @@ def test_the_segmenter_passes_its_device_on(tmp_path: Path, monkeypatch: pytest.
     weights = write_tiny_weights(tmp_path / "tiny.safetensors")
     with pytest.raises(ConfigError, match="'torchsparse' needs a CUDA device, not cpu"):
         Segmenter.from_weights(weights, "cpu", backend="torchsparse")
+
+
+def test_the_segmenter_has_a_backend_tried_as_it_will_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials: list[tuple[object, ...]] = []
+
+    def noting(*trial: object) -> SparseBackend:
+        trials.append(trial)
+        return OtherBackend()
+
+    monkeypatch.setattr(backends, "_make_triton", noting)
+    weights = write_tiny_weights(tmp_path / "tiny.safetensors", tiny_card(width=6))
+    assert Segmenter.from_weights(weights, "cpu", "bf16", "triton").backend == "other"
+    assert trials == [(CPU, [torch.bfloat16], 6)]
 
 
 def test_training_settings_have_a_backend_and_old_ones_go_on_working() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,11 +21,11 @@ from typer.testing import CliRunner
 
 from twodpass_core.benchmark import peer as benchmark_peer
 from twodpass_core.benchmark import run as benchmark_run
-from twodpass_core.benchmark.memory import peak_bytes, peak_process_bytes
+from twodpass_core.benchmark.memory import STATUS, peak_bytes, peak_process_bytes
 from twodpass_core.benchmark.run import Contender, run_benchmark
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
-from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
+from twodpass_core.errors import BenchmarkError, ConfigError, MissingDependencyError, ScanError
 from twodpass_core.models.student import PointVoxelStudent, StudentOutput
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sparse.backend import SparseBackend
@@ -175,7 +176,7 @@ def test_a_peer_gets_the_points_that_the_network_gets(weights: Path, monkeypatch
 def test_the_trainable_network_runs_on_the_first_backend(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def noting(name: str, device: torch.device) -> SparseBackend:
+    def noting(name: str, *_: object, **__: object) -> SparseBackend:
         asked.append(name)
         return TableBackend()
 
@@ -253,6 +254,17 @@ def test_peak_memory_sees_what_is_freed_again() -> None:
     if peak is None:
         pytest.skip("this system does not tell")
     assert 45e6 < peak < 200e6
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as Linux does where memory runs out
+
+
+def test_a_process_that_is_killed_for_its_memory_is_told_of() -> None:
+    if not STATUS.exists():
+        pytest.skip("this system does not tell")
+    with pytest.raises(BenchmarkError, match=r"was killed.*too little memory"):
+        peak_process_bytes(be_killed)
 
 
 def test_peak_memory_is_of_loading_and_running(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

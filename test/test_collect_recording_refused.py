@@ -74,7 +74,6 @@ def test_definitions() -> None:
         {"chunk_seconds": -1.0},
         {"queue_bytes": 0},
         {"min_free_bytes": -5},
-        {"compression_level": 100},
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:

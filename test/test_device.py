@@ -54,6 +54,15 @@ def test_the_cpu_is_chosen_by_name() -> None:
     assert choose_device("cpu") == CPU
 
 
+@pytest.mark.parametrize(("name", "chosen"), [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_the_current_gpu_is_chosen_for_good(name: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread has a current GPU of its own."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert choose_device(name) == torch.device(chosen)
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -134,7 +143,7 @@ def test_a_backend_is_tried_on_its_device(entered: list[str]) -> None:
         raise OSError("no compiler")
 
     with pytest.raises(ConfigError, match="no compiler"):
-        try_backend(broken, torch.device("cuda:1"))
+        try_backend(broken, torch.device("cuda:1"), [torch.float32], 16)
     assert tried == [["cuda:1"]]
 
 

@@ -104,14 +104,14 @@ def make_step(folder: Path, run: int) -> Step:
     state, given = load(folder / "tiny_state.npz"), load(folder / "tiny_input.npz")
     student = make_student(config, state)
     class_weights = config["class_weights"] and torch.tensor([weight or 0.0 for weight in config["class_weights"]])
-    distillation = make_authors_distillation(config, state, SegmentationLoss(class_weights, 1.0, config["ignore_id"]))
+    distillation = make_authors_distillation(config, state, SegmentationLoss(class_weights))
     if run > 0:
         add_noise([*student.parameters(), *distillation.parameters()], torch.Generator().manual_seed(run))
 
     output = student(given["points"], given["batch_idx"])
     image = ImageFeatures(tuple(given[f"img_scale{scale}"] for scale in config["scales"]), logits=None)
     distilled = distillation(output.scale_features, image, points_in_image(given), given["labels"])
-    loss = SegmentationLoss(class_weights, config["student_lovasz_weight"], config["ignore_id"])
+    loss = SegmentationLoss(class_weights, config["student_lovasz_weight"])
     segmentation = loss(output.logits, given["labels"])
     total = segmentation.total + distilled.total
     total.backward()

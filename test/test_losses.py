@@ -35,9 +35,9 @@ def random_case(points: int, classes: int, seed: int = 0) -> tuple[Tensor, Tenso
     return logits, torch.randint(0, classes, (points,), generator=generator)
 
 
-def lovasz_by_definition(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
+def lovasz_by_definition(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum over sorted errors of error times the growth of the Jaccard loss, in float64, class by class."""
-    kept = labels != ignore_id
+    kept = labels != 0
     probabilities, labels = logits[kept].double().softmax(1), labels[kept]
     losses = []
     for class_id in labels.unique():
@@ -51,7 +51,7 @@ def lovasz_by_definition(logits: Tensor, labels: Tensor, ignore_id: int) -> Tens
 
 def test_golden_lovasz(golden: Path) -> None:
     example = json.loads((golden / "misc.json").read_text())["lovasz"]
-    loss = lovasz_softmax(torch.tensor(example["logits"]), torch.tensor(example["labels"]), example["ignore"])
+    loss = lovasz_softmax(torch.tensor(example["logits"]), torch.tensor(example["labels"]))
     assert float(loss) == pytest.approx(example["value"], rel=1e-6)
 
 
@@ -77,13 +77,13 @@ def test_cross_entropy_is_the_weighted_mean_over_labelled_points(weighted: bool)
     logits, labels = random_case(500, 6)
     weights = torch.tensor([0.0, 1, 2, 3, 0.5, 4]) if weighted else None
     expected = F.cross_entropy(logits, labels, weights, ignore_index=0)
-    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights, 0), expected)
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), expected)
 
 
 @given(labels_and_predictions)
 def test_lovasz_of_certain_predictions_is_one_minus_mean_iou(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = torch.tensor(pairs).unbind(1)
-    loss = lovasz_softmax(F.one_hot(predictions, 5) * 200.0, labels, ignore_id=0)
+    loss = lovasz_softmax(F.one_hot(predictions, 5) * 200.0, labels)
     labelled = [(label, prediction) for label, prediction in pairs if label != 0]
     losses = []
     for class_id in {label for label, _ in labelled}:
@@ -97,7 +97,7 @@ def test_lovasz_equals_its_definition_with_gradients(points: int) -> None:
     logits, labels = random_case(points, 7, seed=points)
     labels[0] = 3
     ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
-    loss, expected = lovasz_softmax(ours, labels, 0), lovasz_by_definition(theirs, labels, 0)
+    loss, expected = lovasz_softmax(ours, labels), lovasz_by_definition(theirs, labels)
     loss.backward()
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -157,8 +157,8 @@ EDGE_CASES = {
     "a class that weighs nothing": torch.full((6,), 4),
 }
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross entropy": lambda logits, labels: weighted_cross_entropy(logits, labels, torch.tensor([0.0, 1, 2, 3, 0]), 0),
-    "lovasz": lambda logits, labels: lovasz_softmax(logits, labels, 0),
+    "cross entropy": lambda logits, labels: weighted_cross_entropy(logits, labels, torch.tensor([0.0, 1, 2, 3, 0])),
+    "lovasz": lambda logits, labels: lovasz_softmax(logits, labels),
     "total": lambda logits, labels: SegmentationLoss()(logits, labels).total,
     "kl": lambda logits, labels: kl_divergence(logits.detach() + 1, logits),
 }

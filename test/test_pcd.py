@@ -75,6 +75,13 @@ def test_pcd_of_several_values_a_field_and_old_headers(tmp_path: Path) -> None:
     assert read_scan(path).shape == (0, 4)
 
 
+@pytest.mark.parametrize(("storage", "body"), [("binary", b""), ("binary_compressed", struct.pack("<II", 0, 0))])
+def test_pcd_without_points(tmp_path: Path, storage: str, body: bytes) -> None:
+    header = HEADER.replace("WIDTH 7", "WIDTH 0").replace("POINTS 7", "POINTS 0")
+    (tmp_path / "scan.pcd").write_bytes(f"{header}{storage}\n".encode() + body)
+    assert read_scan(tmp_path / "scan.pcd").shape == (0, 4)
+
+
 def test_lzf_repetitions() -> None:
     # "abc" literally, then 3 + 2 bytes from 3 back, then a long overlapping run of the last byte.
     packed = bytes([2]) + b"abc" + bytes([3 << 5, 2]) + bytes([7 << 5, 30, 0])

@@ -79,6 +79,21 @@ def test_names_are_unique(tmp_path: Path) -> None:
             open_scans(inputs)
 
 
+def test_links_are_scans_of_their_own_names(tmp_path: Path) -> None:
+    """Stores that keep large files by their content, as git-annex and DVC do, leave links to them."""
+    stored = write_bin(tmp_path / "store/ab/61c0d2")
+    (tmp_path / "disk/drive").mkdir(parents=True)
+    for name in ("000000.bin", "000001.bin"):
+        (tmp_path / "disk/drive" / name).symlink_to(stored)
+    for sequence in ("00", "01"):
+        (tmp_path / sequence).mkdir()
+        (tmp_path / sequence / "velodyne").symlink_to(tmp_path / "disk/drive")
+    assert open_scans([tmp_path / "00"]).names == ["000000", "000001"]
+    assert open_scans([tmp_path / "00", tmp_path / "01"]).names == [
+        f"{sequence}_velodyne_{scan}" for sequence in ("00", "01") for scan in ("000000", "000001")
+    ]
+
+
 def test_a_scan_is_had_by_its_number(tmp_path: Path) -> None:
     for index in range(3):
         write_bin(tmp_path / f"{index}.bin", points=POINTS + index)

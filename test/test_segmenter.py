@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_every_point_inside_gets_a_class_and_its_probability(segmenter: Segmente
     assert np.array_equal(result.class_id, result.scores[:, 1:].argmax(axis=1) + 1)
     softmax = np.exp(result.scores) / np.exp(result.scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result.probability, softmax[np.arange(800), result.class_id], rtol=1e-5)
+
+
+@pytest.mark.parametrize("around", [torch.device("meta"), torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize("votes", [1, 2])
+def test_what_torch_is_told_for_other_networks_changes_nothing(
+    segmenter: Segmenter, around: AbstractContextManager[object], votes: int
+) -> None:
+    expected = scores_of(segmenter, scan(500), votes)
+    with around:
+        found = scores_of(segmenter, scan(500), votes)
+    assert np.array_equal(found, expected)
 
 
 def test_one_absurd_intensity_does_no_more_than_a_bright_one(segmenter: Segmenter) -> None:

@@ -46,6 +46,14 @@ def test_points_of_an_atom_share_their_voxel_at_every_scale() -> None:
     assert pyramid.atom_sizes.shape[0] < 2000
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_scans_are_told_apart_by_integers_of_any_type(dtype: torch.dtype) -> None:
+    points, sample = random_points(200)
+    expected, found = (build_pyramid(points, numbers, GRID, SCALES) for numbers in (sample, sample.to(dtype)))
+    for scale in (1, *SCALES):
+        assert torch.equal(found.levels[scale].keys, expected.levels[scale].keys)
+
+
 def test_no_points_give_empty_levels() -> None:
     pyramid = build_pyramid(torch.empty(0, 4), None, GRID, SCALES)
     backend = make_backend("torch")

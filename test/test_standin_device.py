@@ -47,6 +47,13 @@ def test_tensors_of_two_devices_do_not_meet(meet: Callable[[torch.Tensor, torch.
             meet(there, here)
 
 
+@pytest.fixture
+def no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not know DEVICE."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+
+
+@pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("make_backend", BACKENDS)
 def test_a_scan_stays_on_the_device(tmp_path: Path, make_backend: Callable[[], SparseBackend]) -> None:
     weights = write_tiny_weights(tmp_path / "tiny.safetensors", tiny_card(SMALL_GRID))
@@ -65,12 +72,11 @@ def test_a_scan_stays_on_the_device(tmp_path: Path, make_backend: Callable[[], S
 
 
 @pytest.fixture
-def training_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Networks move to DEVICE, which autocast does not know, nor, in torch 2.4, recomputation."""
+def training_there(no_autocast: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Networks move to DEVICE, which recomputation does not know in torch 2.4."""
     monkeypatch.setattr(torch, DEVICE.type, DEVICE, raising=False)
     monkeypatch.setattr(training, "choose_device", lambda name: DEVICE)
-    monkeypatch.setattr(training, "make_backend", lambda name, device: TableBackend())
-    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    monkeypatch.setattr(training, "make_backend", lambda *_: TableBackend())
     before: Any = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     yield

@@ -51,7 +51,7 @@ def test_folded_student_computes_the_same(
     student, points = lived_in(config), scan(3000)
     with torch.no_grad():
         expected = student(points).logits
-    answer = FoldedStudent(student, torch.float32, torch.device("cpu"))(points, None, StageClock(torch.device("cpu")))
+    answer = FoldedStudent(student, torch.float32, torch.device("cpu"))(points, StageClock(torch.device("cpu")))
     torch.testing.assert_close(answer.logits[answer.point_to_cell.long()], expected, atol=2e-5, rtol=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_folded_student_in_bf16_is_close() -> None:
     student, points = lived_in(SMALL), scan(3000)
     with torch.no_grad():
         expected = student(points).logits
-    answer = FoldedStudent(student, torch.bfloat16, torch.device("cpu"))(points, None, StageClock(torch.device("cpu")))
+    answer = FoldedStudent(student, torch.bfloat16, torch.device("cpu"))(points, StageClock(torch.device("cpu")))
     error = answer.logits[answer.point_to_cell.long()] - expected
     assert 0 < float(error.abs().mean()) < 0.02 * float(expected.std())
 
@@ -177,7 +177,7 @@ def test_real_scan_equals_the_authors_prediction(golden: Path, kitti_scan: Path,
         assert np.array_equal(np.packbits(inside.numpy()), expected["in_volume"])
         if folded:
             cpu = torch.device("cpu")
-            answer = FoldedStudent(student, torch.float32, cpu)(points[inside], None, StageClock(cpu))
+            answer = FoldedStudent(student, torch.float32, cpu)(points[inside], StageClock(cpu))
             logits = answer.logits[answer.point_to_cell.long()]
         else:
             logits = student(points[inside]).logits
@@ -194,7 +194,7 @@ def test_a_crowd_in_one_voxel_is_within_reach_of_fp16(scales: tuple[int, ...]) -
         expected = student(crowd).logits
         with torch.autocast("cpu", torch.float16):
             trained = student(crowd).logits
-    answer = FoldedStudent(student, torch.float16, torch.device("cpu"))(crowd, None, StageClock(torch.device("cpu")))
+    answer = FoldedStudent(student, torch.float16, torch.device("cpu"))(crowd, StageClock(torch.device("cpu")))
     for logits in (trained.float(), answer.logits[answer.point_to_cell.long()]):
         assert float((logits - expected).abs().max()) < 0.05 * float(expected.abs().max())
 

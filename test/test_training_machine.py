@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.strategies import DDPStrategy
+from table_backend import TableBackend
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from training_data import Blobs, tiny_config
@@ -17,6 +19,8 @@ from training_data import Blobs, tiny_config
 from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.folded import FoldedStudent
+from twodpass_core.sparse import backend
+from twodpass_core.sparse.backend import SparseBackend
 from twodpass_core.training.machine import is_first_process, trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
@@ -112,6 +116,26 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_before_a_folder_is_made(tm
 
 def test_one_process_needs_no_strategy(tmp_path: Path) -> None:
     assert trainer_options(tiny_config(tmp_path))["strategy"] == "auto"
+
+
+def test_a_backend_is_tried_in_the_formats_of_training_and_of_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: list[tuple[object, ...]] = []
+
+    def noting(*trial: object) -> SparseBackend:
+        trials.append(trial)
+        return TableBackend()
+
+    monkeypatch.setattr(backend, "_make_triton", noting)
+    config = tiny_config(tmp_path, machine={"precision": "bf16", "backend": "triton"}, student={"width": 6})
+    source, device = Blobs(1), torch.device("cpu")
+    network = TrainingNetwork(config, source.class_map, source.grid)
+    module = TrainingModule(network, config, make_card(config, network, source, images=False))
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=device))  # type: ignore[assignment]
+    module.setup("fit")
+    assert network.student.backend.name == "table"
+    assert trials == [(device, (torch.bfloat16, torch.float32), 6)]
 
 
 def test_synchronised_batch_normalisation_is_deployed_as_any_other(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import yaml
@@ -30,6 +30,9 @@ from twodpass_core.errors import ClassMapError, ConfigError
 from twodpass_core.files import expanded
 from twodpass_core.wording import shorten
 from twodpass_core.yaml_files import read_yaml_file
+
+IGNORED: Final = 0
+"""The class id that is never trained or predicted: as a label it says nothing."""
 
 UNLABELLED = 255
 """The class id of points without a class: no return, or outside the volume the network sees."""
@@ -76,7 +79,7 @@ class ClassMap(Checked):
 
     name: Annotated[str, Field(min_length=1)]
     classes: Annotated[tuple[SemanticClass, ...], Field(min_length=2, max_length=UNLABELLED)]
-    ignore_id: Literal[0] = 0
+    ignore_id: Literal[0] = IGNORED  # weights files have it
 
     @model_validator(mode="after")
     def _check_ids(self) -> ClassMap:
@@ -177,7 +180,7 @@ class ClassMap(Checked):
     @cached_property
     def _raw_of_class(self) -> np.ndarray:
         """(256,) uint32."""
-        table = np.full(256, self.classes[self.ignore_id].raw_id, np.uint32)
+        table = np.full(256, self.classes[IGNORED].raw_id, np.uint32)
         table[: self.num_classes] = [entry.raw_id for entry in self.classes]
         return table
 

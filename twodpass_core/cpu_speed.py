@@ -26,7 +26,7 @@ def warn_if_slow(dtype: torch.dtype, device: torch.device) -> None:
 
 def seconds_of_a_product(dtype: torch.dtype) -> float:
     """Seconds of one (2048, 64) @ (64, 64) product on the CPU, the size of a convolution's."""
-    features, weight = torch.ones(2048, 64, dtype=dtype), torch.ones(64, 64, dtype=dtype)
+    features, weight = torch.ones(2048, 64, dtype=dtype, device="cpu"), torch.ones(64, 64, dtype=dtype, device="cpu")
     started = time.perf_counter()
     features @ weight
     return time.perf_counter() - started

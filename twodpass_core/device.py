@@ -16,16 +16,19 @@ FULL = ("out of memory", "alloc_failed", "can't allocate memory")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent."""
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent.
+
+    A GPU always comes with its number: `cuda` alone is that which is current, in every thread another.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     known = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]*))?", name)
     if known is None:
         raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
     # Not torch.device(name).index, which is 8 bits wide: cuda:200 would be one below zero.
     if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    return torch.device(name)
+    return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[object]:

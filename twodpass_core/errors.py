@@ -63,6 +63,10 @@ class TrainingError(TwodpassError):
     """A training that cannot go on."""
 
 
+class BenchmarkError(TwodpassError):
+    """A measurement that cannot be made."""
+
+
 class MissingDependencyError(TwodpassError):
     """An optional package is absent."""
 

@@ -15,6 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
+from twodpass_core.classes import IGNORED
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentationTerms:
@@ -26,14 +28,14 @@ class SegmentationTerms:
 
 
 class SegmentationLoss(nn.Module):
-    """Cross entropy, weighted by class, plus `lovasz_weight` times Lovasz-softmax. Label `ignore_id` does not count."""
+    """Cross entropy, weighted by class, plus `lovasz_weight` times Lovasz-softmax. Label IGNORED does not count."""
 
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Tensor | None = None, lovasz_weight: float = 1.0, ignore_id: int = 0) -> None:
+    def __init__(self, class_weights: Tensor | None = None, lovasz_weight: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.lovasz_weight, self.ignore_id = lovasz_weight, ignore_id
+        self.lovasz_weight = lovasz_weight
 
     def forward(self, logits: Tensor, labels: Tensor) -> SegmentationTerms:
         """Logits (N, K), labels (N,) of any integer type."""
@@ -41,8 +43,8 @@ class SegmentationLoss(nn.Module):
 
     def terms(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cross entropy, Lovasz-softmax and the total, all with gradients."""
-        cross_entropy = weighted_cross_entropy(logits, labels, self.class_weights, self.ignore_id)
-        lovasz = lovasz_softmax(logits, labels, self.ignore_id)
+        cross_entropy = weighted_cross_entropy(logits, labels, self.class_weights)
+        lovasz = lovasz_softmax(logits, labels)
         return cross_entropy, lovasz, cross_entropy + self.lovasz_weight * lovasz
 
 
@@ -69,26 +71,26 @@ class _GradientAtOnce(Function):
         return (gradient * grads[2]).to(ctx.dtype), None, None
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_id: int) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
     """Mean over the labelled points, each counted with the weight of its class."""
     labels = labels.long()
     weights = logits.new_ones(logits.shape[1], dtype=torch.float32) if class_weights is None else class_weights
-    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore_id, reduction="sum")
-    weight = weights[labels].masked_fill(labels == ignore_id, 0).sum()
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORED, reduction="sum")
+    weight = weights[labels].masked_fill(labels == IGNORED, 0).sum()
     return total / torch.where(weight > 0, weight, 1)
 
 
-def lovasz_softmax(logits: Tensor, labels: Tensor, ignore_id: int) -> Tensor:
+def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     """Convex surrogate of 1 - mean IoU over the classes present, all points together (Berman et al., CVPR 2018)."""
     # Unlabelled points and absent classes are masked, not left out: a GPU's host need not wait for their number.
-    labelled = labels != ignore_id
+    labelled = labels != IGNORED
     foreground = (labels == torch.arange(logits.shape[1], device=labels.device)[:, None]) & labelled
     present = foreground.any(dim=1)
     probabilities = logits.float().softmax(dim=1).t().contiguous()
     errors = (foreground.float() - probabilities).abs().where(labelled, 0)
     slopes = torch.zeros_like(errors)
     for class_id in range(logits.shape[1]):
-        if class_id != ignore_id:
+        if class_id != IGNORED:
             slopes[class_id] = _lovasz_slopes(errors[class_id].detach(), foreground[class_id])
     loss: Tensor = (errors * slopes).sum(dim=1).where(present, 0).sum() / present.sum().clamp(min=1)
     return loss
@@ -115,7 +117,7 @@ def kl_divergence(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     return F.kl_div(student, teacher, reduction="sum", log_target=True) / max(student.shape[0], 1)
 
 
-def inverse_frequency_weights(point_counts: Sequence[int], ignore_id: int = 0) -> Tensor:
+def inverse_frequency_weights(point_counts: Sequence[int]) -> Tensor:
     """(K,) float32 class weights: cube root of (points of the most frequent class / points of the class).
 
     The ignored class weighs 0; a class without points as much as the rarest that has some.
@@ -124,10 +126,10 @@ def inverse_frequency_weights(point_counts: Sequence[int], ignore_id: int = 0) -
         ValueError: a count is negative, or no class has points.
     """
     counts = torch.tensor(point_counts, dtype=torch.float64)
-    counts[ignore_id] = 0
+    counts[IGNORED] = 0
     if not bool((counts >= 0).all()) or not bool((counts > 0).any()):
         raise ValueError(f"class weights need the number of points of each class, some above 0, not {point_counts}")
     rarest = counts[counts > 0].min()
     weights = (counts.max() / counts.clamp(min=rarest)) ** (1 / 3)
-    weights[ignore_id] = 0
+    weights[IGNORED] = 0
     return weights.float()

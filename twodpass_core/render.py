@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.classes import IGNORED, ClassMap
 from twodpass_core.wording import counted
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _visible_colours(class_map: ClassMap) -> np.ndarray:
 
 
 def _is_labelled(class_id: np.ndarray, class_map: ClassMap) -> np.ndarray:
-    return np.asarray((class_id < class_map.num_classes) & (class_id != class_map.ignore_id))
+    return np.asarray((class_id < class_map.num_classes) & (class_id != IGNORED))
 
 
 def _share(fraction: float) -> str:

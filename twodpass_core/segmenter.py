@@ -70,8 +70,8 @@ class Segmenter:
             raise ConfigError(f"unknown precision '{precision}': choose {', '.join(get_args(Precision))}")
         chosen_device = choose_device(device)
         warn_if_slow(DTYPES[precision], chosen_device)
-        chosen_backend = make_backend(backend, chosen_device)
         card, state_dict = load_weights(Path(path))
+        chosen_backend = make_backend(backend, chosen_device, [DTYPES[precision]], card.architecture.width)
         student = PointVoxelStudent(card.architecture, card.grid, chosen_backend)
         student.load_state_dict(state_dict)
         return cls(card, FoldedStudent(student, DTYPES[precision], chosen_device), chosen_device)
@@ -110,7 +110,8 @@ class Segmenter:
             raise ValueError(f"points must be (N, 4) float32, not {points.shape} {points.dtype}")
         if votes < 1:
             raise ValueError(f"votes must be at least 1, not {votes}")
-        with self._in_use, computing_on(self.device):
+        # The network has number formats of its own, whatever autocast the caller is in.
+        with self._in_use, computing_on(self.device), torch.autocast(self.device.type, enabled=False):
             if self._network is None:
                 raise RuntimeError("this Segmenter is closed")
             return self._label(self._network, points, return_scores, votes, random_votes)
@@ -133,7 +134,7 @@ class Segmenter:
         if kept.shape[0] == 0:
             return _no_answer(points.shape[0], self.class_map.num_classes, return_scores, clock.seconds())
         if votes == 1 and random_votes is None:
-            answer = network(inside, None, clock)
+            answer = network(inside, clock)
         else:
             moves = _upload(_vote_moves(votes, random_votes), self.device)
             answer = _average(network, inside, moves, clock)
@@ -156,7 +157,7 @@ class Segmenter:
 
 def _upload(array: npt.NDArray[np.float32], device: torch.device) -> Tensor:
     """A copy on the device. To a GPU from page-locked memory: the host does not wait for the copy."""
-    host = torch.empty(array.shape, dtype=torch.float32, pin_memory=device.type == "cuda")
+    host = torch.empty(array.shape, dtype=torch.float32, device="cpu", pin_memory=device.type == "cuda")
     host.numpy()[...] = array
     return host.to(device, non_blocking=True)
 
@@ -185,7 +186,7 @@ def _average(network: FoldedStudent, points: Tensor, moves: Tensor, clock: Stage
     for move in moves:
         moved = points.clone()
         moved[:, :3] = points[:, :3] @ move[:3].T + move[3]
-        answer = network(moved, None, clock)
+        answer = network(moved, clock)
         logits = answer.logits.index_select(0, answer.point_to_cell)
         total = logits if total is None else total.add_(logits)
     assert total is not None

@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.classes import IGNORED, UNLABELLED, ClassMap
 from twodpass_core.cloud import CloudData
 from twodpass_ros.msg import ClassMap as ClassMapMessage
 from twodpass_ros.msg import SemanticClass
@@ -41,7 +41,7 @@ def class_map_message(class_map: ClassMap, stamp: Time) -> ClassMapMessage:
         classes=[
             SemanticClass(id=entry.id, name=entry.name, r=entry.colour[0], g=entry.colour[1], b=entry.colour[2])
             for entry in class_map.classes
-            if entry.id != class_map.ignore_id
+            if entry.id != IGNORED
         ],
         unlabelled_id=UNLABELLED,
     )

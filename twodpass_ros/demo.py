@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.classes import IGNORED, UNLABELLED, ClassMap
 from twodpass_core.cli.edge import floats, in_words, print_note
 from twodpass_core.cli.options import Columns, Device, IntensityField, SensorTransform, Topic
 from twodpass_core.data.scans import Scan, ScanSequence, open_scans, refuse_unheeded
@@ -207,8 +207,8 @@ def print_agreement(answers: Sequence[Answer], truths: Sequence[np.ndarray | Non
     right = known = 0
     for answer, truth in zip(answers, truths, strict=True):
         if truth is not None:
-            right += int((answer.class_id == truth)[truth > 0].sum())
-            known += int((truth > 0).sum())
+            right += int((answer.class_id == truth)[truth != IGNORED].sum())
+            known += int((truth != IGNORED).sum())
     if known:
         _say(f"the simulation knows the truth: the node is right on {right / known:.1%} of {known:,} points")
 

@@ -113,7 +113,7 @@ def measure_kernels(
     chosen = choose_device(device)
     count_points(points, KITTI_GRID)
     with current_device(chosen):
-        sparse = make_backend(backend, chosen)
+        sparse = make_backend(backend, chosen, [DTYPES[precision] for precision in precisions], network.width)
         on_device = torch.from_numpy(points).to(chosen)
         levels = build_pyramid(on_device[KITTI_GRID.admits(on_device)], None, KITTI_GRID, network.scales).levels
         progress("measuring what the device can do")

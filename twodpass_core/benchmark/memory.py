@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+
+from twodpass_core.errors import BenchmarkError
 
 STATUS = Path("/proc/self/status")
 
@@ -28,11 +32,19 @@ def peak_process_bytes(run: Callable[[], object]) -> int | None:
     """How far resident memory rises in a process of its own that has its imports done and runs `run`, a picklable.
 
     None where the system does not tell (it is read from Linux's /proc).
+
+    Raises:
+        BenchmarkError: the process was killed.
     """
     if not STATUS.exists():
         return None
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_growth, (run,))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_growth, run).result()
+        except BrokenProcessPool:
+            raise BenchmarkError(
+                "the process that measures memory was killed: is there too little memory? It needs as much as this one"
+            ) from None
 
 
 def _growth(run: Callable[[], object]) -> int:

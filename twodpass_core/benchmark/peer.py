@@ -29,7 +29,7 @@ def prepare_peer(kind: str, weights: Path, device: torch.device, backend: str) -
         MissingDependencyError: the peer is not installed.
     """
     card, state_dict = load_weights(weights)
-    sparse = make_backend(backend, device)
+    sparse = make_backend(backend, device, width=card.architecture.width)
     student = PointVoxelStudent(card.architecture, card.grid, sparse)
     student.load_state_dict(state_dict)
     student.to(device).eval()

@@ -92,6 +92,7 @@ def run_benchmark(
         WeightsError, ConfigError: as Segmenter.from_weights; unknown peer.
         ScanError: no point of the scan is a return in the volume.
         MissingDependencyError: the peer is not installed.
+        BenchmarkError: the memory that a scan takes cannot be measured.
     """
     if peer not in get_args(Peer):
         raise ConfigError(f"unknown peer '{peer}': choose {', '.join(get_args(Peer))}")

@@ -65,7 +65,7 @@ class TrainingCase:
             }
         )
         network = TrainingNetwork(config, ClassMap.load("semantickitti"), KITTI_GRID).to(device)
-        network.student.backend = make_backend(self.backend, device)
+        network.student.backend = make_backend(self.backend, device, [DTYPES[self.precision]], self.network.width)
         optimiser = SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=1e-4)
         mixed = self.precision != "fp32"
 
@@ -153,6 +153,7 @@ def measure_training(case: TrainingCase, precisions: Sequence[Precision], repeat
 
     Raises:
         ScanError: no point of a scan is a return in the volume.
+        BenchmarkError: the memory that a step takes cannot be measured.
     """
     for scan in case.scans:
         count_points(scan, KITTI_GRID)

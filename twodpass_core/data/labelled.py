@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.classes import IGNORED, ClassMap
 from twodpass_core.data.frame import Frame, FrameSource, PartlyLabelled, PartOfData
 from twodpass_core.errors import ConfigError
 from twodpass_core.sparse.grid import VoxelGrid
@@ -128,5 +128,5 @@ class UnlabelledIgnored(_Within):
         frame = self.source[index]
         if frame.labels is not None:
             return frame
-        labels = np.full(len(frame.points), self.class_map.ignore_id, np.uint8)
+        labels = np.full(len(frame.points), IGNORED, np.uint8)
         return replace(frame, labels=labels, instances=np.zeros(len(labels), np.uint16))

@@ -91,7 +91,7 @@ def _read_compressed(file: BinaryIO, header: PcdHeader) -> npt.NDArray[np.uint8]
     points = np.empty((header.num_points, header.point_step), np.uint8)
     for field in header.fields:
         column = columns[field.offset * header.num_points : field.end * header.num_points]
-        points[:, field.offset : field.end] = column.reshape(header.num_points, -1)
+        points[:, field.offset : field.end] = column.reshape(header.num_points, field.end - field.offset)
     return points.reshape(-1)
 
 

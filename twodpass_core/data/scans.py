@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -200,10 +201,13 @@ def _find(path: Path, columns: int | None) -> list[Path]:
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A file stem for each path: its own, with as many of the folders around it in front as make all of them differ."""
+    """A file stem for each path: its own, with as many of the folders around it in front as make all of them differ.
+
+    A link has its own name, not that of what it points to.
+    """
     parts = []
     for path in paths:
-        *folders, last = path.resolve().parts[1:]
+        *folders, last = Path(os.path.abspath(path)).parts[1:]
         suffix = "" if path.is_dir() else scan_suffix(path) or path.suffix
         parts.append([*folders, last.removesuffix(suffix)])
     for depth in range(1, max(map(len, parts)) + 1):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from twodpass_core.choices import Definition
-from twodpass_core.classes import SemanticClass
+from twodpass_core.classes import IGNORED, SemanticClass
 from twodpass_core.data.frame import Frame
 from twodpass_core.evaluation.evaluate import Evaluation, labels_of, predict
 from twodpass_core.evaluation.metrics import Scores, count_points, no_counts
@@ -161,6 +161,6 @@ def _taken_for(evaluation: Evaluation, entry: SemanticClass) -> tuple[SemanticCl
     """The class that most points of `entry` are wrongly given, and their share; None where there are none."""
     row = evaluation.counts.sum(0)[entry.id].double()
     wrong = row.clone()
-    wrong[[0, entry.id]] = 0
+    wrong[[IGNORED, entry.id]] = 0
     most = int(wrong.argmax())
     return (evaluation.class_map.classes[most], float(wrong[most] / row.sum())) if wrong[most] > 0 else None

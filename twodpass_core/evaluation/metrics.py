@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from twodpass_core.choices import Definition
-from twodpass_core.classes import UNLABELLED
+from twodpass_core.classes import IGNORED, UNLABELLED
 
 DISTANCES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 """Metres: where distance bins begin; the last has no end (fig. 6a)."""
@@ -63,7 +63,7 @@ def count_points(points: Tensor, labels: Tensor, class_id: Tensor, num_classes: 
 
     Args:
         points: (N, >=3), metres. A point's distance is its horizontal one from the sensor.
-        labels, class_id: (N,) of any integer type; 255 is nothing, as is 0.
+        labels, class_id: (N,) of any integer type; UNLABELLED is nothing, as is IGNORED.
 
     Raises:
         ValueError: a label or prediction is neither a class nor 255.
@@ -80,7 +80,7 @@ def count_points(points: Tensor, labels: Tensor, class_id: Tensor, num_classes: 
 
 def _known(ids: Tensor, num_classes: int, what: str) -> Tensor:
     ids = ids.long()
-    ids = ids.masked_fill(ids == UNLABELLED, 0)
+    ids = ids.masked_fill(ids == UNLABELLED, IGNORED)
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < num_classes:
         raise ValueError(f"every {what} must be 0..{num_classes - 1} or {UNLABELLED}")
     return ids

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from twodpass_core.classes import IGNORED
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.errors import ClassMapError, ConfigError, LabelError
 from twodpass_core.labels.label_files import find_label_files, label_places, refuse_other_topics
@@ -152,7 +153,7 @@ def _kind(frames: BagFrames, index: int, path: Path, num_points: int, accept_pro
     """Of a label file, checked for length and ids, against what is kept."""
     raw = _read(path, num_points)
     try:
-        labelled = frames.class_map.training_ids(raw_ids(raw)) != frames.class_map.ignore_id
+        labelled = frames.class_map.training_ids(raw_ids(raw)) != IGNORED
     except ClassMapError as error:
         raise ClassMapError(f"{path}: {error}") from error
     if not labelled.any():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twodpass_core.classes import check_classes
+from twodpass_core.classes import IGNORED, check_classes
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.labels.store import LabelStore
 from twodpass_core.segmenter import Segmenter
@@ -66,7 +66,7 @@ def propose(
 def _propose(
     frames: BagFrames, indices: Sequence[int], segmenter: Segmenter, votes: int, min_probability: float
 ) -> Iterator[Proposal]:
-    ignored = frames.class_map.classes[frames.class_map.ignore_id].raw_id
+    ignored = frames.class_map.classes[IGNORED].raw_id
     doubt = ""
     for index in indices:
         frame = frames[index]

@@ -19,6 +19,7 @@ from twodpass_core.mcap_files.check import HEAD_BYTES
 from twodpass_core.mcap_files.unpacked_size import ZSTD_MAGIC
 
 MAX_CHUNK_BYTES: Final = 40 * 2**20  # three of the same time, as neighbours can be, are within what readers hold open
+COMPRESSION_LEVEL: Final = 1  # of Zstandard
 MESSAGE_HEADER_BYTES: Final = 22
 _DEFINITIONS: Final[Mapping[int, Callable[[ReadDataStream], Schema | Channel]]] = {
     Opcode.SCHEMA: Schema.read,
@@ -51,7 +52,7 @@ def check_message_size(topic: str, size: int) -> None:
         )
 
 
-def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChunk:
+def pack(records: Iterable[Schema | Channel | Message]) -> PackedChunk:
     """Records into a chunk compressed by Zstandard. At least one has to be a message."""
     builder, contents = RecordBuilder(), _Contents()
     for record in records:
@@ -61,7 +62,7 @@ def pack(records: Iterable[Schema | Channel | Message], level: int) -> PackedChu
             contents.add_definition(record)
         record.write(builder)
     unpacked = builder.end()
-    data = zstandard.ZstdCompressor(level=level).compress(unpacked)
+    data = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(unpacked)
     times = [time for index in contents.indexes.values() for time, _ in index.records]
     return contents.packed(Chunk("zstd", data, max(times), min(times), zlib.crc32(unpacked), len(unpacked)))
 

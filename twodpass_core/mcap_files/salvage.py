@@ -146,7 +146,7 @@ class Salvage:
             self._learn(record)
         if unknown := sum(len(index.records) for index in packed.indexes if index.channel_id not in self.channels):
             self._lose(offset, 0, f"{counted(unknown, 'message')} of topics whose description is lost")
-            packed = pack([record for record in records_in(unpacked) if self._is_described(record)], level=1)
+            packed = pack([record for record in records_in(unpacked) if self._is_described(record)])
             chunk = packed.record
         times = [log_time for index in packed.indexes for log_time, _ in index.records]
         if times and (min(times), max(times)) != (chunk.message_start_time, chunk.message_end_time):
@@ -201,7 +201,7 @@ class _Loose:
 
     def packed(self) -> Iterator[PackedChunk]:
         if any(isinstance(record, Message) for record in self._records):
-            yield pack(self._records, level=1)
+            yield pack(self._records)
             self._records, self._size = [], 0
 
 

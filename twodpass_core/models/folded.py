@@ -71,10 +71,10 @@ class FoldedStudent:
         self._output = _Linear.of(student.classifier[2], torch.float32, device)
 
     @torch.inference_mode()
-    def __call__(self, points: Tensor, sample: Tensor | None, clock: StageClock) -> CellLogits:
-        """Segment points (N, 4) float32, N > 0; see PointVoxelStudent.forward."""
+    def __call__(self, points: Tensor, clock: StageClock) -> CellLogits:
+        """Segment the points (N, 4) float32, N > 0, of one scan; see PointVoxelStudent.forward."""
         with clock.stage("voxelise"):
-            pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
+            pyramid = build_pyramid(points, None, self.grid, self.config.scales)
             levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
             atoms_in_cells, *parents = group_runs(
                 _cell_runs(pyramid, self.config.scales), *(level.runs_by_two() for level in levels)

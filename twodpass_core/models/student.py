@@ -85,7 +85,7 @@ class PointVoxelStudent(nn.Module):
         )
 
     def forward(self, points: Tensor, sample: Tensor | None = None) -> StudentOutput:
-        """Segment points (N, 4) float32 x, y, z, intensity; `sample` (N,) int64 tells the scans of a batch apart."""
+        """Segment points (N, 4) float32 x, y, z, intensity; integers `sample` (N,) tell the scans of a batch apart."""
         pyramid = build_pyramid(points, sample, self.grid, self.config.scales)
         levels = [pyramid.levels[scale] for scale in dict.fromkeys(self.config.input_scales)]
         maps = build_maps(self.backend, levels, group_runs(*(level.runs_by_two() for level in levels)))

@@ -28,14 +28,12 @@ class WriterSettings:
     chunk_seconds: float = 1.0  # or when the oldest message has waited this long
     queue_bytes: int = 256 * 2**20  # hold at most this in memory; what comes beyond it is dropped and counted
     min_free_bytes: int = 2**30  # end the recording rather than leave less of the disk; 0: fill it
-    compression_level: int = 1  # of Zstandard
 
     def __post_init__(self) -> None:
         for name in ("split_bytes", "split_seconds", "min_free_bytes"):
             self._require(name, getattr(self, name) >= 0 and isfinite(getattr(self, name)), "0 or more")
         for name in ("chunk_bytes", "chunk_seconds", "queue_bytes"):
             self._require(name, getattr(self, name) > 0 and isfinite(getattr(self, name)), "more than 0")
-        self._require("compression_level", -5 <= self.compression_level <= 19, "from -5 to 19")
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
@@ -99,7 +97,7 @@ class SplitRecorder:
         self._file.check_there()
         repeated = () if self._file.counts else self._repetition(messages)
         parts = _parts([*repeated, *messages])
-        chunks = [pack(self._records(part), self._settings.compression_level) for part in parts]
+        chunks = [pack(self._records(part)) for part in parts]
         told = {name: {**values, "chunks": str(len(chunks))} for name, values in notes.items()}
         self._file.append(chunks, told)
         for message in messages:

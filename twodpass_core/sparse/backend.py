@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol, get_args
@@ -78,36 +80,39 @@ def check_operands(features: Tensor, weight: Tensor, num_sources: int, num_offse
         )
 
 
-def make_backend(name: str, device: torch.device = CPU) -> SparseBackend:
+def make_backend(
+    name: str, device: torch.device = CPU, dtypes: Sequence[torch.dtype] = (torch.float32,), width: int = 16
+) -> SparseBackend:
     """A backend for a device: the one of that name, or with `auto` the first that works there; the log says which.
 
-    All but `torch` are tried on a few voxels first.
+    All but `torch` are tried on a few voxels first, with features of the types and the width that they will be given:
+    others have other kernels.
 
     Raises:
         ConfigError: there is no such backend, or it does not work on this device.
         MissingDependencyError: its package is not installed.
     """
     if name == "auto":
-        return _first_that_works(device)
+        return _first_that_works(device, dtypes, width)
     if name == "torch":
         from twodpass_core.sparse.torch_backend import TorchBackend
 
         return TorchBackend()
     if name == "triton":
-        return _make_triton(device)
+        return _make_triton(device, dtypes, width)
     if name == "torchsparse":
-        return _make_torchsparse(device)
+        return _make_torchsparse(device, dtypes, width)
     raise ConfigError(f"unknown sparse backend '{name}': choose {', '.join(get_args(BackendName))}")
 
 
-def _first_that_works(device: torch.device) -> SparseBackend:
+def _first_that_works(device: torch.device, dtypes: Sequence[torch.dtype], width: int) -> SparseBackend:
     if device.type != "cuda":
         logger.info("sparse backend torch: the others need CUDA, the device is %s", device)
         return make_backend("torch")
     passed_over = []
     for name in PREFERRED_ON_CUDA[:-1]:
         try:
-            backend = make_backend(name, device)
+            backend = make_backend(name, device, dtypes, width)
         except MissingDependencyError:
             passed_over.append(f"{name} is not installed")
         except ConfigError as error:
@@ -120,19 +125,28 @@ def _first_that_works(device: torch.device) -> SparseBackend:
     return make_backend("torch")
 
 
-def _make_triton(device: torch.device) -> SparseBackend:
+def _make_triton(device: torch.device, dtypes: Sequence[torch.dtype], width: int) -> SparseBackend:
     if find_spec("triton") is None:
         install = "it comes with CUDA builds of torch; choose auto or torch to go without"
         raise MissingDependencyError("triton", "the sparse backend 'triton'", install)
-    from twodpass_core.sparse.trial import try_backend
-    from twodpass_core.sparse.triton_backend import TritonBackend, is_interpreting
-
     if not is_interpreting():
         _require_cuda("triton", device)
-    return try_backend(TritonBackend, device)
+    from twodpass_core.sparse.trial import try_backend
+
+    def triton() -> SparseBackend:
+        from twodpass_core.sparse.triton_backend import TritonBackend  # which may fail, as where libcuda is missing
+
+        return TritonBackend()
+
+    return try_backend(triton, device, dtypes, width)
 
 
-def _make_torchsparse(device: torch.device) -> SparseBackend:
+def is_interpreting() -> bool:
+    """Whether Triton runs kernels in Python (TRITON_INTERPRET=1 in the environment), slowly and without a GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _make_torchsparse(device: torch.device, dtypes: Sequence[torch.dtype], width: int) -> SparseBackend:
     if find_spec("torchsparse") is None:
         install = "build it from github.com/mit-han-lab/torchsparse; choose auto, triton or torch to go without"
         raise MissingDependencyError("torchsparse", "the sparse backend 'torchsparse'", install)
@@ -140,7 +154,7 @@ def _make_torchsparse(device: torch.device) -> SparseBackend:
     from twodpass_core.sparse.torchsparse_backend import TorchsparseBackend
     from twodpass_core.sparse.trial import try_backend
 
-    return try_backend(TorchsparseBackend, device)
+    return try_backend(TorchsparseBackend, device, dtypes, width)
 
 
 def _require_cuda(name: str, device: torch.device) -> None:

@@ -69,10 +69,10 @@ class VoxelGrid(Checked):
         return (self._column(self.cells_at(scale), xyz) * (xyz - minimum) / (maximum - minimum)).to(torch.int64)
 
     def voxel_keys(self, xyz: Tensor, sample: Tensor | None, scale: int) -> Tensor:
-        """(N,) int64 packed (sample, x, y, z) of points (3, N); `sample` (N,) int64, None for a single scan."""
+        """(N,) int64 packed (sample, x, y, z) of points (3, N); `sample` (N,) integers, None for a single scan."""
         x, y, z = self.cell_indices(xyz, scale)
         key: Tensor = (x << 2 * KEY_BITS) + (y << KEY_BITS) + (z + CELL_OFFSETS)
-        return key if sample is None else key + (sample << 3 * KEY_BITS)
+        return key if sample is None else key + (sample.to(torch.int64) << 3 * KEY_BITS)
 
     def within_reach(self, xyz: Tensor) -> Tensor:
         """() bool: whether the cells of all points (3, N) fit a key: finite, less than some 16,000 cells outside."""

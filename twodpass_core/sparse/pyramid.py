@@ -81,7 +81,7 @@ def build_pyramid(points: Tensor, sample: Tensor | None, grid: VoxelGrid, scales
 
     Args:
         points: (N, >=3) float32, metres, finite. N may be 0.
-        sample: (N,) int64 index of the scan each point belongs to, or None for one scan.
+        sample: (N,) integers, of the scan that each point belongs to, or None for one scan.
 
     Points outside the grid keep cells of their own there (negative, or beyond the last): they see their neighbours
     like any other.

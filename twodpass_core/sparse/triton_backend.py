@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from twodpass_core.device import allows_tf32
+from twodpass_core.sparse.backend import is_interpreting
 from twodpass_core.sparse.kernel_backend import KernelBackend
 from twodpass_core.sparse.neighbour_table import build_neighbour_table
 from twodpass_core.sparse.pyramid import Halving, VoxelLevel
@@ -19,11 +19,6 @@ from twodpass_core.sparse.triton_kernels import convolve_kernel, weight_gradient
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DATA_CENTRE = (8, 0), (9, 0), (10, 0), (10, 3)  # compute capabilities: A100, H100, B200, B300
 WEIGHT_GRADIENT_PROGRAMS = 1024  # enough for any card; more parts of the rows would only cost memory
-
-
-def is_interpreting() -> bool:
-    """Whether Triton runs kernels in Python (TRITON_INTERPRET=1 in the environment), slowly and without a GPU."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @dataclass(frozen=True)

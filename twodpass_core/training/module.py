@@ -19,7 +19,7 @@ from twodpass_core.evaluation.evaluate import Evaluation, count_frame
 from twodpass_core.models.folded import FoldedStudent
 from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
-from twodpass_core.segmenter import Segmenter
+from twodpass_core.segmenter import DTYPES, Segmenter
 from twodpass_core.sparse.backend import make_backend
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.counts import SegmentationCounts
@@ -58,7 +58,9 @@ class TrainingModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """By now the device of this process is known."""
-        self.network.student.backend = make_backend(self.config.machine.backend, self.trainer.strategy.root_device)
+        machine, device = self.config.machine, self.trainer.strategy.root_device
+        dtypes = DTYPES[machine.precision], torch.float32  # of training, of validation
+        self.network.student.backend = make_backend(machine.backend, device, dtypes, self.config.student.width)
 
     def on_train_start(self) -> None:
         if self._generator_state is not None:
@@ -149,8 +151,7 @@ class TrainingModule(LightningModule):
         if frame is None:
             return
         assert self._segmenter is not None
-        with torch.autocast(self.device.type, enabled=False):
-            self.counts.update(count_frame(self._segmenter, frame))
+        self.counts.update(count_frame(self._segmenter, frame))
 
     def on_validation_epoch_end(self) -> None:
         self._segmenter = None

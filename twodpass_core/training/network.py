@@ -48,8 +48,8 @@ class TrainingNetwork(nn.Module):
         architecture = StudentConfig(num_classes=class_map.num_classes, **config.student.model_dump())
         self.student = PointVoxelStudent(architecture, grid)
         weights = _class_weights(config.loss.point_counts, class_map)
-        self.loss = SegmentationLoss(weights, config.loss.lovasz_weight, class_map.ignore_id)
-        distillation_loss = SegmentationLoss(weights, 1.0, class_map.ignore_id)
+        self.loss = SegmentationLoss(weights, config.loss.lovasz_weight)
+        distillation_loss = SegmentationLoss(weights)
         widths = [architecture.width] * len(architecture.scales)
         self.distillation = make_distillation(config.distillation, widths, class_map.num_classes, distillation_loss)
         self.image_network = None if self.distillation is None else _image_network(config, architecture)
@@ -93,7 +93,7 @@ def _class_weights(point_counts: Sequence[int] | None, class_map: ClassMap) -> T
             f"({class_map.name}, the ignored class 0 included): give one for each, or null"
         )
     try:
-        return inverse_frequency_weights(point_counts, class_map.ignore_id)
+        return inverse_frequency_weights(point_counts)
     except ValueError as error:
         raise ConfigError(f"loss.point_counts: {error}") from error
 

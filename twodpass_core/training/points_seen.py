@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from twodpass_core.classes import ClassMap
+from twodpass_core.classes import IGNORED
 from twodpass_core.data.batch import Batch
 from twodpass_core.errors import TrainingError
 from twodpass_core.sensor import is_of_another_unit
@@ -26,8 +26,8 @@ NO_LABELS = "no point of the first {scans} has a label other than the ignored cl
 class PointsSeen(Callback):
     """Counts scans, the points in the volume, and those of them that are labelled."""
 
-    def __init__(self, class_map: ClassMap, intensity_max: float) -> None:
-        self.ignore_id, self.intensity_max = class_map.ignore_id, intensity_max
+    def __init__(self, intensity_max: float) -> None:
+        self.intensity_max = intensity_max
         self.scans = self.points = self.labelled = 0
         self._warned = self._doubted = False
 
@@ -39,7 +39,7 @@ class PointsSeen(Callback):
         self._doubt_intensities(batch)
         self.scans += len(batch.frame_ids)
         self.points += len(batch.labels)
-        self.labelled += int((batch.labels != self.ignore_id).sum())
+        self.labelled += int((batch.labels != IGNORED).sum())
         if self.scans >= WARN_AFTER or batch_idx + 1 == trainer.num_training_batches:
             self._warn_once()
 

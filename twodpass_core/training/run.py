@@ -74,7 +74,7 @@ def train(
         module = TrainingModule(network, config, make_card(config, network, training, images=distilled))
         samples = TrainingSet(training, config.augmentation, config.seed, images=distilled)
         data = TrainingData(samples, validation, config)
-        log, points, best = RunLog(folder), PointsSeen(training.class_map, training.intensity_max), BestWeights(folder)
+        log, points, best = RunLog(folder), PointsSeen(training.intensity_max), BestWeights(folder)
         images = [ImagesSeen(module.card, make_card(config, network, training, images=False))] if distilled else []
         validate_every = None if validation is None else config.validate_every
         last = LastCheckpoint(folder.last_checkpoint, config.checkpoint_steps, validate_every)

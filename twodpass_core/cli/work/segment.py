@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.classes import IGNORED, UNLABELLED, ClassMap
 from twodpass_core.cli.edge import print_error, print_note, refuse_existing
 from twodpass_core.cli.work.progress import progress_bar
 from twodpass_core.data.scans import SCAN_FOLDERS, Scan, ScanSequence
@@ -143,7 +143,7 @@ def _class_table(tally: Tally, class_map: ClassMap) -> Table:
     for column in (0, 2, 3, 4):
         table.columns[column].justify = "right"
     rows = [(str(c.id), escape(c.name), str(c.raw_id), int(tally.class_counts[c.id])) for c in class_map.classes[1:]]
-    unlabelled_raw = class_map.classes[class_map.ignore_id].raw_id
+    unlabelled_raw = class_map.classes[IGNORED].raw_id
     rows.append((str(UNLABELLED), "unlabelled", str(unlabelled_raw), int(tally.class_counts[UNLABELLED])))
     for class_id, name, raw_id, count in rows:
         table.add_row(class_id, name, raw_id, f"{count:,}", f"{count / total:.1%}" if total else "")

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from twodpass_core.classes import UNLABELLED, ClassMap
+from twodpass_core.classes import IGNORED, UNLABELLED, ClassMap
 from twodpass_core.cloud import view_cloud
 from twodpass_core.errors import ClassMapError, CloudError
 from twodpass_core.labels.raw import RawLabels, instances, raw_ids
@@ -60,7 +60,7 @@ def _column(message: Any, name: str) -> npt.NDArray[np.int64]:
 
 
 def _known_ids(ids: npt.NDArray[np.int64], class_map: ClassMap) -> npt.NDArray[np.uint8]:
-    ids = np.where(ids == UNLABELLED, class_map.ignore_id, ids)
+    ids = np.where(ids == UNLABELLED, IGNORED, ids)
     if len(unknown := np.unique(ids[(ids < 0) | (ids >= class_map.num_classes)])):
         raise ClassMapError(
             f"class map {class_map.name} has ids 0..{class_map.num_classes - 1}, not {unknown[:10].tolist()}"
