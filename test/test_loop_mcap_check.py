@@ -7,19 +7,21 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lz4.frame
 import numpy as np
 import pytest
+import zstandard
 from cloud_bag import CLOUD_TYPE, START_NS, STORAGES, TYPES, cloud_message, cloud_points, write_bag
 from rosbags.rosbag2 import CompressionMode
 
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError, CloudError
-from twodpass_core.mcap_files.check import check_mcap
+from twodpass_core.mcap_files.check import FREE_BYTES, check_mcap
 from twodpass_core.recording.recovery import recover
 
 
@@ -109,6 +111,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "may unpack to",
     ),
     "LZ4 bomb": (mcap_file([Chunk("lz4", 8 * lz4.frame.compress(bytes(80 * 2**20)), 1000)]), "may unpack to"),
+    "bomb within what a chunk may have": (
+        mcap_file([Chunk("zstd", zstd_bomb(500 * 2**20), 500 * 2**20)]), "may unpack to 524288000: what",
+    ),
     "chunk that claims gigabytes": (mcap_file([replace(SOUND, size=2**40)]), "may unpack to 1099511627776"),
     "many chunks of one time": (
         mcap_file([Chunk("zstd", zstd_bomb(60 * 2**20), 60 * 2**20)] * 30), "chunks of the same time",
@@ -167,6 +172,7 @@ def test_hostile_bags_take_little_memory(tmp_path: Path) -> None:
     text = metadata.read_text().replace("compression_format: ''", "compression_format: zstd")
     metadata.write_text(text.replace("compression_mode: ''", "compression_mode: MESSAGE"))
     assert "MESSAGE" in metadata.read_text()
+    (tmp_path / "just_within.mcap").write_bytes(mcap_file([Chunk("zstd", zstd_bomb(FREE_BYTES), FREE_BYTES)]))
     (bomb,) = open_clouds(tmp_path / "message_bomb")
     with pytest.raises(CloudError, match="unpacks to more than"):
         read_cloud(bomb)
@@ -177,10 +183,18 @@ def test_hostile_bags_take_little_memory(tmp_path: Path) -> None:
     assert int(done.stdout) < 500 * 1024
 
 
-def test_chunks_just_within_the_bound_are_let_through(tmp_path: Path) -> None:
+def test_large_chunks_are_let_through_unless_they_were_made_to_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twodpass_core.mcap_files.check.FREE_BYTES", 2**20)
+    noise = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8).tobytes()
     path = tmp_path / "drive.mcap"
-    path.write_bytes(mcap_file([Chunk("zstd", zstd_bomb(512 * 2**20), 512 * 2**20)]))
-    check_mcap(path)
+    for repeated, is_hostile in ((15, False), (25, True)):
+        content = noise + bytes(repeated * 2**20)
+        packed = zstandard.ZstdCompressor().compress(content)
+        path.write_bytes(mcap_file([Chunk("zstd", packed, len(content))]))
+        with pytest.raises(BagError, match="what unpacks to over 20 times") if is_hostile else nullcontext():
+            check_mcap(path)
 
 
 def test_what_is_too_large_is_told_with_the_limit_and_a_way_out(tmp_path: Path) -> None:

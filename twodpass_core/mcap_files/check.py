@@ -19,11 +19,18 @@ MAGIC: Final = b"\x89MCAP0\r\n"
 FOOTER, MESSAGE, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x05, 0x06, 0x08, 0x09
 MAX_RECORD_BYTES: Final = 512 * 2**20  # a chunk holds about 1 to 4 MB by default; a map of 30 million points fits
 MAX_OPEN_BYTES: Final = 2 * MAX_RECORD_BYTES
+FREE_BYTES: Final = 160 * 2**20
+MAX_RATIO: Final = 20
+"""What unpacks to more than that, and to so many times its size, is no measurement: it was made to take memory."""
 HEAD_BYTES: Final = 9  # of a record: opcode, length
 FOOTER_BYTES: Final = HEAD_BYTES + 20 + 8  # the record and the closing magic
 TOO_LARGE: Final = (
     f"more than the {MAX_RECORD_BYTES // 2**20} MiB that are read here at a time: `mcap filter` rewrites the file in "
     "smaller chunks, or without the topic of a message that is so large"
+)
+MADE_TO_GROW: Final = (
+    f"what unpacks to over {MAX_RATIO} times its size may have {FREE_BYTES // 2**20} MiB: `mcap filter` rewrites the "
+    "file in smaller chunks, or without the topic of a message that is so large"
 )
 _RECOVER: Final = "`twodpass recover` saves what is whole"
 _CUT_OFF: Final = f"{CUT_OFF}. {_RECOVER}"
@@ -44,7 +51,7 @@ class _Contents:
     """What the heads of a file's records tell."""
 
     chunks: dict[int, _Chunk] = field(default_factory=dict)  # by their offset
-    open_chunks: list[tuple[int, int, int]] = field(default_factory=list)  # first time, last time, bytes
+    open_chunks: list[tuple[int, int, _Chunk]] = field(default_factory=list)  # first time, last time
     loose_at: int | None = None  # the first message outside of chunks
     loose_ns: int = 0  # of the last such message
     is_disordered: bool = False  # such messages are not in the order of time
@@ -69,6 +76,11 @@ def check_mcap(path: Path) -> None:
                 contents.loose_at,
                 f"messages lie outside of chunks and {where}: `twodpass recover` packs them into chunks",
             )
+
+
+def is_made_to_grow(packed: int, unpacked: int) -> bool:
+    """Whether content of that many bytes would take memory that the size of its file gives no hint of."""
+    return unpacked > max(FREE_BYTES, MAX_RATIO * packed)
 
 
 def is_indexed(path: Path) -> bool:
@@ -148,10 +160,12 @@ def _check_chunk(file: BinaryIO, offset: int, end: int) -> _Chunk:
         raise DamageError(damage.offset, f"{damage}. {_RECOVER}") from None
     if max(bound, uncompressed) > MAX_RECORD_BYTES:
         raise DamageError(offset, f"a chunk may unpack to {max(bound, uncompressed)} bytes, {TOO_LARGE}")
+    if is_made_to_grow(compressed, bound):
+        raise DamageError(offset, f"a chunk of {compressed} bytes may unpack to {bound}: {MADE_TO_GROW}")
     return _Chunk(compression, compressed, uncompressed, bound)
 
 
-def _check_chunk_index(record: bytes, offset: int, chunks: dict[int, _Chunk]) -> tuple[int, int, int]:
+def _check_chunk_index(record: bytes, offset: int, chunks: dict[int, _Chunk]) -> tuple[int, int, _Chunk]:
     first, last, start, _, map_bytes = struct.unpack_from("<QQQQI", record)
     position = 36 + map_bytes + 8
     (name_length,) = struct.unpack_from("<I", record, position)
@@ -160,14 +174,15 @@ def _check_chunk_index(record: bytes, offset: int, chunks: dict[int, _Chunk]) ->
     chunk = chunks.get(start, _Chunk("", -1, -1, 0))
     if (chunk.compression, chunk.compressed, chunk.uncompressed) != (compression, compressed, uncompressed):
         raise DamageError(offset, f"the index tells of a chunk at byte {start} that is not there: {_CUT_OFF}")
-    return first, last, chunk.unpacked_bound
+    return first, last, chunk
 
 
-def _check_overlap(open_chunks: list[tuple[int, int, int]], size: int) -> None:
+def _check_overlap(open_chunks: list[tuple[int, int, _Chunk]], size: int) -> None:
     """A reader in time order holds all chunks open that cover a moment."""
-    events = [event for first, last, held in open_chunks for event in ((first, 0, held), (last, 1, -held))]
-    total = 0
-    for _, _, change in sorted(events):
-        total += change
-        if total > MAX_OPEN_BYTES:
-            raise DamageError(size, f"chunks of the same time hold over {total} bytes together; `mcap sort` helps")
+    begins = [(first, 0, chunk.unpacked_bound, chunk.compressed) for first, _, chunk in open_chunks]
+    ends = [(last, 1, -chunk.unpacked_bound, -chunk.compressed) for _, last, chunk in open_chunks]
+    unpacked = packed = 0
+    for _, _, more_unpacked, more_packed in sorted(begins + ends):
+        unpacked, packed = unpacked + more_unpacked, packed + more_packed
+        if unpacked > MAX_OPEN_BYTES or is_made_to_grow(packed, unpacked):
+            raise DamageError(size, f"chunks of the same time hold over {unpacked} bytes together; `mcap sort` helps")

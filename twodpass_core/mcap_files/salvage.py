@@ -19,7 +19,15 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Chunk, Header, McapRecord, Message, Metadata, Schema
 
 from twodpass_core.errors import BagError
-from twodpass_core.mcap_files.check import FOOTER_BYTES, HEAD_BYTES, MAGIC, MAX_RECORD_BYTES, TOO_LARGE
+from twodpass_core.mcap_files.check import (
+    FOOTER_BYTES,
+    HEAD_BYTES,
+    MADE_TO_GROW,
+    MAGIC,
+    MAX_RECORD_BYTES,
+    TOO_LARGE,
+    is_made_to_grow,
+)
 from twodpass_core.mcap_files.chunk import MESSAGE_HEADER_BYTES, PackedChunk, index_chunk, pack, records_in
 from twodpass_core.mcap_files.unpacked_size import DamageError, unpacked_bound
 from twodpass_core.mcap_files.walk import find_records, walk
@@ -138,6 +146,8 @@ class Salvage:
             if told <= unpacked_bound(chunk.compression, BytesIO(chunk.data), 0, len(chunk.data)):
                 self._refuse(offset, f"a chunk of {told} bytes")
             raise ValueError(f"it says that it unpacks to {told} bytes")
+        if is_made_to_grow(len(chunk.data), told):
+            raise BagError(f"{self.path}: at byte {offset}: a chunk that unpacks to {told} bytes: {MADE_TO_GROW}")
         unpacked = _unpacked(chunk)
         if chunk.uncompressed_crc and zlib.crc32(unpacked) != chunk.uncompressed_crc:
             raise ValueError("its content does not match its checksum")
