@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from recording_data import files_of, settings, wait_for
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import DiskFullError, RecordingError
 from twodpass_core.mcap_files.check import check_mcap
-from twodpass_core.recording import BagWriter, WriterSettings
+from twodpass_core.recording import BagWriter, Manifest, WriterSettings
 
 
 class SlowDisk:
@@ -47,7 +48,8 @@ def test_a_disk_that_is_too_slow_costs_whole_sets_that_are_counted(
     assert writer.write(data.STATIC, data.START_NS, data.static_transform("late"))  # is needed, and small
     assert not writer.write(data.MOVING, data.START_NS, b"x" * 100)
     disk.free.set()
-    manifest = writer.close()
+    writer.close()
+    manifest = Manifest.read(bag)
     assert [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in accepted]
     lost = 30 - len(accepted)
     assert manifest.dropped_sets == lost
@@ -83,7 +85,8 @@ def test_an_error_of_the_disk_ends_the_recording_readable(
             time.sleep(0.002)
     assert type(caught.value) is error
     assert writer.failure is caught.value
-    manifest = writer.close()  # says it once only
+    writer.close()  # says it once only
+    manifest = Manifest.read(bag)
     assert manifest.complete
     assert manifest.error == str(caught.value)
     assert [s.stamp_ns for s in manifest.sets] == [data.stamp(index) for index in range(5)]
@@ -98,7 +101,8 @@ def test_close_tells_an_error_that_no_call_has_told(tmp_path: Path, monkeypatch:
     writer.write_set(data.make_set(0))
     with pytest.raises(DiskFullError, match="the disk is full"):
         writer.close()
-    assert writer.close().dropped_sets == 1
+    writer.close()
+    assert Manifest.read(writer.folder).dropped_sets == 1
 
 
 def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +148,8 @@ def test_a_disk_that_is_really_full(tiny_disk: Path, free: int, reason: str) -> 
         for index in range(10_000):
             writer.write_set(data.make_set(index, count=5000))
             time.sleep(0.001)
-    manifest = writer.close()
+    writer.close()
+    manifest = Manifest.read(bag)
     assert manifest.complete
     assert len(manifest.sets) > 20
     clouds = [read_cloud(raw).stamp_ns for raw in open_clouds(bag)]
@@ -152,6 +157,24 @@ def test_a_disk_that_is_really_full(tiny_disk: Path, free: int, reason: str) -> 
     for path in files_of(bag):
         check_mcap(path)
         data.read_mcap(path)
+
+
+def test_a_disk_that_is_full_of_small_sets(tiny_disk: Path) -> None:
+    """The manifest is larger than all room that is kept at the beginning."""
+    subprocess.run(["mount", "-o", "remount,size=30m", str(tiny_disk)], check=True)
+    bag, cameras = tiny_disk / "drive", [f"camera_{number:0200}" for number in range(400)]
+    writer = BagWriter(bag, settings(min_free_bytes=0, chunk_bytes=1))
+    with pytest.raises(DiskFullError, match="the disk is full"):  # noqa: PT012 raised by one of the calls
+        for index in range(10_000):
+            writer.write_set(replace(data.make_set(index, count=1), offsets_ns=dict.fromkeys(cameras, 1)))
+            wait_for(lambda: writer.sets == index + 1 or writer.failure is not None)  # noqa: B023
+    writer.close()
+    manifest = Manifest.read(bag)
+    assert manifest.complete
+    assert manifest.error is not None
+    assert (bag / "manifest.json").stat().st_size > 6_000_000
+    assert [entry.stamp_ns for entry in manifest.sets] == [data.stamp(index) for index in range(len(manifest.sets))]
+    assert len(list(open_clouds(bag))) == len(manifest.sets)
 
 
 @pytest.mark.parametrize("more", [True, False])
@@ -170,4 +193,5 @@ def test_a_journal_that_is_deleted_on_the_way_does_not_matter(tmp_path: Path) ->
     writer = BagWriter(tmp_path / "drive", settings())
     writer.write_set(data.make_set(0))
     (tmp_path / "drive/sets.journal").unlink()
-    assert writer.close().complete
+    writer.close()
+    assert Manifest.read(writer.folder).complete

@@ -9,22 +9,22 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
-from twodpass_core.files import sync_folder, write_durably
+from twodpass_core.files import sync_folder
 from twodpass_core.mcap_files.chunk import check_message_size
 from twodpass_core.recording.journal import Journal
 from twodpass_core.recording.manifest import SOFTWARE, Calibration, Manifest, SetEntry, describe_recording
+from twodpass_core.recording.reserve import Reserve
 from twodpass_core.recording.split_recorder import SplitRecorder, WriterSettings
 from twodpass_core.recording.topics import RecordedMessage, RecordedSet, RecordedTopic
 
-RESERVE: Final = ".reserve"  # room for the index of a file where the disk is full to the last byte
 SETS_NOTE: Final = "twodpass.sets"  # metadata record before one or more chunks: the sets in these
-RESERVE_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BagWriter:
         self._settings = settings or WriterSettings()
         self._folder = folder
         self._topics: dict[str, RecordedTopic] = {}
-        self._sets: list[SetEntry] = []
+        self._sets = 0
         self._dropped: Counter[str] = Counter()
         self._dropped_sets = 0
         self._calibration: Calibration | None = None
@@ -61,7 +61,6 @@ class BagWriter:
         self._queue: deque[_Unit] = deque()
         self._queued_bytes = 0
         self._closing = False
-        self._final: Manifest | None = None
         self._failure: RecordingError | None = None
         self._failure_told = False
         self._changed = threading.Condition()
@@ -74,7 +73,7 @@ class BagWriter:
         try:
             self._recorder = SplitRecorder(folder, self._settings)
             self._journal = Journal(folder)
-            write_durably(folder / RESERVE, bytes(RESERVE_BYTES))
+            self._reserve = Reserve(folder)
             self._manifest().write(folder)
         except (OSError, RecordingError) as error:
             shutil.rmtree(folder, ignore_errors=True)  # nothing is in it yet
@@ -95,7 +94,7 @@ class BagWriter:
     @property
     def sets(self) -> int:
         """Sets that are written."""
-        return len(self._sets)
+        return self._sets
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -133,11 +132,11 @@ class BagWriter:
             self._dropped.update(messages)
             self._dropped_sets += sets
 
-    def close(self) -> Manifest:
-        """Write what is queued, end the bag, and tell what is in it. Harmless when repeated.
+    def close(self) -> None:
+        """Write what is queued and end the bag, which its manifest then describes. Harmless when repeated.
 
         Raises:
-            RecordingError: the recording had ended by itself, and no call has said so yet. The folder has the manifest.
+            RecordingError: the recording had ended by itself, and no call has said so yet.
         """
         with self._changed:
             self._closing = True
@@ -146,7 +145,6 @@ class BagWriter:
         if self._failure is not None and not self._failure_told:
             self._failure_told = True
             raise self._failure
-        return self._final or self._manifest()
 
     def __enter__(self) -> BagWriter:
         return self
@@ -238,6 +236,7 @@ class BagWriter:
             if self._recorder.is_full:
                 self._recorder.finish()
                 self._manifest_is_stale = True
+            self._reserve.cover(self._journal.bytes)
             if self._manifest_is_stale:
                 self._manifest_is_stale = False
                 self._manifest().write(self._folder)
@@ -247,7 +246,7 @@ class BagWriter:
                 for unit in units:
                     self._drop(unit.messages, unit.entry)
             raise
-        self._sets += entries
+        self._sets += len(entries)
 
     def _fail(self, error: Exception) -> None:
         """End the recording; what is queued is lost."""
@@ -261,20 +260,21 @@ class BagWriter:
     def _end(self) -> None:
         """Make the bag final."""
         try:
-            (self._folder / RESERVE).unlink(missing_ok=True)
+            self._reserve.release()
             self._recorder.finish()
-            final = self._manifest().model_copy(update={"sets": tuple(self._sets), "complete": True})
-            final.write(self._folder)
+            # Sets are written in the order in which they are accepted, until the first that is lost, and none after it.
+            self._manifest(complete=True).write(self._folder, self._journal.first(self._sets))
             self._journal.remove()
             sync_folder(self._folder)
-            self._final = final
         except Exception as error:
             with self._changed:
                 self._fail(error)
+            with suppress(OSError):
+                self._manifest().write(self._folder)
             self._journal.close()
 
-    def _manifest(self) -> Manifest:
-        """Of a recording that goes on: without the sets, which the journal has, and which become too many."""
+    def _manifest(self, complete: bool = False) -> Manifest:
+        """Without the sets, which the journal has, and which become too many to keep and to write again and again."""
         with self._changed:
             return Manifest(
                 software=SOFTWARE,
@@ -282,6 +282,7 @@ class BagWriter:
                 dropped=dict(self._dropped),
                 dropped_sets=self._dropped_sets,
                 calibration=self._calibration,
+                complete=complete,
                 error=None if self._failure is None else str(self._failure),
             )
 

@@ -5,6 +5,8 @@ It survives a kill, so that recovery can tell what is missing in the bag; its lo
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -21,12 +23,21 @@ class Journal:
 
     def __init__(self, bag: Path) -> None:
         self._path = bag / JOURNAL
-        self._file = FileIO(self._path, "xb")
+        self._file = FileIO(self._path, "xb+")
+        self.bytes = 0
         try_lock(self._file)
 
     def add(self, entry: SetEntry) -> None:
         """Write down a set."""
-        self._file.write(entry.model_dump_json().encode() + b"\n")
+        line = entry.model_dump_json().encode() + b"\n"
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.bytes += len(line)
+
+    def first(self, number: int) -> list[bytes]:
+        """The first sets, each as JSON."""
+        self._file.seek(0)
+        return self._file.read().split(b"\n")[:number]
 
     def remove(self) -> None:
         """The recording is complete."""

@@ -97,9 +97,11 @@ class Manifest(_Entry):
         except ValidationError as error:
             raise BagError(f"{path}: is not the manifest of a recording: {describe_problems(error)}") from None
 
-    def write(self, bag: Path) -> None:
-        """Write it to the bag's folder, whole or not at all. Raises OSError."""
-        write_durably(bag / MANIFEST, self.model_dump_json().encode() + b"\n")
+    def write(self, bag: Path, more_sets: Sequence[bytes] = ()) -> None:
+        """Write it to the bag's folder, whole or not at all, with more sets, each as JSON. Raises OSError."""
+        sets = b",".join([*(entry.model_dump_json().encode() for entry in self.sets), *more_sets])
+        rest = self.model_dump_json(exclude={"sets"}).encode().removesuffix(b"}")
+        write_durably(bag / MANIFEST, rest + b',"sets":[' + sets + b"]}\n")
 
 
 def describe_recording(files: Sequence[StoredFile]) -> dict[str, Any]:

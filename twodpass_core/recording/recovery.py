@@ -22,9 +22,10 @@ from twodpass_core.mcap_files.chunk import PackedChunk
 from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.mcap_files.salvage import Damage, Salvage
 from twodpass_core.recording.bag_metadata import METADATA, NOTE, StoredFile, describe, end_file, write_metadata
-from twodpass_core.recording.bag_writer import RESERVE, SETS_NOTE
+from twodpass_core.recording.bag_writer import SETS_NOTE
 from twodpass_core.recording.journal import read_journal
 from twodpass_core.recording.manifest import SOFTWARE, Manifest, SetEntry, describe_recording
+from twodpass_core.recording.reserve import RESERVE
 
 DAMAGED: Final = ".damaged"  # added to the name of a file that was replaced
 CUT_OFF: Final = "the recording was cut off, by a kill or a loss of power, and recovered"

@@ -13,7 +13,7 @@ from pathlib import Path
 from twodpass_core.errors import ConfigError, DiskFullError, RecordingError
 from twodpass_core.files import expanded
 from twodpass_core.recording import BagWriter, Calibration, Gate, GateSettings, WriterSettings, check_space
-from twodpass_core.recording.bag_writer import RESERVE_BYTES
+from twodpass_core.recording.reserve import RESERVE_BYTES
 from twodpass_ros.collect.input import Message
 from twodpass_ros.collect.sets import FormedSet
 
