@@ -7,7 +7,7 @@ not first match.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -210,27 +210,32 @@ def _stamp_of(waiting: _Waiting[Item]) -> int:
 def _partner_of_first(scans: Sequence[int], images: Sequence[int], slop_ns: int) -> int | None:
     """Index of the image for the first scan, None for none, in the best pairing of all; both in increasing order.
 
-    Pairs of the best pairing do not cross, so it is found from the back: `cost[j]` is that of the scans from one on
-    with the images from j on, `after` the same from the next scan on.
+    Pairs of the best pairing do not cross, so it is found from the back. Only the images within the slop of a scan are
+    looked at: `cost` has one entry for each of them and one for their end, the cost of the scans from that one on with
+    the images from there on; `after` is the same of the scan after it, whose images begin at `after_begin`.
     """
-    unpaired = len(scans) * slop_ns + 1  # more than all offsets together
-    after = [0] * (len(images) + 1)
-    take = [False] * len(images)
-    skip = [False] * len(images)
-    for scan in reversed(scans):
-        cost = [after[-1] + unpaired] * (len(images) + 1)
-        for j in range(len(images) - 1, -1, -1):
-            offset = abs(scan - images[j])
-            with_image = offset + after[j + 1] if offset <= slop_ns else None
-            without = after[j] + unpaired
-            take[j] = with_image is not None and with_image <= min(cost[j + 1], without)
-            skip[j] = not take[j] and cost[j + 1] < without
-            cost[j] = with_image if take[j] and with_image is not None else min(cost[j + 1], without)
-        after = cost
-    for j in range(len(images)):  # what is left in these lists are the choices of the first scan
-        if take[j]:
-            return j
-        if not skip[j]:
+    # Those beyond a gap share no image with the first.
+    apart = (at for at in range(1, len(scans)) if scans[at] - scans[at - 1] > 2 * slop_ns)
+    together = scans[: next(apart, len(scans))]
+    unpaired = len(together) * slop_ns + 1  # more than all offsets together
+    after_begin, after = len(images), [0]
+    begin, take, skip = 0, [False], [False]
+    for scan in reversed(together):
+        begin, end = bisect_left(images, scan - slop_ns), bisect_right(images, scan + slop_ns)
+        # An image before those of the next scan is of no use to it, nor to any after it.
+        rest = [after[max(at - after_begin, 0)] for at in range(begin, end + 1)]
+        cost = [rest[-1] + unpaired] * (end - begin + 1)
+        take, skip = [False] * (end - begin), [False] * (end - begin)
+        for at in range(end - begin - 1, -1, -1):
+            with_image, without = abs(scan - images[begin + at]) + rest[at + 1], rest[at] + unpaired
+            take[at] = with_image <= min(cost[at + 1], without)
+            skip[at] = not take[at] and cost[at + 1] < without
+            cost[at] = min(with_image, cost[at + 1], without)
+        after_begin, after = begin, cost
+    for at, (is_taken, is_skipped) in enumerate(zip(take, skip, strict=True)):  # the choices of the first scan
+        if is_taken:
+            return begin + at
+        if not is_skipped:
             return None
     return None
 
