@@ -76,7 +76,7 @@ def create_subscription(
     Logs, with what to do, when a publisher offers less than is asked for.
     """
     resolved = node.resolve_topic_name(topic)
-    gaps = SequenceGaps()
+    gaps = SequenceGaps(lambda: has_one_publisher(node, topic))
 
     def explain(event: Any) -> None:
         node.get_logger().warning(
@@ -85,7 +85,7 @@ def create_subscription(
         )
 
     def lost_on_the_way(event: Any) -> None:
-        if not gaps.numbered:  # numbers tell of these losses, too
+        if not gaps.tells_of_losses:
             on_lost(event.total_count_change)
 
     def take(message: Any, info: Mapping[str, Any]) -> None:
@@ -100,6 +100,11 @@ def create_subscription(
     # Humble's callbacks hear nothing of a message's origin.
     callback = take if hasattr(Subscription, "CallbackType") else on_message
     return node.create_subscription(message_type, topic, callback, SCANS, event_callbacks=events)
+
+
+def has_one_publisher(node: Node, topic: str) -> bool:
+    """Whether no more than one publishes a topic of this node, which is looked up."""
+    return len(node.get_publishers_info_by_topic(topic)) <= 1
 
 
 def describe_publishers(node: Node, topic: str, wanted: Collection[str]) -> str:
@@ -151,13 +156,21 @@ class SequenceGaps:
     subscriptions to a topic may share it: then it also tells what has come by another one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_one_publisher: Callable[[], bool]) -> None:
+        """`has_one_publisher`: whether the topic has no more than one, now."""
+        self._has_one_publisher = has_one_publisher
         self._heard: dict[bytes, _Heard] = {}
+        self._of_the_only: _Heard | None = None
 
     @property
     def numbered(self) -> bool:
         """Whether the middleware numbers messages and says whose they are (since Kilted)."""
         return bool(self._heard)
+
+    @property
+    def tells_of_losses(self) -> bool:
+        """Whether numbers tell of all losses, of those too of which DDS has an event."""
+        return self.numbered or (self._of_the_only is not None and self._has_one_publisher())
 
     def before(self, info: Mapping[str, Any]) -> int | None:
         """How many messages are missing between the publisher's previous one and this.
@@ -166,12 +179,12 @@ class SequenceGaps:
         """
         number: int | None = info.get("publication_sequence_number")
         publisher: Mapping[str, bytes] | None = info.get("publisher_gid")
-        if number is None or number == UNNUMBERED or publisher is None:
+        if number is None or number == UNNUMBERED:
             return 0
+        if publisher is None:
+            return self._before_of_the_only(number)
         if (heard := self._heard.get(publisher["data"])) is None:
-            # Earlier messages may still come: from here on they are missing, without counting as losses.
-            heard = self._heard[publisher["data"]] = _Heard(first=number, newest=number - REMEMBERED)
-            heard.go_on_to(number)
+            self._heard[publisher["data"]] = _Heard.beginning_with(number)
             return 0
         if number > heard.newest:
             return heard.go_on_to(number)
@@ -179,6 +192,18 @@ class SequenceGaps:
             return None
         heard.missing.remove(number)
         return -1 if number > heard.first else 0
+
+    def _before_of_the_only(self, number: int) -> int:
+        """Jazzy does not say whose the numbers are, so they tell something where there is one publisher alone."""
+        heard = self._of_the_only
+        if heard is None or (number <= heard.newest and number not in heard.missing):  # of another publisher
+            self._of_the_only = _Heard.beginning_with(number)
+            return 0
+        if number <= heard.newest:
+            heard.missing.remove(number)
+            return -1 if number > heard.first and self._has_one_publisher() else 0
+        missing = heard.go_on_to(number)
+        return missing if missing and self._has_one_publisher() else 0
 
 
 @dataclasses.dataclass
@@ -188,6 +213,13 @@ class _Heard:
     first: int
     newest: int
     missing: set[int] = dataclasses.field(default_factory=set)
+
+    @classmethod
+    def beginning_with(cls, number: int) -> _Heard:
+        """Earlier messages may still come: from here on they are missing, without counting as losses."""
+        heard = cls(first=number, newest=number - REMEMBERED)
+        heard.go_on_to(number)
+        return heard
 
     def go_on_to(self, number: int) -> int:
         """Takes a newer number; returns how many it leaves out."""

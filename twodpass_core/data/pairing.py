@@ -85,6 +85,8 @@ class SetPairer(Generic[Item]):
         self._cameras = tuple(cameras)
         self._slop_ns = slop_ns
         self._queue_size = queue_size
+        self.restarts = 0
+        """How often the clock has been set back."""
         self.counts: Mapping[str, StreamCounts] = {stream: StreamCounts() for stream in (SCANS, *cameras)}
         self._forget()
 
@@ -129,6 +131,7 @@ class SetPairer(Generic[Item]):
         return self._decide()
 
     def _start_anew(self) -> None:
+        self.restarts += 1
         for stream, waiting in self._waiting.items():
             self.counts[stream].dropped += len(waiting)
         self._forget()

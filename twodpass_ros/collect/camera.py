@@ -45,6 +45,15 @@ class Camera:
             return rectified_camera_from_info(info)
         return camera_from_info(info), RigidTransform.identity()
 
+    def doubts(self) -> Iterator[str]:
+        """What may be wrong."""
+        frames = [topic.newest.frame_id if topic.newest is not None else "" for topic in (self.image, self.info)]
+        if all(frames) and frames[0] != frames[1]:
+            yield (
+                f"{self.image.name} is in frame '{frames[0]}', and {self.info.name} in '{frames[1]}': is it its "
+                "CameraInfo? If not, name the right one in camera_infos"
+            )
+
     def content(self, image: Message) -> Any:
         """An image of this camera, deserialised. Raises NodeError."""
         assert self.image.type is not None
@@ -70,7 +79,7 @@ class Camera:
                 tree.lookup(self.image.newest.frame_id, scans.newest.frame_id)
             except TransformError as error:
                 yield f"{self.name}: {error}. Publish the camera's mounting on /tf_static"
-            ages = {topic.name: _age(topic.newest) for topic in (self.image, scans) if topic.newest is not None}
+            ages = {topic.name: topic.newest.age for topic in (self.image, scans) if topic.newest is not None}
             yield from _problems_of_clocks(ages, max_clock_difference, max_ahead)
 
     def recorded(self, lidar_frame: str, tree: TransformTree) -> RecordedCamera | None:
@@ -114,15 +123,11 @@ class Camera:
             yield str(error)
 
 
-def _age(message: Message) -> float:
-    """Seconds from its stamp to its arrival."""
-    return 1e-9 * (message.received_ns - message.stamp_ns)
-
-
 def _problems_of_clocks(ages: Mapping[str, float], max_difference: float, max_ahead: float) -> Iterator[str]:
     """Of the ages of images and scans, by their topics.
 
-    Where both come from the future the sensors may agree, and this computer's clock be wrong; that does no harm.
+    Where both come from the future the sensors may agree, and this computer's clock be wrong: that does no harm, unless
+    transforms or odometry are by it (`Motion.problems`).
     """
     described = ", of ".join(f"{name} {age:.3f} s old" for name, age in ages.items())
     if max(ages.values()) - min(ages.values()) > max_difference:

@@ -18,7 +18,7 @@ from twodpass_core.errors import MissingDependencyError
 from twodpass_core.recording import RecordedTopic, offered_qos
 from twodpass_ros.diagnostics import Streak
 from twodpass_ros.errors import NodeError
-from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers
+from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers, has_one_publisher
 
 try:
     import message_filters
@@ -40,6 +40,11 @@ class Message:
     received_ns: int  # ROS time
     stamp_ns: int  # of its header; of messages that have none, when it was received
     frame_id: str = ""
+
+    @property
+    def age(self) -> float:
+        """Seconds from its stamp to its arrival."""
+        return 1e-9 * (self.received_ns - self.stamp_ns)
 
     def content(self, message_type: type[Any]) -> Any:
         """Deserialised. Raises NodeError."""
@@ -102,7 +107,7 @@ class Input:
         self._latched_if = latched_if
         self._qos: QoSProfile | None = None
         self._recorded: RecordedTopic | None = None
-        self._gaps = SequenceGaps()
+        self._gaps = SequenceGaps(lambda: has_one_publisher(node, topic))
         self._subscriber: Any = None
         self._retiring: Any = None
 
@@ -216,7 +221,7 @@ class Input:
         return Message(self._recorded, data, now, stamp_ns, frame_id)
 
     def _lose(self, event: Any) -> None:
-        if not self._gaps.numbered:  # numbers tell of these losses, too
+        if not self._gaps.tells_of_losses:
             self.received += event.total_count_change
             self.lost += event.total_count_change
 

@@ -171,6 +171,7 @@ class CollectNode(Node):
             return str(error)
         self._state = RecordingState(wanted=True, bag=str(recording.bag), recording=True)
         self._lost_at_start = self._lost()
+        self._sensors.forget_upsets()
         for message in self._sensors.beginning(self.get_clock().now().nanoseconds):
             recording.write(message)
         self._recording = recording

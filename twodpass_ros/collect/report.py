@@ -20,6 +20,8 @@ POOR_SCORE = 0.65
 
 _WITHOUT_PLACE = "min_distance cannot be kept: neither odometry nor /tf tells where the vehicle is: all sets are taken"
 
+_ANOTHER_BAG = "one bag cannot tell of both; ~/stop and ~/start begin another"
+
 
 @dataclass
 class RecordingState:
@@ -83,6 +85,7 @@ class Health:
         found += [(ERROR, text) for text in _silences(sensors.of_sets, parameters.input_timeout)]
         if state.recording:
             found += [(WARN, text) for text in _silences(sensors.beside_sets, parameters.input_timeout)]
+            found += [(WARN, f"{text} since the recording began: {_ANOTHER_BAG}") for text in sensors.upsets()]
             if parameters.min_distance > 0 and not sensors.place_is_known:
                 found.append((WARN, _WITHOUT_PLACE))
         found += [(ERROR if state.wanted and not state.recording else WARN, text) for text in problems]
@@ -115,9 +118,10 @@ def _silences(topics: Iterable[Input], timeout: float) -> Iterator[str]:
 def _doubts(watch: CalibrationWatch, sensors: Sensors) -> Iterator[str]:
     if watch.trouble:
         yield watch.trouble
-    for camera in sensors.cameras:
-        if watch.is_telling(camera) and (score := watch.mean(camera)) < POOR_SCORE:
+    for name, camera in sensors.cameras.items():
+        yield from camera.doubts()
+        if watch.is_telling(name) and (score := watch.mean(name)) < POOR_SCORE:
             yield (
-                f"{camera} may not stand where its calibration says (score {score:.2f}, where 1 is best): look at "
-                f"~/overlay/{camera}"
+                f"{name} may not stand where its calibration says (score {score:.2f}, where 1 is best): look at "
+                f"~/overlay/{name}"
             )

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-from nav_msgs.msg import Odometry
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from twodpass_core.cameras.topics import camera_names, info_topic
 from twodpass_core.data.pairing import SCANS, PairedSet, SetPairer
-from twodpass_core.errors import ConfigError, MissingDependencyError, TransformError
-from twodpass_core.geometry.rigid_transform import RigidTransform
-from twodpass_core.geometry.transform_tree import TransformTree, add_transforms
+from twodpass_core.errors import ConfigError, TransformError
 from twodpass_core.recording import Calibration
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.input import Input, Message
 from twodpass_ros.collect.input_problems import malformation, oversize, stillness
+from twodpass_ros.collect.motion import Motion
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.sets import CalibratedCamera, FormedSet
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError as error:
-    raise MissingDependencyError(
-        "tf2_msgs", "collect", "sudo apt install ros-$ROS_DISTRO-tf2-msgs (without apt's ROS, `make setup` builds it)"
-    ) from error
-
-SENSOR_DEPTH, TRANSFORM_DEPTH = 10, 100
+SENSOR_DEPTH = 10
 """Messages that the middleware holds for the node."""
-HISTORY_NS = 10 * 10**9
-TOLERANCE_NS = 200 * 10**6  # /tf may come a little later than what it is asked for
-RECENT_NS = 2 * 10**9
-"""A recording begins with the motion of this time before it, for the sets that are formed of what has come before."""
-RECENT_MESSAGES = 2000
-ODOMETRY_AGE_NS = 10**9
-"""Odometry farther than this from a scan does not tell where the vehicle was."""
 
 
 class Sensors:
@@ -58,9 +42,7 @@ class Sensors:
         self._slop = parameters.slop
         self._on_message = on_message
         self._on_set = on_set
-        self._tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
-        self._latched: dict[object, Message] = {}
-        self._motion: deque[Message] = deque(maxlen=RECENT_MESSAGES)
+        self._infos: dict[str, Message] = {}
         self.fixed_frame = parameters.fixed_frame
         self._has_formed = False
         self.place_is_known = True
@@ -69,11 +51,11 @@ class Sensors:
         """Camera -> image's stamp less scan's stamp, of the newest set."""
         self.scans = Input(node, "~/input/points", [PointCloud2], self._on_scan, SENSOR_DEPTH)
         self.cameras = self._make_cameras(node, parameters)
-        self._odometry = self._make_odometry(node, parameters.odometry) if parameters.odometry else None
-        self._others = [*self._make_transforms(node), *filter(None, [self._odometry])]
+        self._motion = Motion(node, parameters.odometry, on_message)
         self._pairer: SetPairer[Message] = SetPairer(
             list(self.cameras), round(parameters.slop * 1e9), parameters.queue_size
         )
+        self._restarts = 0
 
     def _make_cameras(self, node: Node, parameters: CollectParameters) -> dict[str, Camera]:
         given = [topic for topic in parameters.images if topic]
@@ -96,38 +78,10 @@ class Sensors:
             )
         return cameras
 
-    def _make_transforms(self, node: Node) -> list[Input]:
-        moving = Input(
-            node,
-            "/tf",
-            [TFMessage],
-            self._on_motion,
-            TRANSFORM_DEPTH,
-            has_header=False,
-            on_content=lambda _, content: add_transforms(self._tree, content, static=False),
-        )
-        static = Input(
-            node,
-            "/tf_static",
-            [TFMessage],
-            self._on_message,
-            TRANSFORM_DEPTH,
-            has_header=False,
-            on_content=self._keep_static_transforms,
-            latched_if=any,
-        )
-        return [moving, static]
-
-    def _make_odometry(self, node: Node, topic: str) -> Input:
-        def can_be_read(*_: object) -> None:
-            """Which is enough."""
-
-        return Input(node, topic, [Odometry], self._on_motion, TRANSFORM_DEPTH, on_content=can_be_read)
-
     @property
     def inputs(self) -> list[Input]:
         cameras = [member for camera in self.cameras.values() for member in (camera.image, camera.info)]
-        return [self.scans, *cameras, *self._others]
+        return [self.scans, *cameras, *self._motion.inputs]
 
     @property
     def of_sets(self) -> list[Input]:
@@ -138,14 +92,13 @@ class Sensors:
     def beside_sets(self) -> list[Input]:
         """What comes again and again beside them: not /tf_static, nor what else is latched."""
         infos = [camera.info for camera in self.cameras.values()]
-        return [topic for topic in (*infos, *self._others) if not topic.is_latched]
+        return [topic for topic in (*infos, *self._motion.inputs) if not topic.is_latched]
 
     def beginning(self, now_ns: int) -> list[Message]:
         """What a recording begins with: static transforms, the newest CameraInfo of each camera, the latest motion."""
-        first_ns = max(1, now_ns - RECENT_NS)  # at 0 a simulated clock has not begun
-        motion = [message for message in self._motion if first_ns <= message.received_ns <= now_ns]
+        static, motion = self._motion.beginning(now_ns)
         start_ns = min((message.received_ns for message in motion), default=now_ns)
-        return [*(replace(message, received_ns=start_ns) for message in self._latched.values()), *motion]
+        return [*(replace(message, received_ns=start_ns) for message in (*static, *self._infos.values())), *motion]
 
     def connect(self) -> None:
         """Looks for publishers."""
@@ -166,8 +119,22 @@ class Sensors:
         max_ahead = math.inf if self._clock.ros_time_is_active else self._slop
         found = list(malformation(self.scans))
         for camera in self.cameras.values():
-            found += camera.problems(self.scans, self._tree, max_clock_difference, max_ahead)
+            found += camera.problems(self.scans, self._motion.tree, max_clock_difference, max_ahead)
+        if self.scans.newest is not None:
+            found += self._motion.problems(self.scans.newest, self.fixed_frame, max_clock_difference)
         return [*found, *chain.from_iterable(map(stillness, self.of_sets))]
+
+    def upsets(self) -> list[str]:
+        """What has made the sets since `forget_upsets` differ from those before it, for which a bag has no room."""
+        found = [f"{mounting} has changed" for mounting in dict.fromkeys(self._motion.changes)]
+        if self._pairer.restarts > self._restarts:
+            found.append("the clock has been set back")
+        return found
+
+    def forget_upsets(self) -> None:
+        """A recording begins."""
+        self._motion.changes.clear()
+        self._restarts = self._pairer.restarts
 
     def lost(self) -> Counter[str]:
         """Topic -> messages that no set can hold any more: lost by the middleware, late, out of room, not readable."""
@@ -189,7 +156,7 @@ class Sensors:
         if self.scans.newest is None:
             return None
         frame = self.scans.newest.frame_id
-        cameras = {name: camera.recorded(frame, self._tree) for name, camera in self.cameras.items()}
+        cameras = {name: camera.recorded(frame, self._motion.tree) for name, camera in self.cameras.items()}
         known = {name: camera for name, camera in cameras.items() if camera is not None}
         return Calibration(lidar_topic=self.scans.name, lidar_frame=frame, cameras=known)
 
@@ -222,44 +189,22 @@ class Sensors:
             self._form(paired)
 
     def _keep_info(self, camera: str, message: Message, content: CameraInfo) -> None:
-        self._latched[camera] = message
-
-    def _on_motion(self, message: Message) -> None:
-        self._motion.append(message)
-        self._on_message(message)
-
-    def _keep_static_transforms(self, message: Message, content: TFMessage) -> None:
-        frames = tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)
-        self._latched.pop(frames, None)  # the newest comes last: it may contradict what others have said meanwhile
-        self._latched[frames] = message
-        add_transforms(self._tree, content, static=True)
+        self._infos[camera] = message
 
     def _form(self, paired: PairedSet[Message]) -> None:
         self._has_formed = True
         self.offsets_ns = {camera: image.offset_ns for camera, image in paired.images.items()}
-        pose = self._pose(paired)
+        pose = self._motion.pose(paired.stamp_ns, paired.scan.frame_id, self.fixed_frame)
         self.place_is_known = pose is not None
         self._on_set(FormedSet(paired, pose, self._calibrated(paired)))
-
-    def _pose(self, paired: PairedSet[Message]) -> RigidTransform | None:
-        """Where the vehicle was, as far as anybody says."""
-        odometry = self._odometry.newest if self._odometry is not None else None
-        try:
-            if odometry is None or abs(odometry.stamp_ns - paired.stamp_ns) > ODOMETRY_AGE_NS:
-                return self._tree.lookup(self.fixed_frame, paired.scan.frame_id, paired.stamp_ns)
-            pose = odometry.content(Odometry).pose.pose
-            q, t = pose.orientation, pose.position
-            return RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
-        except (TransformError, ConfigError):
-            return None
 
     def _calibrated(self, paired: PairedSet[Message]) -> dict[str, CalibratedCamera]:
         """The cameras of which calibration and transform are known; of the others `problems` tells."""
         calibrated = {}
-        fixed = self._still_frame(paired.scan.frame_id)
+        fixed = self._motion.still_frame(paired.scan.frame_id, self.fixed_frame)
         for name, image in paired.images.items():
             try:
-                camera_from_lidar = self._tree.lookup_across(
+                camera_from_lidar = self._motion.tree.lookup_across(
                     image.item.frame_id, image.item.stamp_ns, paired.scan.frame_id, paired.stamp_ns, fixed
                 )
                 model, image_from_camera = self.cameras[name].model()
@@ -267,11 +212,3 @@ class Sensors:
                 continue
             calibrated[name] = CalibratedCamera(self.cameras[name], model, image_from_camera @ camera_from_lidar)
         return calibrated
-
-    def _still_frame(self, lidar: str) -> str:
-        """`fixed_frame` where /tf tells how the LiDAR stands in it; else the LiDAR's own, as if nothing moved."""
-        try:
-            roots = {self._tree.ancestry(frame)[-1] for frame in (self.fixed_frame, lidar)}
-        except TransformError:
-            return lidar
-        return self.fixed_frame if len(roots) == 1 else lidar
