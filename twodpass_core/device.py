@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from twodpass_core.choices import DEVICE, DEVICES
 from twodpass_core.errors import ConfigError
 
 FULL = ("out of memory", "alloc_failed", "can't allocate memory")
@@ -17,11 +17,11 @@ FULL = ("out of memory", "alloc_failed", "can't allocate memory")
 
 def choose_device(name: str) -> torch.device:
     """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError where it is unknown or absent."""
+    known = DEVICE.fullmatch(name)
+    if known is None:
+        raise ConfigError(f"unknown device '{name}': choose {DEVICES}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    known = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]*))?", name)
-    if known is None:
-        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
     # Not torch.device(name).index, which is 8 bits wide: cuda:200 would be one below zero.
     if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
