@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from twodpass_ros.errors import NodeError
+from twodpass_ros.signals import ending_signals
 
 STOP_TIMEOUT = 15.0  # seconds
 LOG_LINES = 25
@@ -30,13 +31,17 @@ def use_own_domain() -> int:
     return domain_id
 
 
-def exit_on_sigterm() -> None:
-    """Has SIGTERM leave the program by way of every `with` and `finally`, so that the node is stopped, too."""
+def exit_on_signals() -> None:
+    """Has a signal leave the program by way of every `with` and `finally`, as Ctrl-C does: the node is stopped, too."""
+    numbers = [number for number in ending_signals() if number != signal.SIGINT]
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
+        for each in numbers:  # a session that ends sends several: none may break off the leaving
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in numbers:
+        signal.signal(number, leave)
 
 
 @contextmanager
