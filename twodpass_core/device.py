@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +11,8 @@ import torch
 
 from twodpass_core.choices import DEVICE, DEVICES
 from twodpass_core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 FULL = ("out of memory", "alloc_failed", "can't allocate memory")
 """What the driver and Triton say; cuBLAS, cuDNN and cuSPARSE; torch on a CPU."""
@@ -75,4 +78,12 @@ def give_back_memory(device: torch.device) -> None:
     clear_workspaces = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear_workspaces is not None:
         clear_workspaces()
-    torch.cuda.empty_cache()
+    empty_cache()
+
+
+def empty_cache() -> None:
+    """As torch's, of all GPUs. One that is lost has nothing to give back: that is logged, no more."""
+    try:
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        logger.warning("GPU memory cannot be given back: %s", error)

@@ -72,11 +72,12 @@ def run(args: list[str] | None = None, load_segmenter: LoadSegmenter | None = No
         rclpy.logging.get_logger("segment").fatal(str(error))
         return 1
     finally:
-        if node is not None:
-            node.stop()
-            node.destroy_node()
-        rclpy.try_shutdown()
-        ignore_signals()
+        try:
+            if node is not None:
+                node.destroy_node()
+        finally:
+            rclpy.try_shutdown()
+            ignore_signals()
     if any(isinstance(thread, WorkThread) and thread.is_busy for thread in threading.enumerate()):
         leave_at_once()
     return 0
