@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from launch_process import Launch, LaunchProcess
     from node_process import Main, NodeProcess
     from segment_peer import Peer
     from vehicle import Start, Vehicle
@@ -104,3 +105,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start_collect
     for process in running:
         process.__exit__()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Launches `segment`, or what another file says, with arguments NAME:=VALUE."""
+    from launch_process import LAUNCH, LaunchProcess
+
+    running: list[LaunchProcess] = []
+
+    def launch_file(*arguments: str, file: Path = LAUNCH / "segment.launch.py") -> LaunchProcess:
+        running.append(LaunchProcess(file, *arguments, folder=tmp_path))
+        return running[-1]
+
+    yield launch_file
+    for process in running:
+        process.kill()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ament_index_python.packages import get_package_prefix
+from launch_process import LAUNCH, Launch
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from node_process import HANG
 from ros_peer import MANY
 from segment_peer import ACTIVE, Peer
 from sensor_msgs.msg import PointCloud2
@@ -27,46 +22,6 @@ pytest.importorskip("launch_ros", reason="needs launch_ros, which comes with a R
 from launch import LaunchContext
 from launch.actions import SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-LAUNCH = Path(__file__).resolve().parents[2] / "launch"
-RUN = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-arguments = [tuple(argument.split(":=", 1)) for argument in sys.argv[2:]]
-service = LaunchService(noninteractive=True)  # a SIGINT is for this process alone: launch passes it on
-service.include_launch_description(LaunchDescription([
-    IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)]))
-sys.exit(service.run())
-"""
-
-Start = Callable[..., tuple["subprocess.Popen[bytes]", Path]]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the launch file with arguments, as `ros2 launch` does."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def launch(*arguments: str, file: str = "segment") -> tuple[subprocess.Popen[bytes], Path]:
-        log = tmp_path / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", RUN, str(LAUNCH / f"{file}.launch.py"), *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "ROS_LOG_DIR": str(tmp_path)},
-            )
-        running.append(process)
-        return process, log
-
-    yield launch
-    for process in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.mark.parametrize(
@@ -114,35 +69,28 @@ ONE = "/segment: {ros__parameters: {weights: nowhere either}}"
 
 @pytest.mark.parametrize("entries", [(ALL, ONE), (ONE, ALL)], ids=["all first", "one first"])
 def test_it_starts_the_node_with_what_is_given_and_else_with_what_the_file_says(
-    entries: tuple[str, str], start: Start, weights: Path, peer: Peer, tmp_path: Path
+    entries: tuple[str, str], launch: Launch, weights: Path, peer: Peer, tmp_path: Path
 ) -> None:
     odd_name = tmp_path / 'it\'s "mine".safetensors'
     odd_name.symlink_to(weights)
     params_file = tmp_path / "mine.yaml"
     params_file.write_text("\n".join(entries))
-    process, log = start(
-        f"weights:={odd_name}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}"
-    )
-    end = time.monotonic() + HANG
-    while "Ready on cpu" not in (text := log.read_text()):
-        assert process.poll() is None, text
-        assert time.monotonic() < end, text
-        time.sleep(0.1)
+    process = launch(f"weights:={odd_name}", "device:=cpu", "points:=/velodyne_points", f"params_file:={params_file}")
+    process.wait_until(lambda: "Ready on cpu" in process.log())
     peer.wait_for_state(ACTIVE)
     peer.spin_until(lambda: peer.node.count_subscribers("/velodyne_points") == 1, "the subscription")
     assert peer.get_parameter("votes") == 3
     assert peer.get_parameter("use_sim_time") is True
 
-    process.send_signal(signal.SIGINT)
-    assert process.wait(HANG) == 0
-    assert "process has finished cleanly" in log.read_text()
+    assert process.interrupt() == 0
+    assert "process has finished cleanly" in process.log()
 
 
 @pytest.mark.parametrize(
     ("argument", "in_file"), [("autostart:=false", "true"), ("autostart:=", "false")], ids=["argument", "file"]
 )
 def test_a_bag_is_played_once_the_node_is_active(
-    start: Start,
+    launch: Launch,
     weights: Path,
     peer: Peer,
     tmp_path: Path,
@@ -158,7 +106,7 @@ def test_a_bag_is_played_once_the_node_is_active(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     params_file = tmp_path / "mine.yaml"
     params_file.write_text(f"/**: {{ros__parameters: {{autostart: {in_file}}}}}")
-    process, log = start(
+    process = launch(
         "namespace:=front", argument, "bag:=/no where's", f"weights:={weights}", f"params_file:={params_file}"
     )
 
@@ -166,7 +114,7 @@ def test_a_bag_is_played_once_the_node_is_active(
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(peer.call(ChangeState, "/front/segment/change_state", request).success)
 
-    assert change_state(Transition.TRANSITION_CONFIGURE), log.read_text()
+    assert change_state(Transition.TRANSITION_CONFIGURE), process.log()
     assert not played.exists()
     assert change_state(Transition.TRANSITION_ACTIVATE)
     peer.spin_until(played.exists, "the bag player")
@@ -174,11 +122,10 @@ def test_a_bag_is_played_once_the_node_is_active(
     assert change_state(Transition.TRANSITION_ACTIVATE)
     peer.spin(0.5)
     assert played.read_text() == "bag play /no where's --clock\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(HANG) == 0
+    assert process.interrupt() == 0
 
 
-def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_path: Path) -> None:
+def test_collect_records_the_topics_given_to_the_folder_given(launch: Launch, tmp_path: Path) -> None:
     bags = tmp_path / "it's the bags"
     bags.mkdir()
     params_file = tmp_path / "mine.yaml"
@@ -187,24 +134,23 @@ def test_collect_records_the_topics_given_to_the_folder_given(start: Start, tmp_
         "/collect: {ros__parameters: {images: [/yet/another/image]}}"
     )
     with Vehicle() as vehicle:
-        process, log = start(
+        process = launch(
             "points:=/velodyne_points", "images:=[/front/image_raw]", f"folder:={bags}", f"params_file:={params_file}",
-            "use_sim_time:=false", file="collect",
+            "use_sim_time:=false", file=LAUNCH / "collect.launch.py",
         )  # fmt: skip
         vehicle.points = vehicle.node.create_publisher(PointCloud2, "/velodyne_points", MANY)
         vehicle.wait_for_recording()
         assert vehicle.get_parameter("every_nth") == 2
-        process.send_signal(signal.SIGINT)
-        assert process.wait(HANG) == 0, log.read_text()
-    assert "process has finished cleanly" in log.read_text()
+        assert process.interrupt() == 0, process.log()
+    assert "process has finished cleanly" in process.log()
     manifest = Manifest.read(only_bag(bags))
     assert manifest.complete
     assert {"/velodyne_points", "/front/image_raw"} <= {topic.name for topic in manifest.topics}
 
 
-def test_without_rviz_installed_nothing_is_started(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rviz_installed_nothing_is_started(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMENT_PREFIX_PATH", get_package_prefix("twodpass_ros"))  # where RViz is not
-    process, log = start("rviz:=true")
-    assert process.wait(HANG) == 1
-    assert "package 'rviz2' not found" in log.read_text()
-    assert "process started" not in log.read_text()
+    process = launch("rviz:=true")
+    assert process.wait() == 1
+    assert "package 'rviz2' not found" in process.log()
+    assert "process started" not in process.log()
