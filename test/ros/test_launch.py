@@ -86,6 +86,12 @@ def test_it_starts_the_node_with_what_is_given_and_else_with_what_the_file_says(
     assert "process has finished cleanly" in process.log()
 
 
+def stand_in(program: Path, told: Path) -> None:
+    """A program that adds its arguments to a file, as one line."""
+    program.write_text(f'#!/bin/sh\necho "$@" >> {told}.part && cp {told}.part {told}\n')
+    program.chmod(0o755)
+
+
 @pytest.mark.parametrize(
     ("argument", "in_file"), [("autostart:=false", "true"), ("autostart:=", "false")], ids=["argument", "file"]
 )
@@ -100,9 +106,7 @@ def test_a_bag_is_played_once_the_node_is_active(
 ) -> None:
     """Which starts by itself, or waits, as the argument says, or the file where there is none."""
     played = tmp_path / "played"
-    ros2 = tmp_path / "ros2"  # stands for the command
-    ros2.write_text(f'#!/bin/sh\necho "$@" >> {played}.part && cp {played}.part {played}\n')
-    ros2.chmod(0o755)
+    stand_in(tmp_path / "ros2", played)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     params_file = tmp_path / "mine.yaml"
     params_file.write_text(f"/**: {{ros__parameters: {{autostart: {in_file}}}}}")
@@ -146,6 +150,39 @@ def test_collect_records_the_topics_given_to_the_folder_given(launch: Launch, tm
     manifest = Manifest.read(only_bag(bags))
     assert manifest.complete
     assert {"/velodyne_points", "/front/image_raw"} <= {topic.name for topic in manifest.topics}
+
+
+COMPOSED = """
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import Node, PushRosNamespace, SetParameter
+
+def generate_launch_description():
+    ours = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource("{file}"), launch_arguments={arguments}.items())
+    return LaunchDescription([
+        SetParameter("use_sim_time", False),
+        GroupAction([PushRosNamespace("robot"), ours]),
+        Node(executable="{tmp_path}/other_node"),
+    ])
+"""
+
+
+def composed(file: str, tmp_path: Path, **arguments: str) -> Path:
+    """A launch file that sets a parameter for all its nodes, includes one of ours, and starts another node."""
+    outer = tmp_path / "outer.launch.py"
+    outer.write_text(COMPOSED.format(file=LAUNCH / f"{file}.launch.py", arguments=arguments, tmp_path=tmp_path))
+    return outer
+
+
+@pytest.mark.parametrize("file", ["segment", "collect"])
+def test_in_a_composed_launch_other_nodes_get_none_of_its_parameters(file: str, launch: Launch, tmp_path: Path) -> None:
+    stand_in(tmp_path / "other_node", tmp_path / "told")
+    process = launch(file=composed(file, tmp_path, autostart="false"))
+    process.wait_until((tmp_path / "told").exists)
+    assert (tmp_path / "told").read_text() == "--ros-args -p use_sim_time:=False\n"
+    assert process.interrupt() == 0
 
 
 def test_without_rviz_installed_nothing_is_started(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
