@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from launch import LaunchContext
@@ -32,6 +33,14 @@ def node_with_arguments(types: Mapping[str, Any], **node: Any) -> OpaqueFunction
         for_all_nodes = [Parameter(name, value, value_type=types[name]) for name, value in given.items()]
         for_this_one = {name: ParameterValue(value, value_type=types[name]) for name, value in given.items()}
         arguments = [*for_all_nodes, for_this_one] if given else []
-        return [Node(**node, parameters=[LaunchConfiguration("params_file"), *arguments])]
+        return [Node(**node, parameters=[_params_file(context), *arguments])]
 
     return OpaqueFunction(function=start)
+
+
+def _params_file(context: LaunchContext) -> Path:
+    """As given; ~ is the home folder. Raises RuntimeError where it is not there: launch_ros would go on without it."""
+    path = Path(LaunchConfiguration("params_file").perform(context)).expanduser()
+    if not path.is_file():
+        raise RuntimeError(f"params_file {path}: there is no such file")
+    return path

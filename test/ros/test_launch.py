@@ -129,17 +129,19 @@ def test_a_bag_is_played_once_the_node_is_active(
     assert process.interrupt() == 0
 
 
-def test_collect_records_the_topics_given_to_the_folder_given(launch: Launch, tmp_path: Path) -> None:
+def test_collect_records_the_topics_given_to_the_folder_given(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     bags = tmp_path / "it's the bags"
     bags.mkdir()
-    params_file = tmp_path / "mine.yaml"
-    params_file.write_text(
+    (tmp_path / "mine.yaml").write_text(
         "/**: {ros__parameters: {min_free_bytes: 0, every_nth: 2, images: [/other/image], use_sim_time: true}}\n"
         "/collect: {ros__parameters: {images: [/yet/another/image]}}"
     )
     with Vehicle() as vehicle:
         process = launch(
-            "points:=/velodyne_points", "images:=[/front/image_raw]", f"folder:={bags}", f"params_file:={params_file}",
+            "points:=/velodyne_points", "images:=[/front/image_raw]", f"folder:={bags}", "params_file:=~/mine.yaml",
             "use_sim_time:=false", file=LAUNCH / "collect.launch.py",
         )  # fmt: skip
         vehicle.points = vehicle.node.create_publisher(PointCloud2, "/velodyne_points", MANY)
@@ -183,6 +185,16 @@ def test_in_a_composed_launch_other_nodes_get_none_of_its_parameters(file: str, 
     process.wait_until((tmp_path / "told").exists)
     assert (tmp_path / "told").read_text() == "--ros-args -p use_sim_time:=False\n"
     assert process.interrupt() == 0
+
+
+@pytest.mark.parametrize("file", ["segment", "collect"])
+def test_a_params_file_that_is_not_there_is_named_and_nothing_is_started(
+    file: str, launch: Launch, tmp_path: Path
+) -> None:
+    process = launch(f"params_file:={tmp_path}/mien.yaml", file=LAUNCH / f"{file}.launch.py")
+    assert process.wait() == 1
+    assert f"params_file {tmp_path}/mien.yaml: there is no such file" in process.log()
+    assert "process started" not in process.log()
 
 
 def test_without_rviz_installed_nothing_is_started(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
