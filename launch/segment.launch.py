@@ -7,15 +7,10 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import Condition, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
 
 from twodpass_ros.dds_settings import large_cloud_settings
 from twodpass_ros.launch_parameters import node_with_arguments
@@ -45,9 +40,6 @@ def generate_launch_description():
     ]
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
-    def is_given(name):
-        return Condition(predicate=lambda context: value[name].perform(context) != "")
-
     rviz = node_with_arguments(
         {"use_sim_time": bool},
         package="rviz2",
@@ -69,16 +61,15 @@ def generate_launch_description():
         remappings=[("~/input/points", value["points"])],
         ros_arguments=["--log-level", value["log_level"]],
     )
-    play = ExecuteProcess(cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen")
-    wait = ExecuteProcess(
-        cmd=["python3", "-m", "twodpass_ros.wait_until_active", [value["namespace"], "/segment"]],
-        name="wait_until_active",
-        condition=is_given("bag"),
+    play = ["ros2", "bag", "play", value["bag"], "--clock"]
+    play_when_active = Node(
+        executable="python3",
+        arguments=["-m", "twodpass_ros.wait_until_active", "segment", *play],
+        namespace=value["namespace"],
+        exec_name="bag",
+        output="screen",
+        condition=Condition(predicate=lambda context: value["bag"].perform(context) != ""),
     )
-    play_when_active = RegisterEventHandler(
-        OnProcessExit(target_action=wait, on_exit=lambda event, context: [] if event.returncode else [play])
-    )
-
     large_clouds = [  # your own settings go first
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
         for name, default in large_cloud_settings(config).items()
@@ -87,5 +78,5 @@ def generate_launch_description():
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
         # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
-        + [*large_clouds, rviz, segment, play_when_active, wait]
+        + [*large_clouds, rviz, segment, play_when_active]
     )

@@ -187,6 +187,19 @@ def test_in_a_composed_launch_other_nodes_get_none_of_its_parameters(file: str, 
     assert process.interrupt() == 0
 
 
+def test_in_a_composed_launch_a_bag_is_played_once_the_node_is_active(
+    launch: Launch, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "ros2", tmp_path / "played")
+    stand_in(tmp_path / "other_node", tmp_path / "told")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    process = launch(file=composed("segment", tmp_path, namespace="front", bag="/drive", weights=str(weights)))
+    process.wait_until((tmp_path / "played").exists)
+    assert (tmp_path / "played").read_text() == "bag play /drive --clock\n"
+    assert "[robot.front.segment]: Ready" in process.log()
+    assert process.interrupt() == 0
+
+
 @pytest.mark.parametrize("file", ["segment", "collect"])
 def test_a_params_file_that_is_not_there_is_named_and_nothing_is_started(
     file: str, launch: Launch, tmp_path: Path
