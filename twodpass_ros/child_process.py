@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from twodpass_ros.dds_settings import keep_to_this_machine
 from twodpass_ros.errors import NodeError
 from twodpass_ros.signals import ending_signals
 
@@ -26,8 +27,7 @@ def use_own_domain() -> int:
     """Keeps this process and those that it starts apart from all other ROS nodes. Returns the domain's id."""
     domain_id = 1 + os.getpid() % 100
     os.environ["ROS_DOMAIN_ID"] = str(domain_id)
-    humble = os.environ.get("ROS_DISTRO") == "humble"  # later distributions warn of its variable
-    os.environ.update({"ROS_LOCALHOST_ONLY": "1"} if humble else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
+    keep_to_this_machine()
     return domain_id
 
 
