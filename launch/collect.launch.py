@@ -8,9 +8,8 @@ from typing import List  # noqa: UP035 Humble's launch knows list[str] by this n
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import PushRosNamespace, SetParametersFromFile
 
 from twodpass_ros.dds_settings import large_cloud_settings
 from twodpass_ros.launch_parameters import node_with_arguments
@@ -42,24 +41,19 @@ def generate_launch_description():
     ]
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
-    collect = GroupAction(
-        [
-            PushRosNamespace(value["namespace"]),
-            SetParametersFromFile(value["params_file"]),
-            node_with_arguments(
-                {"use_sim_time": bool, "autostart": bool, "images": List[str], "odometry": str, "folder": str},  # noqa: UP006
-                package="twodpass_ros",
-                executable="collect",
-                name="collect",
-                output="screen",
-                respawn=value["use_respawn"],
-                respawn_delay=2.0,
-                remappings=[("~/input/points", value["points"])],
-                ros_arguments=["--log-level", value["log_level"]],
-                sigterm_timeout="30",  # a slow disk may need so long to take the end of the recording
-                sigkill_timeout="30",
-            ),
-        ]
+    collect = node_with_arguments(
+        {"use_sim_time": bool, "autostart": bool, "images": List[str], "odometry": str, "folder": str},  # noqa: UP006
+        package="twodpass_ros",
+        executable="collect",
+        namespace=value["namespace"],
+        name="collect",
+        output="screen",
+        respawn=value["use_respawn"],
+        respawn_delay=2.0,
+        remappings=[("~/input/points", value["points"])],
+        ros_arguments=["--log-level", value["log_level"]],
+        sigterm_timeout="30",  # a slow disk may need so long to take the end of the recording
+        sigkill_timeout="30",
     )
     large_clouds = [  # your own settings go first
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))

@@ -7,17 +7,10 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import Condition, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    GroupAction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import PushRosNamespace, SetParametersFromFile
+from launch_ros.actions import Node
 
 from twodpass_ros.dds_settings import large_cloud_settings
 from twodpass_ros.launch_parameters import node_with_arguments
@@ -47,45 +40,36 @@ def generate_launch_description():
     ]
     value = {name: LaunchConfiguration(name) for name, _, _ in arguments}
 
-    def is_given(name):
-        return Condition(predicate=lambda context: value[name].perform(context) != "")
-
-    nodes = GroupAction(
-        [
-            PushRosNamespace(value["namespace"]),
-            SetParametersFromFile(value["params_file"]),
-            # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
-            node_with_arguments(
-                {"use_sim_time": bool},
-                package="rviz2",
-                executable="rviz2",
-                name="rviz",
-                arguments=["-d", str(config / "segment.rviz"), "-f", value["rviz_frame"]],
-                condition=IfCondition(value["rviz"]),
-            ),
-            node_with_arguments(
-                {"use_sim_time": bool, "autostart": bool, "weights": str, "device": str, "precision": str},
-                package="twodpass_ros",
-                executable="segment",
-                name="segment",
-                output="screen",
-                respawn=value["use_respawn"],
-                respawn_delay=2.0,
-                remappings=[("~/input/points", value["points"])],
-                ros_arguments=["--log-level", value["log_level"]],
-            ),
-        ]
+    rviz = node_with_arguments(
+        {"use_sim_time": bool},
+        package="rviz2",
+        executable="rviz2",
+        namespace=value["namespace"],
+        name="rviz",
+        arguments=["-d", str(config / "segment.rviz"), "-f", value["rviz_frame"]],
+        condition=IfCondition(value["rviz"]),
     )
-    play = ExecuteProcess(cmd=["ros2", "bag", "play", value["bag"], "--clock"], output="screen")
-    wait = ExecuteProcess(
-        cmd=["python3", "-m", "twodpass_ros.wait_until_active", [value["namespace"], "/segment"]],
-        name="wait_until_active",
-        condition=is_given("bag"),
+    segment = node_with_arguments(
+        {"use_sim_time": bool, "autostart": bool, "weights": str, "device": str, "precision": str},
+        package="twodpass_ros",
+        executable="segment",
+        namespace=value["namespace"],
+        name="segment",
+        output="screen",
+        respawn=value["use_respawn"],
+        respawn_delay=2.0,
+        remappings=[("~/input/points", value["points"])],
+        ros_arguments=["--log-level", value["log_level"]],
     )
-    play_when_active = RegisterEventHandler(
-        OnProcessExit(target_action=wait, on_exit=lambda event, context: [] if event.returncode else [play])
+    play = ["ros2", "bag", "play", value["bag"], "--clock"]
+    play_when_active = Node(
+        executable="python3",
+        arguments=["-m", "twodpass_ros.wait_until_active", "segment", *play],
+        namespace=value["namespace"],
+        exec_name="bag",
+        output="screen",
+        condition=Condition(predicate=lambda context: value["bag"].perform(context) != ""),
     )
-
     large_clouds = [  # your own settings go first
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=default))
         for name, default in large_cloud_settings(config).items()
@@ -93,5 +77,6 @@ def generate_launch_description():
 
     return LaunchDescription(
         [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in arguments]
-        + [*large_clouds, nodes, play_when_active, wait]
+        # RViz first: where it is not installed, launch gives up, and leaves behind what it had started.
+        + [*large_clouds, rviz, segment, play_when_active]
     )

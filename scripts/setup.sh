@@ -158,7 +158,10 @@ if [[ ! -d $venv/ros2 ]] || ! done_already build "$wanted"; then
   mark_done build "$wanted"
 fi
 
+# As twodpass_ros/dds_settings.py has it.
+suffix=
 case "${ROS_DISTRO:-}" in
+  humble) suffix='$([ "${ROS_LOCALHOST_ONLY:-}" != 1 ] || echo _localhost)' ;;&
   humble | jazzy) profile=FASTRTPS_DEFAULT_PROFILES_FILE ;;
   *) profile=FASTDDS_DEFAULT_PROFILES_FILE ;;
 esac
@@ -169,7 +172,7 @@ cat >"$venv/ros2.sh" <<EOF
 # The sources go before their installed links, so that a new file counts at once.
 export PYTHONPATH="$repository:\$PYTHONPATH"
 # Room for clouds in Fast DDS and in Cyclone DDS; your own settings go first.
-export $profile="\${$profile:-$repository/config/fastdds.xml}"
+export $profile="\${$profile:-$repository/config/fastdds$suffix.xml}"
 export CYCLONEDDS_URI="\${CYCLONEDDS_URI:-file://$repository/config/cyclonedds.xml}"
 EOF
 say "Ready (Python $version, $kind): source .venv/ros2.sh"

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tiny_weights import SMALL_GRID, scan, tiny_card, tiny_student, write_tiny_weights
 
-from twodpass_core.device import choose_device, computing_on, give_back_memory
+from twodpass_core.device import choose_device, computing_on, empty_cache, give_back_memory
 from twodpass_core.errors import ConfigError
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.segmenter import Segmenter
@@ -188,6 +188,18 @@ def test_a_gpu_need_not_be_the_current_one(weights: Path, backend: str) -> None:
         found = second.segment(points)
     assert np.array_equal(found.class_id, first.segment(points).class_id)
     assert sum(found.stage_seconds.values()) > 0
+
+
+def test_a_lost_gpu_is_logged_where_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose_gpu() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lose_gpu)
+    give_back_memory(torch.device("cuda"))
+    empty_cache()
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["unspecified launch failure"] * 2
 
 
 def test_the_workspaces_of_libraries_are_given_back_where_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from packaging.requirements import Requirement
 
 import twodpass_core
 
@@ -128,6 +129,14 @@ def test_everybody_names_the_same_pythons(wheel: zipfile.ZipFile) -> None:
     for page in ("README.md", "CONTRIBUTING.md", "constraints/ci.txt"):
         assert f"Python {named}" in (ROOT / page).read_text(encoding="utf-8"), page
     assert f"twodpass needs {named}" in (ROOT / "scripts/setup.sh").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("python", "may_be_2"), [("3.10", False), ("3.12", False), ("3.13", True), ("3.14", True)])
+def test_beside_ros_numpy_is_kept_to_1_where_ros_is_built_for_that(python: str, may_be_2: bool) -> None:
+    lines = (ROOT / "constraints/ros.txt").read_text(encoding="utf-8").splitlines()
+    limits = [Requirement(line) for line in lines if not line.startswith("#")]
+    at_work = [limit for limit in limits if limit.marker is None or limit.marker.evaluate({"python_version": python})]
+    assert all("2.3.5" in limit.specifier for limit in at_work if limit.name == "numpy") == may_be_2
 
 
 def test_the_wheel_needs_no_ros_and_no_compiler(wheel: zipfile.ZipFile) -> None:

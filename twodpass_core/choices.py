@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+
+DEVICE = re.compile(r"auto|cpu|cuda(?::(0|[1-9][0-9]*))?")
+"""A device's whole name; its group is the number of a GPU, None where none is given."""
+DEVICES = "auto, cpu, cuda or cuda:N"
+"""The same for people."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """Number format of a network."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from twodpass_core.choices import DEVICE, DEVICES
 from twodpass_core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 FULL = ("out of memory", "alloc_failed", "can't allocate memory")
 """What the driver and Triton say; cuBLAS, cuDNN and cuSPARSE; torch on a CPU."""
@@ -20,11 +23,11 @@ def choose_device(name: str) -> torch.device:
 
     A GPU always comes with its number: `cuda` alone is that which is current, in every thread another.
     """
+    known = DEVICE.fullmatch(name)
+    if known is None:
+        raise ConfigError(f"unknown device '{name}': choose {DEVICES}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    known = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]*))?", name)
-    if known is None:
-        raise ConfigError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
     # Not torch.device(name).index, which is 8 bits wide: cuda:200 would be one below zero.
     if name != "cpu" and int(known[1] or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices")
@@ -78,4 +81,12 @@ def give_back_memory(device: torch.device) -> None:
     clear_workspaces = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear_workspaces is not None:
         clear_workspaces()
-    torch.cuda.empty_cache()
+    empty_cache()
+
+
+def empty_cache() -> None:
+    """As torch's, of all GPUs. One that is lost has nothing to give back: that is logged, no more."""
+    try:
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        logger.warning("GPU memory cannot be given back: %s", error)

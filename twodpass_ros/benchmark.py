@@ -38,7 +38,7 @@ try:
     from sensor_msgs.msg import PointCloud2
     from std_msgs.msg import Header
 
-    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
+    from twodpass_ros.child_process import exit_on_signals, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
     from twodpass_ros.errors import NodeError
     from twodpass_ros.player import SCAN_TIMEOUT, Answer, Player, cloud_of
@@ -133,7 +133,7 @@ def main(
 ) -> None:
     """Time the way of a scan through the node, from publication to the labelled cloud, by stage."""
     tune_process()
-    exit_on_sigterm()
+    exit_on_signals()
     parameters: dict[str, str | float] = {"device": device, "precision": precision, "threads": threads}
     try:
         report = measure(scan, weights, parameters, points, scans)

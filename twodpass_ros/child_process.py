@@ -15,7 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from twodpass_ros.dds_settings import keep_to_this_machine
 from twodpass_ros.errors import NodeError
+from twodpass_ros.signals import ending_signals
 
 STOP_TIMEOUT = 15.0  # seconds
 LOG_LINES = 25
@@ -25,18 +27,21 @@ def use_own_domain() -> int:
     """Keeps this process and those that it starts apart from all other ROS nodes. Returns the domain's id."""
     domain_id = 1 + os.getpid() % 100
     os.environ["ROS_DOMAIN_ID"] = str(domain_id)
-    humble = os.environ.get("ROS_DISTRO") == "humble"  # later distributions warn of its variable
-    os.environ.update({"ROS_LOCALHOST_ONLY": "1"} if humble else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
+    keep_to_this_machine()
     return domain_id
 
 
-def exit_on_sigterm() -> None:
-    """Has SIGTERM leave the program by way of every `with` and `finally`, so that the node is stopped, too."""
+def exit_on_signals() -> None:
+    """Has a signal leave the program by way of every `with` and `finally`, as Ctrl-C does: the node is stopped, too."""
+    numbers = [number for number in ending_signals() if number != signal.SIGINT]
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
+        for each in numbers:  # a session that ends sends several: none may break off the leaving
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in numbers:
+        signal.signal(number, leave)
 
 
 @contextmanager

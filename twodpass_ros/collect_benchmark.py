@@ -40,7 +40,7 @@ try:
     from std_srvs.srv import Trigger
     from tf2_msgs.msg import TFMessage
 
-    from twodpass_ros.child_process import exit_on_sigterm, helper_process, running_node, use_own_domain
+    from twodpass_ros.child_process import exit_on_signals, helper_process, running_node, use_own_domain
     from twodpass_ros.conversion import point_cloud2
     from twodpass_ros.errors import NodeError
     from twodpass_ros.msg import CollectionStatus
@@ -103,7 +103,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Record simulated sensors for a while; tell the share of sets that reached the disk, and what that took."""
-    exit_on_sigterm()
+    exit_on_signals()
     use_own_domain()
     try:
         with TemporaryDirectory(dir=folder) as temporary:

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rclpy.utilities import remove_ros_args
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from twodpass_core.errors import MissingDependencyError
 from twodpass_ros.errors import NodeError
@@ -21,8 +18,8 @@ MIXED_NUMBERS = "same type"
 
 
 @contextmanager
-def importing_the_node(name: str) -> Iterator[None]:
-    """A module that is missing within, as torch or the built messages in a shell without them, is told in a sentence.
+def importing_for(name: str) -> Iterator[None]:
+    """A module that a program lacks within, as torch or the built messages in another shell, is told in a sentence.
 
     Raises MissingDependencyError.
     """
@@ -64,15 +61,20 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
     return False
 
 
-def node_help(name: str, purpose: str, parameters: type[Any]) -> Group:
-    """How to start a node, and the parameters of its table, for a terminal."""
+def print_node_help(name: str, purpose: str, parameters: type[Any]) -> None:
+    """How to start a node, and the parameters of its table."""
+    from rich.console import Console  # from the virtual environment, without which programs still say what they need
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title="Parameters", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for parameter, text in describe_table(parameters).items():
         table.add_row(parameter, Text(text))  # in which brackets are no markup
-    return Group(
+    Console().print(
         f"Usage: ros2 run twodpass_ros {name} --ros-args -p NAME:=VALUE -r FROM:=TO ...",
         f"   or: python -m twodpass_ros.{name} --ros-args ...",
         f"\n{purpose}",
         "Its scans come from another topic by -r '~/input/points:=/TOPIC'.\n",
         table,
+        sep="\n",
     )

@@ -32,7 +32,7 @@ from twodpass_core.weights import UNTRAINED, Card, read_card
 from twodpass_core.wording import counted
 
 try:
-    from twodpass_ros.child_process import exit_on_sigterm, running_node, use_own_domain
+    from twodpass_ros.child_process import exit_on_signals, running_node, use_own_domain
     from twodpass_ros.player import Answer, Player
 except ImportError as error:
     sys.exit(f"The demo needs ROS 2 and the built messages ({error}): run `make demo`, or source .venv/ros2.sh first")
@@ -70,7 +70,7 @@ def main(
 ) -> None:
     """Start the node `segment`, play scans to it over DDS, show classes and latency, and draw a bird's-eye picture."""
     tune_process()
-    exit_on_sigterm()
+    exit_on_signals()
     try:
         if scans:
             files = open_scans(scans, columns=columns, topic=topic, intensity_field=intensity_field)

@@ -39,9 +39,9 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def leave_at_once() -> NoReturn:
+def leave_at_once(code: int = 0) -> NoReturn:
     """Ends the process under all that runs in it. Where Python ends while torch is at work, the process aborts."""
     with suppress(Exception):  # a signal may come in the midst of a write
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)

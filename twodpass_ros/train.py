@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from twodpass_core.cli import main as twodpass
-from twodpass_ros.command_line import own_arguments
+from twodpass_core.errors import MissingDependencyError
+from twodpass_ros.command_line import importing_for, own_arguments
 from twodpass_ros.errors import NodeError
 
 
@@ -18,7 +18,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     try:
         own = own_arguments(sys.argv[1:] if args is None else args)
-    except NodeError as error:
+        with importing_for("train"):
+            from twodpass_core.cli import main as twodpass
+    except (NodeError, MissingDependencyError) as error:
         sys.exit(f"error: {error}")
     twodpass(["train", *own])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from launch_process import Launch, LaunchProcess
     from node_process import Main, NodeProcess
     from segment_peer import Peer
     from vehicle import Start, Vehicle
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Read when rclpy and the messages are imported, so set before.
-if os.environ.get("ROS_DISTRO") == "humble":
+HUMBLE = os.environ.get("ROS_DISTRO") == "humble"
+if HUMBLE:
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 OLDER = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLDER else "FASTDDS_DEFAULT_PROFILES_FILE"
-os.environ[PROFILE] = str(REPOSITORY / "config/fastdds.xml")
+os.environ[PROFILE] = str(REPOSITORY / "config" / ("fastdds_localhost.xml" if HUMBLE else "fastdds.xml"))
 os.environ.setdefault("CYCLONEDDS_URI", f"file://{REPOSITORY / 'config/cyclonedds.xml'}")
 
 
@@ -104,3 +106,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start_collect
     for process in running:
         process.__exit__()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Launches `segment`, or what another file says, with arguments NAME:=VALUE."""
+    from launch_process import LAUNCH, LaunchProcess
+
+    running: list[LaunchProcess] = []
+
+    def launch_file(*arguments: str, file: Path = LAUNCH / "segment.launch.py") -> LaunchProcess:
+        running.append(LaunchProcess(file, *arguments, folder=tmp_path))
+        return running[-1]
+
+    yield launch_file
+    for process in running:
+        process.kill()

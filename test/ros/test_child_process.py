@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -38,3 +41,34 @@ def test_a_program_that_starts_nodes_keeps_to_this_machine_by_the_variable_that_
     monkeypatch.setattr(os, "environ", {"ROS_DISTRO": distribution})
     domain_id = use_own_domain()
     assert os.environ == {"ROS_DISTRO": distribution, "ROS_DOMAIN_ID": str(domain_id), variable: value}
+
+
+SIGNALLED = """
+import os, signal, sys
+from twodpass_ros.child_process import exit_on_signals
+numbers = [int(number) for number in sys.argv[2:]]
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+exit_on_signals()
+try:
+    os.kill(os.getpid(), numbers[0])
+    print("stayed")
+finally:
+    os.kill(os.getpid(), numbers[1])
+    print("left")
+"""
+
+
+@pytest.mark.parametrize(
+    ("terminal", "first", "second", "code", "told"),
+    [
+        ("usual", signal.SIGTERM, signal.SIGHUP, 128 + signal.SIGTERM, "left"),  # as systemd ends a session
+        ("usual", signal.SIGHUP, signal.SIGTERM, 128 + signal.SIGHUP, "left"),
+        ("nohup", signal.SIGHUP, signal.SIGHUP, 0, "stayed left"),
+    ],
+)
+def test_a_program_that_a_signal_or_its_closing_terminal_ends_stops_its_processes_first(
+    terminal: str, first: signal.Signals, second: signal.Signals, code: int, told: str
+) -> None:
+    command = [sys.executable, "-c", SIGNALLED, terminal, str(int(first)), str(int(second))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout.split()) == (code, told.split()), done.stderr

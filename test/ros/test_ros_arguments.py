@@ -57,14 +57,50 @@ def test_help_describes_every_parameter(main: Main, table: type[Any], option: st
         assert f" {name} {rule.description} [{rule.constraint}" in told
 
 
-def test_a_shell_without_the_built_messages_is_told_what_to_source() -> None:
-    start = (
-        "import sys; sys.modules['twodpass_ros.msg'] = None; from twodpass_ros.segment import main; sys.exit(main([]))"
+OF_THE_VIRTUAL_ENVIRONMENT = ("torch", "rich", "typer", "pydantic", "safetensors")
+
+
+def start_without(modules: tuple[str, ...], program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a shell where modules are missing."""
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name in {modules}:\n"
+        "            raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"from twodpass_ros.{program} import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "missing", "named"),
+    [
+        ("segment", (), ("twodpass_ros.msg",), "twodpass_ros.msg"),
+        ("collect", (), ("twodpass_ros.msg",), "twodpass_ros.msg"),
+        ("segment", (), OF_THE_VIRTUAL_ENVIRONMENT, "torch"),
+        ("collect", (), OF_THE_VIRTUAL_ENVIRONMENT, "pydantic"),
+        ("segment", ("--help",), OF_THE_VIRTUAL_ENVIRONMENT, "rich"),
+        ("collect", ("--help",), OF_THE_VIRTUAL_ENVIRONMENT, "pydantic"),
+        ("train", ("--help",), OF_THE_VIRTUAL_ENVIRONMENT, "typer"),
+    ],
+)
+def test_a_shell_that_lacks_packages_is_told_what_to_source(
+    program: str, arguments: tuple[str, ...], missing: tuple[str, ...], named: str
+) -> None:
+    done = start_without(missing, program, *arguments)
     assert done.returncode == 1
-    assert "segment needs twodpass_ros.msg, which is not installed: source venv/bin/activate" in done.stderr
+    assert f"{program} needs {named}, which is not installed: source venv/bin/activate" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("program", ["segment", "collect"])
+def test_help_does_without_the_network(program: str) -> None:
+    done = start_without(("torch", "twodpass_ros.msg"), program, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"Usage: ros2 run twodpass_ros {program}" in done.stdout
 
 
 def test_train_says_what_it_cannot_read() -> None:

@@ -33,6 +33,15 @@ def test_it_ends_when_the_node_has_come_and_is_active(waiting: subprocess.Popen[
         assert waiting.wait(HANG) == 0
 
 
+def test_it_then_becomes_the_command_that_follows_and_knows_its_namespace(peer: Peer) -> None:
+    ros_arguments = ("--ros-args", "-r", "__ns:=/front")
+    command = ["sh", "-c", 'echo "$0" "$@"', "played", "--clock"]
+    waiting = [sys.executable, "-m", "twodpass_ros.wait_until_active", "segment", *command, *ros_arguments]
+    with NodeProcess.fake(*ros_arguments[1:]):
+        done = subprocess.run(waiting, capture_output=True, text=True, timeout=HANG)
+    assert (done.returncode, done.stdout) == (0, "played --clock\n"), done.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_waiting(
     waiting: subprocess.Popen[bytes], peer: Peer, number: signal.Signals, code: int

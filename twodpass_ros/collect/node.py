@@ -72,10 +72,13 @@ class CollectNode(Node):
         self.create_timer(LOOK_PERIOD, partial(self._attempt, self._look), clock=steady)
         self.create_timer(REPORT_PERIOD, self._attempt_report, clock=steady)
 
-    def close(self) -> None:
-        """Ends the recording, if there is one, and the thread."""
-        self._stop()
-        self._worker.stop()
+    def destroy_node(self) -> None:
+        """As rclpy's, after the end of the recording, if there is one, and of the thread."""
+        try:
+            self._stop()
+            self._worker.stop()
+        finally:
+            super().destroy_node()
 
     def _why_fixed(self) -> str:
         return "is read when recording starts: call ~/stop first" if self._recording is not None else ""

@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import PointCloud2
 
 from twodpass_core.choices import Precision
+from twodpass_core.device import empty_cache
 from twodpass_core.errors import CloudError, TwodpassError
 from twodpass_core.files import expanded
 from twodpass_core.message_types import POINT_CLOUD
@@ -126,7 +127,10 @@ class SegmentNode(LifecycleNode):
         return self._attempt("shut down", self.stop)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("recover", self.stop)
+        obstacle = self._obstacle
+        outcome = self._attempt("recover", self.stop)
+        self._obstacle = self._obstacle or obstacle  # of the transition that has raised
+        return outcome
 
     def _attempt(self, what: str, step: Callable[[], object]) -> TransitionCallbackReturn:
         """rclpy swallows what a transition raises, so it is told here, once."""
@@ -206,9 +210,12 @@ class SegmentNode(LifecycleNode):
             give_back_freed_memory()
 
     def destroy_node(self) -> None:
-        """As rclpy's, which forgets the state machine, and with it leaves the node's shared memory behind."""
-        super().destroy_node()
-        self._state_machine.destroy_when_not_in_use()
+        """As rclpy's, after a stop, and with the state machine: rclpy forgets that, and so the node's shared memory."""
+        try:
+            self.stop()
+        finally:
+            super().destroy_node()
+            self._state_machine.destroy_when_not_in_use()
 
     # Scans: received by the executor, labelled in the worker's thread.
 
@@ -286,4 +293,4 @@ def _describe(error: Exception) -> str:
 def _free_gpu_memory(error: Exception) -> None:
     """Gives the GPU back what the computation that ended with `error` held: that lives in the error's frames."""
     traceback.clear_frames(error.__traceback__)
-    torch.cuda.empty_cache()
+    empty_cache()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from typing import get_args
 
-from twodpass_core.choices import BackendName, Precision
+from twodpass_core.choices import DEVICE, DEVICES, BackendName, Precision
 from twodpass_ros.parameter_table import one_of, parameter
 
 
@@ -23,8 +22,8 @@ class SegmentParameters:
     device: str = parameter(
         "auto",
         "Where the network runs; auto: the first GPU, else the CPU.",
-        constraint="auto, cpu, cuda or cuda:N",
-        accepts=re.compile(r"auto|cpu|cuda(:\d+)?").fullmatch,
+        constraint=DEVICES,
+        accepts=DEVICE.fullmatch,
         fixed_at_work=True,
     )
     precision: Precision = parameter(  # noqa: RUF009

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from twodpass_core.classes import ClassMap
+from twodpass_core.device import give_back_memory
 from twodpass_core.errors import WeightsError
 
 
@@ -59,6 +60,31 @@ class FakeSegmenter:
         return SimpleNamespace(class_id=class_id, probability=finite * np.float32(0.5), stage_seconds=stages)
 
 
+class OnLostGpu(FakeSegmenter):
+    """The first scan costs it its GPU."""
+
+    def close(self) -> None:
+        give_back_memory(torch.device("cuda"))
+
+    def segment(self, points: np.ndarray, votes: int = 1) -> Any:
+        torch.cuda.empty_cache = lose_gpu
+        lose_gpu()
+
+
+class Broken(FakeSegmenter):
+    """Fails when it is used, and again when it is closed."""
+
+    class_map = None  # type: ignore[assignment]
+
+    def close(self) -> None:
+        raise RuntimeError("cannot be closed, made up by the test")
+
+
+def lose_gpu() -> None:
+    """What every call of CUDA does after a fault of the driver, as long as the process lives."""
+    raise RuntimeError("CUDA error: unspecified launch failure, made up by the test")
+
+
 def load(path: Path, device: str, precision: str, backend: str) -> Any:
     """`path` is the name of a behaviour."""
     match path.name:
@@ -71,6 +97,11 @@ def load(path: Path, device: str, precision: str, backend: str) -> Any:
         case "loads_slowly":
             time.sleep(3.0)
             return FakeSegmenter(seconds=0.0)
+        case "lost_gpu":
+            torch.cuda.empty_cache()
+            return OnLostGpu(seconds=0.0)
+        case "broken":
+            return Broken(seconds=0.0)
         case "no_driver":
             raise RuntimeError("no NVIDIA driver, made up by the test")
     raise WeightsError(f"{path}: cannot be read, made up by the test")
