@@ -60,6 +60,14 @@ def test_unlabelled_points_are_written_as_the_ignored_class() -> None:
     assert class_map.training_ids(raw).tolist() == [0, 1]
 
 
+def test_users_may_write_the_ignored_class_as_any_number(tmp_path: Path) -> None:
+    class_map = ClassMap.load(write(tmp_path / "mine.yaml", {**IGNORED, "raw_ids": [65535, 0]}, CAR))
+    assert class_map.raw_labels(np.array([UNLABELLED, 0, 1], np.uint8)).tolist() == [65535, 65535, 10]
+    assert class_map.training_ids(np.array([65535, 0, 252])).tolist() == [0, 0, 1]
+    with pytest.raises(ClassMapError, match="does not know raw ids -1:"):
+        class_map.training_ids(np.array([-1], np.int16))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_survives_the_json_of_a_weights_card(name: str) -> None:
     class_map = ClassMap.load(name)
