@@ -110,9 +110,10 @@ def test_pixels_are_row_then_column() -> None:
 def test_images_are_normalised_inside(network: ImageNetwork) -> None:
     seen: list[Tensor] = []
     network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    images = torch.tensor(IMAGENET_MEAN)[None, :, None, None].expand(1, 3, 32, 32)
-    network.eval()(images, torch.zeros(1, 3, dtype=torch.long))
-    torch.testing.assert_close(seen[0], torch.zeros(1, 3, 32, 32))
+    for deviations in (0, 1):
+        values = torch.tensor(IMAGENET_MEAN) + deviations * torch.tensor((0.229, 0.224, 0.225))
+        network.eval()(values[None, :, None, None].expand(1, 3, 32, 32), torch.zeros(1, 3, dtype=torch.long))
+        torch.testing.assert_close(seen.pop(), torch.full((1, 3, 32, 32), float(deviations)))
 
 
 def test_every_parameter_learns(network: ImageNetwork) -> None:
