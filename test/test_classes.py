@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from twodpass_core.classes import SHIPPED, UNLABELLED, ClassMap
+from twodpass_core.classes import SHIPPED, UNLABELLED, ClassMap, check_classes
 from twodpass_core.errors import ClassMapError, ConfigError
 
 CAR = {"id": 1, "name": "car", "colour": [1, 2, 3], "raw_ids": [10, 252]}
@@ -168,6 +168,15 @@ def test_a_tilde_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_unknown_raw_ids_are_named(raw: np.ndarray) -> None:
     with pytest.raises(ClassMapError, match=r"77: add|-1: add|70000: add.*0xFFFF|float64"):
         ClassMap.load("semantickitti").training_ids(raw)
+
+
+def test_weights_and_data_must_name_the_same_classes_in_the_same_order(tmp_path: Path) -> None:
+    tree = {**CAR, "name": "tree", "raw_ids": [7]}
+    one = ClassMap.load(write(tmp_path / "one.yaml", IGNORED, CAR, {**tree, "id": 2}))
+    other = ClassMap.load(write(tmp_path / "other.yaml", IGNORED, tree, {**CAR, "id": 2}))
+    check_classes(one, one)
+    with pytest.raises(ConfigError, match=r"\(ignored, car, tree\), the data those of mine \(ignored, tree, car\)"):
+        check_classes(one, other)
 
 
 def test_unknown_class_ids_are_named() -> None:
