@@ -250,17 +250,16 @@ def test_each_kind_of_jitter() -> None:
     image = np.tile(np.array([[[200, 50, 50], [20, 20, 120]]], np.uint8), (10, 10, 1))
     sample = replace(SAMPLE, image=image)
 
-    def changed(brightness: float, contrast: float, saturation: float) -> npt.NDArray[np.float64]:
-        jittered = steps.jitter_colours(sample, brightness, contrast, saturation, rng(5)).image
-        assert jittered is not None
-        return jittered.astype(np.float64)
+    def changed(**strength: float) -> npt.NDArray[np.float64]:
+        config = AugmentationConfig.model_validate({"preset": "none", **strength})
+        return np.asarray(augment(sample, config, rng(5)).image, np.float64)
 
-    before, brighter = image.astype(float), changed(0.4, 0, 0)
+    before, brighter = image.astype(float), changed(brightness=0.4)
     np.testing.assert_allclose(brighter, before * (brighter[0, 0, 0] / 200), atol=1)
-    contrasted = changed(0, 0.4, 0)
+    contrasted = changed(contrast=0.4)
     assert np.ptp(contrasted[0, :2], axis=0).tolist() != np.ptp(before[0, :2], axis=0).tolist()
     assert contrasted.mean() == pytest.approx(before.mean(), rel=0.05)
-    saturated = changed(0, 0, 0.4)
+    saturated = changed(saturation=0.4)
     grey = [0.299, 0.587, 0.114]
     np.testing.assert_allclose(saturated @ grey, before @ grey, atol=2)
     assert (np.ptp(saturated, axis=2) != np.ptp(before, axis=2)).all()

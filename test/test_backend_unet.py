@@ -11,7 +11,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from twodpass_core.losses import SegmentationLoss
 from twodpass_core.models.image_network import ImageFeatures
-from twodpass_core.models.layers import InverseConvolution, StridedConvolution, SubmanifoldConvolution, VoxelNorm
+from twodpass_core.models.layers import (
+    InverseConvolution,
+    PointwiseConvolution,
+    StridedConvolution,
+    SubmanifoldConvolution,
+    VoxelNorm,
+)
 from twodpass_core.models.msfskd import DistillationConfig, make_distillation
 from twodpass_core.models.student import ScaleFeatures, StudentOutput
 from twodpass_core.sparse.backend import SparseBackend
@@ -161,6 +167,18 @@ def test_distillation_at_the_coarse_level_teaches_the_strided_convolution() -> N
 )
 def test_a_layer_holds_a_matrix_for_each_offset_and_nothing_else(layer: nn.Module, shape: tuple[int, ...]) -> None:
     assert {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()} == {"weight": shape}
+
+
+def test_initial_weights_suit_the_number_of_voxels_that_meet() -> None:
+    """A target sums over C_in channels of at most so many voxels: to about a third of the variance of each."""
+    width = 64
+    for layer, voxels in (
+        (SubmanifoldConvolution(width, width), 27),
+        (StridedConvolution(width, width), 8),
+        (InverseConvolution(width, width), 1),
+        (PointwiseConvolution(width), 1),
+    ):
+        assert float(layer.weight.detach().var()) * voxels * width == pytest.approx(1 / 3, rel=0.05)
 
 
 def test_a_unet_in_mixed_precision_is_close_to_float32() -> None:

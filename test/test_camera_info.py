@@ -87,8 +87,10 @@ def test_rectified_camera() -> None:
         ({"model": "", "d": (0.1, 0, 0, 0)}, "unknown distortion model ''"),
         ({"model": "equidistant"}, "equidistant has 4 coefficients, not 0"),
         ({"d": (0.1, 0, 0)}, "plumb_bob has 0 or 4 or 5 coefficients, not 3"),
+        ({"d": (0.1,) * 8}, "plumb_bob has 0 or 4 or 5 coefficients, not 8"),
         ({"d": (np.nan,) * 4}, "must be finite"),
         ({"roi": (600, 0, 100, 100)}, "not inside the image of 640 x 480"),
+        ({"roi": (0, 400, 100, 100)}, "not inside the image of 640 x 480"),
     ],
 )
 def test_a_camera_info_of_no_use(changes: dict[str, Any], reason: str) -> None:

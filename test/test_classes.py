@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from twodpass_core.classes import SHIPPED, UNLABELLED, ClassMap
+from twodpass_core.classes import SHIPPED, UNLABELLED, ClassMap, check_classes
 from twodpass_core.errors import ClassMapError, ConfigError
 
 CAR = {"id": 1, "name": "car", "colour": [1, 2, 3], "raw_ids": [10, 252]}
@@ -58,6 +58,14 @@ def test_unlabelled_points_are_written_as_the_ignored_class() -> None:
     raw = class_map.raw_labels(np.array([UNLABELLED, 1], np.uint8))
     assert raw.tolist() == [0, 10]
     assert class_map.training_ids(raw).tolist() == [0, 1]
+
+
+def test_users_may_write_the_ignored_class_as_any_number(tmp_path: Path) -> None:
+    class_map = ClassMap.load(write(tmp_path / "mine.yaml", {**IGNORED, "raw_ids": [65535, 0]}, CAR))
+    assert class_map.raw_labels(np.array([UNLABELLED, 0, 1], np.uint8)).tolist() == [65535, 65535, 10]
+    assert class_map.training_ids(np.array([65535, 0, 252])).tolist() == [0, 0, 1]
+    with pytest.raises(ClassMapError, match="does not know raw ids -1:"):
+        class_map.training_ids(np.array([-1], np.int16))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -160,6 +168,15 @@ def test_a_tilde_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_unknown_raw_ids_are_named(raw: np.ndarray) -> None:
     with pytest.raises(ClassMapError, match=r"77: add|-1: add|70000: add.*0xFFFF|float64"):
         ClassMap.load("semantickitti").training_ids(raw)
+
+
+def test_weights_and_data_must_name_the_same_classes_in_the_same_order(tmp_path: Path) -> None:
+    tree = {**CAR, "name": "tree", "raw_ids": [7]}
+    one = ClassMap.load(write(tmp_path / "one.yaml", IGNORED, CAR, {**tree, "id": 2}))
+    other = ClassMap.load(write(tmp_path / "other.yaml", IGNORED, tree, {**CAR, "id": 2}))
+    check_classes(one, one)
+    with pytest.raises(ConfigError, match=r"\(ignored, car, tree\), the data those of mine \(ignored, tree, car\)"):
+        check_classes(one, other)
 
 
 def test_unknown_class_ids_are_named() -> None:

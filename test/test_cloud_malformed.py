@@ -271,3 +271,12 @@ def test_nearly_sound_headers_are_decoded_or_refused(changes: dict[str, Any]) ->
     except CloudError:
         return
     assert points.shape == (message.height * message.width, 4)
+
+
+def test_labels_that_would_make_rows_longer_than_a_message_can_say_are_refused() -> None:
+    """An empty cloud may be of any width; it would be of 4 GiB a row with 12 bytes more for each point."""
+    message = Message(height=0, width=2**28 - 1, row_step=0, data=b"")
+    nothing = np.zeros(0, np.uint8), np.zeros(0, np.float32), np.zeros((0, 3), np.uint8)
+    assert read_points(message).shape == (0, 4)
+    with pytest.raises(CloudError, match="more than row_step can say"):
+        label_cloud(message, *nothing)

@@ -9,7 +9,7 @@ import pytest
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.geometry.rigid_transform import RigidTransform
-from twodpass_core.sensor import SensorMounting, doubt_of_unit
+from twodpass_core.sensor import SensorMounting, bound_intensity, doubt_of_unit
 
 
 def test_yaw_turns_x_to_y() -> None:
@@ -39,11 +39,14 @@ def test_transforms_need_six_finite_numbers(values: list[float]) -> None:
 
 def test_mounting_moves_real_points_only() -> None:
     mounting = SensorMounting.of([0, 0, 1.0, 0, 0, 0], intensity_scale=1 / 255)
-    points = np.array([[1, 2, 3, 255], [0, 0, 0, 9], [np.nan, 0, 0, 0], [1, 1, np.inf, 0]], dtype=np.float32)
+    points = np.array(
+        [[1, 2, 3, 255], [0, 0, 2, 0], [0, 0, 0, 9], [np.nan, 0, 0, 0], [1, 1, np.inf, 0], [1, 1, 1, np.nan]],
+        dtype=np.float32,
+    )
     before = points.copy()
     moved = mounting.to_training(points)
-    np.testing.assert_allclose(moved[0], [1, 2, 4, 1])
-    assert np.isnan(moved[1:]).all()
+    np.testing.assert_allclose(moved[:2], [[1, 2, 4, 1], [0, 0, 3, 0]])
+    assert np.isnan(moved[2:]).all()
     np.testing.assert_array_equal(points, before)
 
 
@@ -76,6 +79,35 @@ def test_intensities_of_another_unit_than_the_weights_are_noticed(
 @pytest.mark.parametrize("intensity", [[], [np.nan], [0.0, 0.0], [*[0.3] * 30, 9.0]])
 def test_nothing_zeros_and_single_reflectors_raise_no_doubt_about_the_unit(intensity: list[float]) -> None:
     assert doubt_of_unit(np.array(intensity, np.float32), 1.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("share", "value", "rest", "doubted"),
+    [
+        (0.04, 9.0, 0.3, False),  # reflectors
+        (0.06, 9.0, 0.3, True),
+        (1.0, 4.0, 0.3, True),  # cut off at what networks are given at most
+        (0.02, 0.3, 0.001, False),  # a dark place
+        (0.005, 0.3, 0.001, True),
+    ],
+)
+def test_from_what_share_of_points_on_the_unit_is_doubted(
+    share: float, value: float, rest: float, doubted: bool
+) -> None:
+    intensity = np.full(1000, rest, np.float32)
+    intensity[: round(share * 1000)] = value
+    assert bool(doubt_of_unit(intensity, 1.0)) == doubted
+
+
+def test_no_factor_is_proposed_for_more_than_bytes() -> None:
+    assert "unless it is converted, " in doubt_of_unit(np.full(10, 60_000, np.float32), 1.0)
+
+
+def test_intensities_are_cut_off_on_both_sides() -> None:
+    points = np.array([[1, 2, 3, value] for value in (-1e30, -9, -1, 0.5, 3, 9)], np.float32)
+    bound_intensity(points, 2.0)
+    assert points[:, 3].tolist() == [-8, -8, -1, 0.5, 3, 8]
+    assert (points[:, :3] == [1, 2, 3]).all()
 
 
 def random_transform(seed: int) -> RigidTransform:

@@ -63,7 +63,7 @@ def test_golden_class_weights(golden: Path) -> None:
 
 
 def test_a_class_without_points_weighs_as_much_as_the_rarest() -> None:
-    assert inverse_frequency_weights([5, 8, 0, 1]).tolist() == [0, 1, 2, 2]
+    assert inverse_frequency_weights([5, 80, 0, 10]).tolist() == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("counts", [[0, 0, 0], [7, 0, 0], [0, 3, -1], [0]])
@@ -145,6 +145,9 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     logits = logits.to(dtype)
     loss = SegmentationLoss()
     assert loss(logits, labels).total == loss(logits.float(), labels).total
+    assert weighted_cross_entropy(logits, labels, None) == weighted_cross_entropy(logits.float(), labels, None)
+    assert lovasz_softmax(logits, labels) == lovasz_softmax(logits.float(), labels)
+    assert kl_divergence(logits, logits.flip(0)) == kl_divergence(logits.float(), logits.float().flip(0))
 
 
 EDGE_CASES = {

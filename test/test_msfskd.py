@@ -18,6 +18,7 @@ from twodpass_core.losses import SegmentationLoss, SegmentationTerms
 from twodpass_core.models.image_network import ImageFeatures
 from twodpass_core.models.msfskd import (
     AuthorsDistillation,
+    AuthorsScale,
     DistillationConfig,
     DistillationTerms,
     GatedFusion,
@@ -99,6 +100,14 @@ def test_paper_total_is_the_sum_of_its_equation() -> None:
     assert terms.total.item() == pytest.approx(terms.extra["image"].total.item() + per_scale / 2)
 
 
+def test_authors_total_leaves_the_lidar_scores_undivided() -> None:
+    config = DistillationConfig(variant="authors", fusion_weight=0.5)
+    terms = run(make(config), usual_batch(config))
+    divided = 0.5 * total(terms.fused) + 0.05 * sum(kl.item() for kl in terms.kl)
+    undivided = terms.extra["all_scales"].total.item() + total(terms.lidar)
+    assert terms.total.item() == pytest.approx(undivided + divided / 2)
+
+
 def test_paper_divergence_is_per_point_and_that_of_the_authors_per_element() -> None:
     """Heads that see nothing of their input: the divergence is known."""
     for variant, divisor in (("paper", 1), ("authors", NUM_CLASSES)):
@@ -123,6 +132,25 @@ def test_gated_fusion_is_equation_6() -> None:
     merged = fusion.merge(torch.cat([image, learned], dim=1))
     gate = 1 / (1 + torch.exp(-fusion.gate(merged)))
     torch.testing.assert_close(fusion(image, learned), image + gate * merged)
+
+
+def test_paper_fuses_the_image_with_what_the_learner_makes_of_the_lidar() -> None:
+    scale = PaperScale(DistillationConfig(width=7), STUDENT_WIDTHS[0], NUM_CLASSES)
+    image, lidar = torch.randn(9, 7), torch.randn(9, STUDENT_WIDTHS[0])
+    reduced = scale.reduce(lidar)
+    learned = scale.get_submodule("learner")(reduced)
+    fused = scale.get_submodule("fusion")(image, learned)
+    expected = scale.fused_classifier(fused), scale.lidar_classifier(reduced + learned)
+    torch.testing.assert_close(scale(image, lidar), expected)
+
+
+def test_authors_fusion_is_rectified_and_adds_no_image() -> None:
+    scale = AuthorsScale(DistillationConfig(variant="authors"), 6, NUM_CLASSES)
+    learner, merge, gate = (scale.get_submodule(name) for name in ("learner", "merge", "gate"))
+    image, voxels, voxel = torch.randn(9, 6), torch.randn(4, 6), torch.arange(9) % 4
+    merged = merge(torch.cat([image, learner(voxels[voxel]).relu()], dim=1))
+    expected = (merged * torch.sigmoid(gate(merged))).relu()
+    torch.testing.assert_close(scale(image, voxels, voxel).fused_features, expected)
 
 
 def test_paper_looks_at_the_points_in_the_image_only() -> None:
@@ -220,11 +248,14 @@ def test_edge_cases_are_finite_with_gradients(case: str, variant: str, fusion: b
 def test_terms_have_names_of_their_own() -> None:
     for variant, extra in (("paper", "image"), ("authors", "all_scales")):
         config = DistillationConfig(variant=variant)
-        named = run(make(config), usual_batch(config)).named()
+        terms = run(make(config), usual_batch(config))
+        named = terms.named()
         assert len(named) == 1 + 2 * (2 + 2 + 1) + 2
         assert {"total", "scale0/fused_cross_entropy", "scale1/lidar_lovasz", "scale1/kl", f"{extra}_lovasz"} <= {
             *named
         }
+        assert named["scale1/lidar_lovasz"] is terms.lidar[1].lovasz
+        assert named["scale0/fused_cross_entropy"] is terms.fused[0].cross_entropy
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, NUM_CLASSES - 1)), min_size=1, max_size=60))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,10 @@ def test_training_only_parts_are_skipped_and_counted(tmp_path: Path) -> None:
     assert report.imported == len(ours) == len(official_state())
 
 
-def test_settings_come_from_the_file(tmp_path: Path) -> None:
-    card, _, report = import_official(checkpoint(tmp_path / "x.ckpt", official_state(), hyper_parameters=config()))
+@pytest.mark.parametrize("kind", [dict, lambda values: Namespace(**values)])
+def test_settings_come_from_the_file(kind: Callable[[dict[str, Any]], object], tmp_path: Path) -> None:
+    parameters = kind(config())
+    card, _, report = import_official(checkpoint(tmp_path / "x.ckpt", official_state(), hyper_parameters=parameters))
     assert card.architecture.scales == (2, 4, 6, 8)
     assert (card.architecture.width, card.architecture.num_classes, card.architecture.hidden) == (8, 20, 128)
     assert (card.grid.minimum, card.grid.maximum) == ((-20, -20, -3), (20, 20, 1.5))
@@ -134,6 +138,11 @@ def test_settings_come_from_the_file(tmp_path: Path) -> None:
     assert "x.ckpt (epoch 3, step 70)" in card.origin
     assert set(report.sources.values()) == {"checkpoint", "data set"}
     assert [name for name, source in report.sources.items() if source == "data set"] == ["intensity"]
+
+
+def test_before_its_first_step_a_network_is_untrained(tmp_path: Path) -> None:
+    card, _, _ = import_official(checkpoint(tmp_path / "x.ckpt", official_state(), epoch=0, global_step=0))
+    assert not card.trained
 
 
 @pytest.mark.parametrize(
@@ -234,6 +243,8 @@ def test_checkpoints_of_other_networks_are_refused(tmp_path: Path) -> None:
     state["model_3d.classifier.2.weight"] = torch.zeros(20)
     with pytest.raises(WeightsError, match=r"classifier\.2\.weight is missing or not a matrix"):
         import_official(checkpoint(path, state))
+    with pytest.raises(WeightsError, match=r"'model_3d\.scale' is not a tensor"):
+        import_official(checkpoint(path, {**official_state(), "model_3d.scale": 2}))  # type: ignore[dict-item]
 
 
 class Endless:

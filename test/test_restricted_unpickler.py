@@ -122,11 +122,12 @@ def test_side_effects_are_refused_by_name(function: Any, name: str, protocol: in
         b"(cos\nsystem\nX\x04\x00\x00\x00trueo.",  # OBJ
         b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",  # STACK_GLOBAL
         b"cos\nsystem\n.",  # only named
+        b"cos.path\nexpanduser\n.",  # in a module of a module
         b"c__builtin__\neval\n(X\x01\x00\x00\x001tR.",  # by its name in Python 2
     ],
 )
 def test_every_way_to_name_a_function_is_refused(data: bytes) -> None:
-    with pytest.raises(WeightsError, match=r"os\.system|builtins\.eval"):
+    with pytest.raises(WeightsError, match=r"os\.system|os\.path\.expanduser|builtins\.eval"):
         read(data)
 
 

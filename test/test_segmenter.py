@@ -17,6 +17,7 @@ import torch
 from tiny_weights import SMALL_GRID, scan, tiny_card, tiny_student, write_tiny_weights
 
 from twodpass_core.classes import UNLABELLED
+from twodpass_core.clock import StageClock
 from twodpass_core.errors import ConfigError, WeightsError
 from twodpass_core.models.folded import CellLogits, FoldedStudent
 from twodpass_core.segmenter import Segmenter
@@ -49,6 +50,17 @@ def test_every_point_inside_gets_a_class_and_its_probability(segmenter: Segmente
     assert np.array_equal(result.class_id, result.scores[:, 1:].argmax(axis=1) + 1)
     softmax = np.exp(result.scores) / np.exp(result.scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result.probability, softmax[np.arange(800), result.class_id], rtol=1e-5)
+
+
+def test_the_ignored_class_is_never_the_answer(segmenter: Segmenter) -> None:
+    student = tiny_student(segmenter.card)
+    with torch.no_grad():
+        student.classifier[2].get_parameter("bias")[0] += 10
+    network = FoldedStudent(student, torch.float32, segmenter.device)
+    result = Segmenter(segmenter.card, network, segmenter.device).segment(scan(300), return_scores=True)
+    assert result.scores is not None
+    assert (result.scores.argmax(axis=1) == 0).all()
+    assert np.array_equal(result.class_id, result.scores[:, 1:].argmax(axis=1) + 1)
 
 
 @pytest.mark.parametrize("around", [torch.device("meta"), torch.autocast("cpu", torch.bfloat16)])
@@ -153,6 +165,30 @@ def test_random_votes_follow_their_generator(segmenter: Segmenter) -> None:
 
     assert np.array_equal(scores(3), scores(3))
     assert not np.array_equal(scores(3), scores(4))
+
+
+class Watched(FoldedStudent):
+    """Keeps what it is given."""
+
+    given: list[np.ndarray]
+
+    def __call__(self, points: torch.Tensor, clock: StageClock) -> CellLogits:
+        self.given.append(points.numpy().copy())
+        return super().__call__(points, clock)
+
+
+def test_random_votes_look_from_everywhere_near_by(segmenter: Segmenter) -> None:
+    card, device = segmenter.card, segmenter.device
+    network = Watched(tiny_student(card), torch.float32, device)
+    network.given = []
+    points = np.array([[5, 0, 0, 0.1], [-5, 0, 0, 0.2]], np.float32)
+    Segmenter(card, network, device).segment(points, votes=100, random_votes=np.random.default_rng(0))
+    given = np.stack(network.given)
+    ahead = given[:, 0, :2] - given[:, 1, :2]
+    angles = np.arctan2(ahead[:, 1], ahead[:, 0])
+    assert np.histogram(angles, 6, (-np.pi, np.pi))[0].min() > 5
+    np.testing.assert_allclose(given[:, :, :3].mean(axis=1).std(axis=0), 0.1, rtol=0.25)  # metres on each axis
+    np.testing.assert_allclose(np.linalg.norm(ahead, axis=1), 10, rtol=1e-5)
 
 
 def test_stages_are_timed_in_order(segmenter: Segmenter) -> None:

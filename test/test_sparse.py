@@ -86,6 +86,18 @@ def test_points_out_of_reach_are_refused(bad: float) -> None:
         build_pyramid(torch.tensor([[0.0, bad, 0.0, 0.0]]), None, GRID, SCALES)
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_last_cells_in_reach_leave_room_for_a_neighbour(axis: int, side: int) -> None:
+    metres = VoxelGrid(minimum=(0, 0, 0), maximum=(1, 1, 1), cells=(1, 1, 1))
+    point = torch.full((1, 4), 0.5)
+    point[0, axis] = side * 32766.5
+    assert build_pyramid(point, None, metres, ()).levels[1].coordinates[0, 1 + axis] == side * 32766
+    point[0, axis] = side * 32767.5
+    with pytest.raises(ValueError, match="not finite or far outside"):
+        build_pyramid(point, None, metres, ())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -93,6 +105,7 @@ def test_points_out_of_reach_are_refused(bad: float) -> None:
         {"maximum": (2, 2, float("inf"))},
         {"cells": (0, 12, 7)},
         {"cells": (70000, 12, 7)},
+        {"cells": (11, 16384, 7)},
         {"cells": (11, 12, 1025)},
         {"unknown": 1},
     ],

@@ -71,6 +71,14 @@ def test_few_points_are_segmented(count: int) -> None:
     assert bool(output.logits.isfinite().all())
 
 
+def test_a_single_voxel_is_trained_on_with_the_statistics_of_others() -> None:
+    student = lived_in(SMALL)
+    before = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    expected = student(scan(1)).logits
+    torch.testing.assert_close(student.train()(scan(1)).logits, expected)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in student.named_buffers())
+
+
 def test_no_points_give_no_logits() -> None:
     output = lived_in(SMALL)(torch.empty(0, 4))
     assert output.logits.shape == (0, 5)

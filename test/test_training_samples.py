@@ -20,13 +20,20 @@ class TwoCameras(Blobs):
         return replace(frame, views=2 * frame.views, instances=np.arange(len(frame.points), dtype=np.uint16))
 
 
+class Alike(Blobs):
+    """All frames are the same."""
+
+    def __getitem__(self, index: int) -> Frame:
+        return super().__getitem__(0)
+
+
 class Dazzled(Blobs):
-    """The first points have absurd intensities."""
+    """The first points have absurd intensities, every point is an instance."""
 
     def __getitem__(self, index: int) -> Frame:
         frame = super().__getitem__(index)
         frame.points[:50, 3], frame.points[50:100, 3] = 1e30, -1e30
-        return frame
+        return replace(frame, instances=np.arange(1, 1 + len(frame.points), dtype=np.uint16))
 
 
 def test_points_are_the_same_with_and_without_images() -> None:
@@ -40,5 +47,19 @@ def test_points_are_the_same_with_and_without_images() -> None:
 
 
 def test_a_damaged_intensity_is_bounded_as_in_deployment() -> None:
-    points = TrainingSet(Dazzled(1), AugmentationConfig(preset="none"))[SampleKey(0, 0)].points
-    assert (points[:, 3].min(), points[:, 3].max()) == (-4, 4)
+    for cutmix in (False, True):
+        config = AugmentationConfig(preset="none", cutmix=cutmix)
+        points = TrainingSet(Dazzled(1), config)[SampleKey(0, 0)].points
+        assert (points[:, 3].min(), points[:, 3].max()) == (-4, 4)
+
+
+def test_cutmix_adds_from_any_frame() -> None:
+    samples = TrainingSet(TwoCameras(4), AugmentationConfig(preset="none", cutmix=True), images=False)
+    last_added = {samples[SampleKey(epoch, 0)].points[-1].tobytes() for epoch in range(30)}
+    assert len(last_added) == 4
+
+
+def test_each_frame_of_each_epoch_is_changed_in_its_own_way() -> None:
+    samples = TrainingSet(Alike(3), AugmentationConfig())
+    points = [samples[SampleKey(epoch, index)].points for epoch in range(2) for index in range(3)]
+    assert len({array.tobytes() for array in points}) == 6

@@ -25,8 +25,9 @@ def test_between_poses_speed_is_constant(share: float) -> None:
     np.testing.assert_allclose(pose.matrix(), driving(0.5 + 0.5 * share).matrix(), atol=1e-9)
 
 
-def test_between_equal_poses_is_that_pose() -> None:
-    pose = driving(0.7)
+@given(st.lists(st.floats(-3, 3), min_size=6, max_size=6))
+def test_between_equal_poses_is_that_pose(values: list[float]) -> None:
+    pose = RigidTransform.from_xyz_rpy(values)
     np.testing.assert_allclose(interpolate(pose, pose, 0.3).matrix(), pose.matrix(), atol=1e-12)
 
 

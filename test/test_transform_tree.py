@@ -49,7 +49,7 @@ def test_chains_up_and_down() -> None:
     assert_same(tree.lookup("base", "/lidar", START_NS + 10**15), BASE_FROM_LIDAR)  # static: at any time
     assert tree.frames == ["base", "camera", "lidar", "mast", "odom"]
     assert tree.ancestry("/camera") == ["camera", "mast", "base", "odom"]
-    assert tree.moves("lidar", "odom")
+    assert tree.moves("lidar", "/odom")
     assert not tree.moves("lidar", "base")
 
 
@@ -99,6 +99,25 @@ def test_outside_the_known_times() -> None:
         tolerant.lookup("odom", "base", START_NS + SECOND_NS * 21 // 10 + 1)
 
 
+def test_beyond_the_known_times_it_goes_on_as_it_moved_within_the_tolerance() -> None:
+    tenth = SECOND_NS // 10
+    tree = TransformTree(tolerance_ns=2 * tenth)
+    shaken = {0: 0.0, 1: 0.3, 2: 0.2, 8: 0.8, 9: 0.7, 10: 1.0}  # m; a step on its own says little of the velocity
+    for tick, x in shaken.items():
+        tree.add("odom", "base", RigidTransform.from_xyz_rpy([x, 0, 0, 0, 0, 0]), START_NS + tick * tenth)
+    for tick, x in ((12, 1.2), (-2, -0.2)):
+        expected = RigidTransform.from_xyz_rpy([x, 0, 0, 0, 0, 0])
+        assert_same(tree.lookup("odom", "base", START_NS + tick * tenth), expected)
+
+
+def test_a_gap_tells_no_velocity() -> None:
+    tree, tenth = TransformTree(tolerance_ns=SECOND_NS // 10), SECOND_NS // 10
+    for second in (0, 3):
+        tree.add("odom", "base", odom_from_base(second), START_NS + second * SECOND_NS)
+    assert_same(tree.lookup("odom", "base", START_NS - tenth), odom_from_base(0))
+    assert_same(tree.lookup("odom", "base", START_NS + 3 * SECOND_NS + tenth), odom_from_base(3))
+
+
 def test_nothing_is_known_in_a_gap_unless_both_ends_are_equal() -> None:
     tree, tenth = TransformTree(tolerance_ns=SECOND_NS // 10), SECOND_NS // 10
     for second in (0, 2, 7, 30):
@@ -132,6 +151,13 @@ def test_history_is_bounded_and_starts_anew_after_a_jump_back() -> None:
         tree.lookup("odom", "base", START_NS + SECOND_NS)
 
 
+def test_what_comes_late_within_the_history_is_no_jump_back() -> None:
+    tree = TransformTree(history_ns=2 * SECOND_NS)
+    for tick in (0, 5, 15, 10, 20):
+        tree.add("odom", "base", odom_from_base(tick / 10), START_NS + tick * SECOND_NS // 10)
+    assert_same(tree.lookup("odom", "base", START_NS), odom_from_base(0))
+
+
 def test_the_newest_parent_counts() -> None:
     tree = vehicle()
     tree.add("map", "base", RigidTransform.identity(), START_NS)
@@ -140,6 +166,29 @@ def test_the_newest_parent_counts() -> None:
         tree.lookup("odom", "lidar", START_NS)
     tree.add("odom", "base", RigidTransform.identity(), None)
     assert_same(tree.lookup("odom", "lidar"), BASE_FROM_LIDAR)
+
+
+def test_what_was_known_in_another_parent_is_forgotten() -> None:
+    tree = vehicle()
+    tree.add("map", "base", RigidTransform.identity(), START_NS)
+    with pytest.raises(TransformTimeError, match="'base' in 'map': known from"):
+        tree.lookup("map", "lidar", START_NS + SECOND_NS)
+
+
+def test_what_moved_may_become_static_and_the_other_way_round() -> None:
+    parked = odom_from_base(5)
+    tree = vehicle()
+    tree.add("base", "turret", RigidTransform.identity(), START_NS + 9 * SECOND_NS)
+    tree.add("odom", "base", parked, None)
+    assert_same(tree.lookup("odom", "base", START_NS), parked)
+    assert not tree.moves("base", "odom")
+    assert_same(tree.lookup("odom", "turret"), parked)  # at the turret's time: the vehicle has none any more
+    tree.add("odom", "base", odom_from_base(0), START_NS)
+    assert tree.moves("base", "odom")
+    assert_same(tree.lookup("odom", "base", START_NS), odom_from_base(0))
+    tree.add("odom", "base", parked, None)
+    tree.add_recorded("odom", "base", np.array([START_NS]), np.array([[1.0, 0, 0, 0, 1, 2, 3]]))
+    assert_same(tree.lookup("odom", "base", START_NS), RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, 0]))
 
 
 def test_what_is_missing_is_named() -> None:

@@ -80,7 +80,6 @@ class TransformTree:
             TransformError: an unknown frame, or no connection; it lists what there is.
             TransformTimeError: a transform between the two is not known at that time.
         """
-        target, source = frame_name(target), frame_name(source)
         up, down = self.ancestry(target), self.ancestry(source)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
