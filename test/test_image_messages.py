@@ -64,6 +64,16 @@ def test_plain_encodings(encoding: str, padding: int, is_bigendian: bool, seed: 
     assert image_size(sent) == (WIDTH, HEIGHT)
 
 
+@pytest.mark.parametrize("encoding", sorted(PLAIN))
+def test_colours_are_in_the_order_of_the_encodings_name(encoding: str) -> None:
+    """Where that is of a type alone, in OpenCV's."""
+    kind, channels, _ = PLAIN[encoding]
+    pixel = np.array([50, 100, 150, 200][:channels], kind) << (0 if kind == "u1" else 8)
+    decoded = decode_image(message(encoding, np.tile(pixel, (2, 3, 1))))
+    expected = [50] * 3 if channels == 1 else [50, 100, 150] if encoding.startswith("rgb") else [150, 100, 50]
+    assert decoded[1, 2].tolist() == expected
+
+
 def test_values_of_12_bits_in_16_are_not_dark() -> None:
     grey = np.repeat(picture()[..., :1], 3, axis=2)
     twelve = grey[..., 0].astype(np.uint16) << 4 | 0xF
@@ -148,6 +158,13 @@ def test_damaged_images(changes: dict[str, Any], reason: str) -> None:
     for name, value in changes.items():
         setattr(sent, name, value)
     with pytest.raises(ImageError, match=reason):
+        decode_image(sent)
+
+
+def test_an_image_without_the_end_of_its_padded_rows_is_damaged() -> None:
+    sent = message("rgb8", picture(), padding=8)
+    sent.data = sent.data[: -8 * 4]
+    with pytest.raises(ImageError, match="2464 bytes are no rgb8 image of 32 x 24 pixels with 104 bytes a row"):
         decode_image(sent)
 
 

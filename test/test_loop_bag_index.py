@@ -19,6 +19,7 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.data.bags.index import BagIndex
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
 from twodpass_core.geometry.rigid_transform import RigidTransform
@@ -65,6 +66,33 @@ def test_a_changed_bag_is_read_again(bag: Path) -> None:
     shutil.rmtree(bag)
     drive(7).write(bag)
     assert len(open_index(bag).topics["/points"]) == 7
+
+
+def test_a_bag_that_is_recorded_anew_in_as_many_bytes_is_read_again(tmp_path: Path) -> None:
+    bag, kept = tmp_path / "drive", []
+    for shift in (0, 1):
+        data = BagData()
+        data.cloud(START_NS + shift, points(0), log_ns=START_NS)
+        shutil.rmtree(bag, ignore_errors=True)
+        kept.append([(file.name, file.stat().st_size) for file in sorted(data.write(bag).iterdir())])
+        assert open_index(bag).topics["/points"].stamps_ns.tolist() == [START_NS + shift]
+    assert kept[0] == kept[1]
+
+
+def test_an_index_of_another_version_is_made_anew(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "FORM", bag_cache.FORM - 1)
+        open_index(bag)
+    made = []
+
+    def counted(path: Path) -> BagIndex:
+        made.append(path)
+        return build_index(path)
+
+    monkeypatch.setattr(bag_cache, "build_index", counted)
+    for _ in range(2):
+        open_index(bag)
+    assert made == [bag]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])
