@@ -122,6 +122,8 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
     assert source.origin(4) == (tmp_path / "bags/tuesday", scan_ns(1))
     np.testing.assert_array_equal(source[4].points, points(1))
     np.testing.assert_array_equal(source[-1].points, points(2))
+    assert [source.origin(index)[0].name for index in (0, 2, 3, 5)] == ["monday", "monday", "tuesday", "tuesday"]
+    np.testing.assert_array_equal(source[3].points, points(0))
     with pytest.raises(IndexError):
         source[6]
     assert len(open_source(SourceConfig(kind="bag", root=tmp_path / "bags", cameras=()))) == 6
@@ -166,6 +168,16 @@ def test_what_a_bag_lacks_is_said(tmp_path: Path, change: Callable[[BagData], An
     change(data)
     with pytest.raises(kind, match=reason):
         BagFrames([data.write(tmp_path / "drive")])
+
+
+def test_clouds_that_come_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    data = BagData()
+    for number, index in enumerate((0, 2, 1)):
+        data.cloud(scan_ns(index), points(index, 10 + index), log_ns=scan_ns(number))
+    source = BagFrames([data.write(tmp_path / "drive")])
+    for index in range(3):
+        np.testing.assert_array_equal(source[index].points, points(index, 10 + index))
+        assert source.num_points(index) == 10 + index
 
 
 def test_repeated_time_stamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

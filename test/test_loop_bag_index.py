@@ -191,7 +191,7 @@ def test_a_bag_of_many_files(tmp_path: Path) -> None:
         data = BagData()
         data.transform("base", "lidar", BASE_FROM_LIDAR, scan_ns(2 * number), static=True)
         for index in (2 * number, 2 * number + 1):
-            data.cloud(scan_ns(index), points(index))
+            data.cloud(scan_ns(index), points(index), log_ns=scan_ns(files))  # the same in all files
         part = data.write(tmp_path / f"part{number}")
         shutil.copy(part / f"part{number}.mcap", folder / f"drive_{number}.mcap")
     names = "".join(f"  - drive_{number}.mcap\n" for number in range(files))
@@ -205,12 +205,12 @@ def test_a_bag_of_many_files(tmp_path: Path) -> None:
 
 
 def test_calibration_that_changes(tmp_path: Path) -> None:
-    """A zoom: each image goes with the last CameraInfo before it."""
+    """A zoom: each image goes with the CameraInfo of its own time, else with the last before it."""
     data = drive(3)
     data.messages = [entry for entry in data.messages if "info" not in entry[0]]
     for index, focal in enumerate((40.0, 40.0, 80.0)):
         matrix = CAMERA.matrix * np.array([[focal / 40], [focal / 40], [1]])
-        data.info(image_ns(index) - 1, CameraModel(matrix, 64, 48))
+        data.info(image_ns(index) - (index == 0), CameraModel(matrix, 64, 48))
     source = BagFrames([data.write(tmp_path / "drive")])
     found = open_index(tmp_path / "drive")
     assert len(found.calibrations["/camera/camera_info"].messages) == 2

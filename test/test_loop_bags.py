@@ -41,6 +41,11 @@ def test_clouds_come_back_as_written(tmp_path: Path, storage: StoragePlugin, as_
             assert scan.name == f"drive_{index:06d}"
             assert scan.stamp_ns == START_NS + index * 10**8
             np.testing.assert_array_equal(scan.points, cloud_points(index))
+    np.testing.assert_array_equal(scans[2].points, cloud_points(2))
+    (tmp_path / "beside").mkdir()
+    np.save(tmp_path / "beside/drive_000001.npy", cloud_points(1))
+    with pytest.raises(ScanError, match="both have a scan called drive_000001: give one without the other"):
+        open_scans([path, tmp_path / "beside"])
 
 
 @pytest.mark.parametrize("storage", STORAGES)
