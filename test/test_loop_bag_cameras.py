@@ -85,6 +85,16 @@ def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path, axis: in
             BagFrames([bag], cameras=chosen)
 
 
+def test_a_rectified_image_is_turned_as_its_camera_info_says(tmp_path: Path) -> None:
+    turn = RigidTransform.from_xyz_rpy([0, 0, 0, 0.02, -0.1, 0.05])
+    data = without(drive(2), "image_raw")
+    data.image(image_ns(0), picture(0), topic="/camera/image_rect")
+    for index in range(2):
+        data.change("/camera/camera_info", index, lambda info: replace(info, r=turn.rotation.ravel()))
+    (view,) = BagFrames([data.write(tmp_path / "drive")])[0].views
+    assert_same(view.camera_from_lidar, turn @ expected_transform(0), 1e-6)
+
+
 def test_a_rectified_camera_that_stands_apart_may_be_alone_in_its_frame(tmp_path: Path) -> None:
     data = without(drive(2), "image_raw", "info")
     data.image(image_ns(0), picture(0), topic="/right/image_rect")

@@ -219,6 +219,17 @@ def test_calibration_that_changes(tmp_path: Path) -> None:
     assert info.k[0] == 40
 
 
+def test_calibrations_are_in_the_order_of_their_stamps(tmp_path: Path) -> None:
+    data = BagData()
+    for stamp in (2, 1, 3):
+        data.info(stamp, CameraModel(CAMERA.matrix * [[stamp], [stamp], [1]], 64, 48))
+    data.messages = [(topic, kind, number, info) for number, (topic, kind, _, info) in enumerate(data.messages)]
+    index = open_index(data.write(tmp_path / "drive"))
+    found = index.calibrations["/camera/camera_info"]
+    infos = [BagReader(index).deserialise(found.at(stamp), CAMERA_INFO) for stamp in (1, 2, 3)]
+    assert [info.k[0] for info in infos] == [40, 80, 120]
+
+
 def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = drive(motion="none")
     for tick in range(-2, 14):

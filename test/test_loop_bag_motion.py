@@ -100,6 +100,18 @@ def test_clocks_that_differ_are_told(
     assert caplog.text.count("of a clock that is") == len(told)
 
 
+@pytest.mark.parametrize("topic", ["/tf", "/camera/image_raw", "/points"])
+def test_a_message_that_is_recorded_late_once_tells_nothing_of_clocks(
+    topic: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = drive(motion="tf")
+    at = next(position for position, entry in enumerate(data.messages) if entry[0] == topic)
+    _, kind, log_ns, message = data.messages[at]
+    data.messages[at] = topic, kind, log_ns + 37 * SECOND_NS, message
+    BagFrames([data.write(tmp_path / "drive")])
+    assert "of a clock that is" not in caplog.text
+
+
 def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = drive(10)
     data.messages = [e for e in data.messages if e[0] != "/tf" or scan_ns(3) <= e[2] <= scan_ns(6)]

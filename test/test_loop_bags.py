@@ -22,6 +22,7 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import is_bag, open_clouds, read_cloud
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import find_bags
+from twodpass_core.data.bags.packed import check_room
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
 
@@ -89,6 +90,13 @@ def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: p
         ):
             open_clouds(bag)
     (file,) = bag.glob("*.zstd")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "twodpass_core.data.bags.packed.shutil.disk_usage", lambda _: usage._replace(free=2**28 + 2**18)
+        )
+        check_room([file])
+        with pytest.raises(BagError, match="TMPDIR"):
+            check_room([file] * 3)
     bomb = zstandard.ZstdCompressor().compress(bytes(2**26))
     file.write_bytes(bomb)
     with pytest.raises(BagError, match=rf"zstd: {len(bomb)} bytes may unpack to 67108864, too many to be a recording"):
