@@ -40,7 +40,8 @@ def test_a_set_that_was_not_recorded_holds_none_back() -> None:
 def test_gate_by_distance() -> None:
     gate = Gate(GateSettings(min_distance=1.0))
     assert [passes(gate, k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
-    assert gate.admits(8, None)  # not known to be near
+    assert passes(gate, 8, None)  # not known to be near
+    assert not passes(gate, 9, at(2.9))  # 0.5 m from the last that was known
 
 
 def test_gate_by_time() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -80,11 +82,23 @@ def test_scans_without_an_image_near_enough_are_used_without(tmp_path: Path) -> 
         BagFrames([tmp_path / "drive"], BagConfig(max_offset=0.01))
 
 
-def test_threads_may_read_one_bag(tmp_path: Path) -> None:
+def test_threads_may_read_one_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = BagFrames([drive(8).write(tmp_path / "drive")])
+    reading, at_once = list[int](), set[int]()
+
+    def slow(messages: Iterable[Any], start: int, stop: int | None) -> Iterator[Any]:
+        reading.append(start)
+        at_once.add(len(reading))
+        found = [*itertools.islice(messages, start, start + 1)]
+        time.sleep(0.001)
+        reading.pop()
+        return iter(found)
+
+    monkeypatch.setattr("twodpass_core.data.bags.reader.islice", slow)
     with ThreadPoolExecutor(4) as pool:
         for index, frame in enumerate(pool.map(source.__getitem__, [*range(8)] * 8)):
             np.testing.assert_array_equal(frame.points, points(index % 8))
+    assert at_once == {1}
 
 
 def test_lidar_only_opens_no_image_and_needs_no_transform(tmp_path: Path) -> None:

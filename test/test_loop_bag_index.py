@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bag_data import BagData
 from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, kept_index, picture, points, scan_ns
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Reader, StoragePlugin
 
 from twodpass_core.cameras.model import CameraModel
 from twodpass_core.cloud import read_points
@@ -166,6 +166,23 @@ def test_messages_in_any_order(bag: Path) -> None:
     for position in (4, 0, 2, 2):
         message = reader.read(index.topics["/points"], position)
         np.testing.assert_array_equal(read_points(message), points(position))
+
+
+def test_another_process_opens_the_files_itself(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where they are shared, so is the place in them."""
+    index, opened = open_index(bag), list[Path]()
+
+    def counted(file: Path) -> Reader:
+        opened.append(file)
+        return Reader(file)
+
+    monkeypatch.setattr("twodpass_core.data.bags.reader.Reader", counted)
+    reader, process = BagReader(index), os.getpid()
+    for number, forked in enumerate((process, process + 1), 1):
+        monkeypatch.setattr(os, "getpid", lambda forked=forked: forked)
+        for position in range(2):
+            reader.read(index.topics["/points"], position)
+        assert len(opened) == number
 
 
 def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bag_data import BagData
 from drive_bag import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -187,6 +188,21 @@ def test_a_map_that_is_told_seldom_does_not_matter(tmp_path: Path, name: str) ->
         )
     source = BagFrames([data.write(tmp_path / "drive")])
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2))
+
+
+@pytest.mark.parametrize("topic", ["/tf", "/tf_static"])
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_parents_of_a_frame_that_counts_which_is_told_most_often(
+    topic: str, first: bool, tmp_path: Path
+) -> None:
+    data, other = drive(5), BagData()
+    for stamp in (START_NS - 1, START_NS + SECOND_NS):
+        other.transform("garage", "base", RigidTransform.identity(), stamp, topic=topic)
+    data.messages = [*other.messages, *data.messages] if first else [*data.messages, *other.messages]
+    data.messages = [(name, kind, START_NS + at, message) for at, (name, kind, _, message) in enumerate(data.messages)]
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+    assert_same(source[2].world_from_lidar, odom_from_base(scan_ns(2)) @ BASE_FROM_LIDAR, 1e-6)
 
 
 def test_unknown_fixed_frame(tmp_path: Path) -> None:
