@@ -49,6 +49,12 @@ def test_gate_by_time() -> None:
     assert [passes(gate, k * 10**8) for k in range(7)] == [True, False, False, True, False, False, True]
 
 
+def test_what_is_just_far_enough_is_admitted() -> None:
+    """A scan every 100 ms, of which each second is wanted."""
+    gate = Gate(GateSettings(min_interval=0.2, min_distance=1.0))
+    assert [passes(gate, k * 10**8, at(0.5 * k)) for k in range(5)] == [True, False, True, False, True]
+
+
 def test_gate_by_number() -> None:
     gate = Gate(GateSettings(every_nth=3))
     assert [passes(gate, k) for k in range(7)] == [True, False, False, True, False, False, True]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 import recording_data as data
+from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record
 
 from twodpass_core.data.bags import open_clouds, read_cloud
+from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.recording.recovery import recover
 
 
@@ -48,3 +52,26 @@ def test_what_a_damaged_index_says_of_topics_does_not_count(tmp_path: Path, what
     recover(bag)
     assert data.read_mcap(path) == messages
     assert len(list(open_clouds(bag))) == 10
+
+
+def test_an_index_that_points_elsewhere_is_made_anew(tmp_path: Path) -> None:
+    """Nothing but where its chunks are tells that it is wrong: checksums may be left out."""
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file, compression=CompressionType.NONE, enable_crcs=False)
+        writer.start(profile="ros2")
+        schema = writer.register_schema(data.POINTS.type, "ros2msg", data.POINTS.definition.encode())
+        channel = writer.register_channel("/points", "cdr", schema)
+        for index in range(3):
+            writer.add_message(channel, data.stamp(index), data.scan(data.stamp(index)), data.stamp(index))
+        writer.finish()
+    (start, _), content = chunks_of(path)[0], bytearray(path.read_bytes())
+    at = content.rindex(struct.pack("<QQQ", data.stamp(0), data.stamp(2), start)) + 16
+    struct.pack_into("<Q", content, at, start + 1)
+    path.write_bytes(content)
+    with pytest.raises(BagError, match=r"the index tells of a chunk at byte .* that is not there"):
+        check_mcap(path)
+    report = recover(path)
+    assert (len(report.mended), report.messages, report.lost_bytes) == (1, 3, 0)
+    check_mcap(path)
+    assert [read_cloud(raw).stamp_ns for raw in open_clouds(path)] == [data.stamp(index) for index in range(3)]

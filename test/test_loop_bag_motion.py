@@ -45,15 +45,39 @@ def test_odometry_of_another_sensor_on_the_vehicle(tmp_path: Path) -> None:
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 2e-5)  # between two poses, of the imu here
 
 
-@pytest.mark.parametrize("wanted", [None, "odom"])
-def test_of_several_odometries_one_that_moves_is_taken(wanted: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "still", "moving"), [(None, "vo", "odom"), ("odom", "vo", "odom"), (None, "odom", "vo")]
+)
+def test_of_several_odometries_one_that_moves_is_taken(
+    wanted: str | None, still: str, moving: str, tmp_path: Path
+) -> None:
     data = drive(motion="none")
     for tick in range(-2, 14):
         stamp = START_NS + tick * SECOND_NS // 20
-        data.odometry("vo", "base", RigidTransform.identity(), stamp, topic="/vo/odometry")  # has not found its place
-        data.odometry("odom", "base", odom_from_base(stamp), stamp)
+        data.odometry(still, "base", RigidTransform.identity(), stamp, topic="/a/odometry")  # has not found its place
+        data.odometry(moving, "base", odom_from_base(stamp), stamp, topic="/b/odometry")
     source = BagFrames([data.write(tmp_path / "drive")], BagConfig(fixed_frame=wanted))
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+
+
+def test_of_several_odometries_that_move_that_in_odom_is_taken(tmp_path: Path) -> None:
+    data = drive(motion="none")
+    for tick in range(-4, 28):
+        stamp = START_NS + tick * SECOND_NS // 40
+        data.odometry("map", "base", odom_from_base(2 * stamp - START_NS), stamp, topic="/slam/odometry")
+        if tick % 2 == 0:
+            data.odometry("odom", "base", odom_from_base(stamp), stamp)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].world_from_lidar, odom_from_base(scan_ns(2)) @ BASE_FROM_LIDAR, 1e-6)
+
+
+def test_a_vehicle_that_stands_still_by_tf_does_so(tmp_path: Path) -> None:
+    """What never changes is a mounting on the vehicle, but not where it is the vehicle itself."""
+    data = drive(motion="odometry")
+    for tick in range(-2, 14):
+        data.transform("map", "base", RigidTransform.identity(), START_NS + tick * SECOND_NS // 20)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2, moving=False), 1e-6)
 
 
 def test_transforms_that_are_not_on_tf_do_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
