@@ -90,9 +90,10 @@ def test_transforms_that_are_not_on_tf_do_not_count(tmp_path: Path, caplog: pyte
     assert "transforms count on /tf and /tf_static, of any namespace, and not on /tf_unused" in caplog.text
 
 
-def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", ["/v1", ""])
+def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path: Path, namespace: str) -> None:
     data, elsewhere = drive(), RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, 1])
-    data.messages = [(f"/v1{entry[0]}", *entry[1:]) for entry in data.messages]
+    data.messages = [(f"{namespace}{entry[0]}", *entry[1:]) for entry in data.messages]
     data.transform("base", "lidar", elsewhere, START_NS, topic="/v2/tf_static", static=True)
     for tick in range(-4, 28):
         stamp = START_NS + tick * SECOND_NS // 40
