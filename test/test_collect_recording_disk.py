@@ -114,7 +114,7 @@ def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path, monkeypatch: py
         BagWriter(tmp_path / "none", WriterSettings(min_free_bytes=2**60))
     assert not (tmp_path / "none").exists()
     usage = shutil.disk_usage(tmp_path)
-    left = iter([10**7, 10**6, 10**5, 100, *[10] * 50])
+    left = iter([10**7, 10**6, 10**5, 2000, *[10] * 50])
     writer = BagWriter(tmp_path / "drive", WriterSettings(min_free_bytes=1000, chunk_bytes=1))
 
     def shrinking(path: Path) -> Any:
@@ -185,8 +185,9 @@ def test_a_file_that_is_deleted_while_it_is_written_ends_the_recording(tmp_path:
     writer.write_set(data.make_set(0))
     wait_for(lambda: writer.sets == 1)
     (tmp_path / "drive/drive_0.mcap").unlink()
-    if more:
+    if more:  # which is told at once
         writer.write_set(data.make_set(1))
+        wait_for(lambda: writer.failure is not None)
     with pytest.raises(RecordingError, match="drive: cannot be written: was deleted while it was written"):
         writer.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import recording_data as data
 from mcap.writer import CompressionType, Writer
-from recorded_bags import chunks_of, cut, record
+from recorded_bags import chunks_of, cut, record, write_foreign
 
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
@@ -25,6 +25,21 @@ def test_descriptions_lost_with_the_first_chunk_are_taken_from_the_index(tmp_pat
     path.write_bytes(content)
     assert recover(bag).lost_bytes == length
     assert [read_cloud(raw).stamp_ns for raw in open_clouds(bag)] == [data.stamp(index) for index in range(1, 10)]
+
+
+def test_what_only_the_index_still_describes_is_described_in_the_mended_file(tmp_path: Path) -> None:
+    """Other recorders describe a topic in the first chunk that has it, and in no other one."""
+    path = tmp_path / "drive.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.NONE)
+    expected, chunks = data.read_mcap(path), chunks_of(path)
+    start, length = chunks[0]
+    content = bytearray(path.read_bytes())
+    content[start + length // 2] ^= 16
+    path.write_bytes(content)
+    assert recover(path).lost_bytes == length
+    left = data.read_mcap(path)
+    assert 0 < len(left) < len(expected)
+    assert left == expected[-len(left) :]
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 2])
