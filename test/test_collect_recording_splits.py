@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import recording_data as data
 from recording_data import files_of, settings
 
+from twodpass_core.mcap_files.file import McapFile
 from twodpass_core.recording import BagWriter
 
 
@@ -19,6 +22,22 @@ def test_a_file_covers_the_seconds_that_it_shall(tmp_path: Path) -> None:
     assert len(spans) > 2
     for times in spans:
         assert 350_000_000 <= max(times) - min(times) < 550_000_000
+
+
+def test_a_new_file_has_its_name_on_the_disk_before_anything_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power would take it away, whatever has been written for good."""
+    folder, fsync, held = tmp_path.stat().st_ino, os.fsync, list[list[str]]()
+
+    def watched(handle: int) -> None:
+        fsync(handle)
+        if os.fstat(handle).st_ino == folder:
+            held.append([path.name for path in tmp_path.iterdir()])
+
+    monkeypatch.setattr(os, "fsync", watched)
+    McapFile(tmp_path / "drive_0.mcap", "test").finish()
+    assert held == [["drive_0.mcap"]]
 
 
 def test_of_static_transforms_that_contradict_each_other_the_newest_is_repeated_last(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import recording_data as data
+import zstandard
+from mcap.records import Channel, Message
 from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record, write_foreign
 
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
+from twodpass_core.mcap_files.chunk import index_chunk, pack
 from twodpass_core.recording.recovery import recover
 
 
@@ -90,3 +93,13 @@ def test_an_index_that_points_elsewhere_is_made_anew(tmp_path: Path) -> None:
     assert (len(report.mended), report.messages, report.lost_bytes) == (1, 3, 0)
     check_mcap(path)
     assert [read_cloud(raw).stamp_ns for raw in open_clouds(path)] == [data.stamp(index) for index in range(3)]
+
+
+def test_a_chunk_whose_last_message_is_cut_off_is_damaged() -> None:
+    """Of which a checksum would tell, but it may be left out."""
+    channel = Channel(1, "/points", "cdr", {}, 0)
+    packed = pack([channel, Message(1, 5, bytes(100), 5, 0), Message(1, 6, bytes(100), 6, 1)])
+    unpacked = zstandard.ZstdDecompressor().decompress(packed.record.data)
+    assert index_chunk(packed.record, unpacked).messages == 2
+    with pytest.raises(ValueError, match="a record in it ends beyond it"):
+        index_chunk(packed.record, unpacked[:-5])
