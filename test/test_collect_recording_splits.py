@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recording_data as data
@@ -43,8 +44,11 @@ def test_a_new_file_has_its_name_on_the_disk_before_anything_is_in_it(
 def test_of_static_transforms_that_contradict_each_other_the_newest_is_repeated_last(tmp_path: Path) -> None:
     """Whoever reads a later file alone has the same mounting as who has read all."""
     kind = data.STATIC.type
-    lidar, camera = (data.TYPES.deserialize_cdr(data.static_transform(name), kind) for name in ("lidar", "camera"))
-    both = bytes(data.TYPES.serialize_cdr(data.TYPES.types[kind]([*lidar.transforms, *camera.transforms]), kind))
+    transforms: list[Any] = []
+    for name in ("lidar", "camera"):
+        message: Any = data.TYPES.deserialize_cdr(data.static_transform(name), kind)
+        transforms += message.transforms
+    both = bytes(data.TYPES.serialize_cdr(data.TYPES.types[kind](transforms), kind))
     old, new = (data.static_transform("lidar", data.stamp(index)) for index in range(2))
     bag = tmp_path / "drive"
     with BagWriter(bag, settings(chunk_bytes=1, split_bytes=1)) as writer:
