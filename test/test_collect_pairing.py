@@ -173,8 +173,26 @@ def test_scans_alone_are_sets_at_once() -> None:
 
 def test_a_set_comes_as_soon_as_nothing_can_change_it() -> None:
     pairer: SetPairer[Message] = SetPairer(["a"], 20 * MS, 20)
-    assert feed(pairer, [("a", 101), (SCANS, 100), ("a", 134)]) == []
-    assert stamps(feed(pairer, [(SCANS, 200)])) == [(100, 101)]
+    assert feed(pairer, [("a", 120), (SCANS, 100), ("a", 101)]) == []
+    assert stamps(feed(pairer, [(SCANS, 140)])) == [(100, 101)]
+
+
+def test_a_scan_that_comes_late_gets_the_image_that_is_nearest_to_it() -> None:
+    """145 is within the slop of 100, too, and the scan after the late one is past 100 by more than the slop."""
+    messages = [("a", 145), (SCANS, 100), ("a", 260), (SCANS, 190), (SCANS, 150)]
+    assert stamps(pair(["a"], messages))[0] == (150, 145)
+
+
+def test_an_image_that_comes_late_goes_to_a_scan_that_still_waits() -> None:
+    pairer: SetPairer[Message] = SetPairer(["a"], 50 * MS, 20)
+    assert len(feed(pairer, [(SCANS, 100), (SCANS, 140), ("a", 101), ("a", 250), (SCANS, 200)])) == 1
+    assert stamps(feed(pairer, [("a", 98)]) + pairer.flush())[0] == (140, 98)
+
+
+@pytest.mark.parametrize("slop", [0, 50])
+def test_an_image_may_be_as_far_off_as_the_slop(slop: int) -> None:
+    messages = in_order((SCANS, range(200, 1000, 200)), ("a", range(200 + slop, 1100, 200)))
+    assert len(pair(["a"], messages, slop=slop)) == 4
 
 
 def test_a_lost_image_loses_its_set_only() -> None:
@@ -197,7 +215,7 @@ def test_messages_out_of_order_find_each_other() -> None:
 
 
 def test_after_the_clock_is_set_back_sets_are_formed_anew() -> None:
-    first = in_order((SCANS, range(10_000, 11_000, 100)), ("a", range(10_004, 11_000, 100)))
+    first = in_order((SCANS, range(2000, 3000, 100)), ("a", range(2004, 3000, 100)))
     again = in_order((SCANS, range(0, 1000, 100)), ("a", range(4, 1000, 100)))
     pairer: SetPairer[Message] = SetPairer(["a"], 30 * MS, 20)
     sets = feed(pairer, [*first, *again]) + pairer.flush()
@@ -261,6 +279,10 @@ def test_nearest_within_finds_what_a_search_through_all_finds(scans: list[int], 
             assert index == -1
         else:
             assert abs(images[index] - scan) == nearest
+
+
+def test_of_two_equally_near_the_earlier_one_is_taken() -> None:
+    assert nearest_within(np.array([5, 20]), np.array([8, 2, 14]), 10).tolist() == [1, 2]
 
 
 def test_how_near_the_images_are_that_do_not_fit_is_told() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,12 @@ def test_a_disk_that_is_too_slow_costs_whole_sets_that_are_counted(
     assert manifest.dropped_sets == lost
     assert manifest.dropped == {"/points": lost, "/front/image": lost, "/tf": 1} == writer.dropped
     assert len(data.read_mcap(bag / "drive_0.mcap")) == 2 * len(accepted) + 1
+
+
+def test_what_has_waited_long_is_written_though_more_comes_all_the_time(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive", settings(chunk_bytes=2**30, chunk_seconds=1)) as writer:
+        numbers = itertools.count()
+        wait_for(lambda: writer.write_set(data.make_set(next(numbers))) and writer.sets > 0)
 
 
 def failing_fsync(monkeypatch: pytest.MonkeyPatch, number: int, after: int, *, once: bool) -> None:
@@ -110,7 +118,7 @@ def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path, monkeypatch: py
         BagWriter(tmp_path / "none", WriterSettings(min_free_bytes=2**60))
     assert not (tmp_path / "none").exists()
     usage = shutil.disk_usage(tmp_path)
-    left = iter([10**7, 10**6, 10**5, 100, *[10] * 50])
+    left = iter([10**7, 10**6, 10**5, 2000, *[10] * 50])
     writer = BagWriter(tmp_path / "drive", WriterSettings(min_free_bytes=1000, chunk_bytes=1))
 
     def shrinking(path: Path) -> Any:
@@ -177,14 +185,33 @@ def test_a_disk_that_is_full_of_small_sets(tiny_disk: Path) -> None:
     assert len(list(open_clouds(bag))) == len(manifest.sets)
 
 
+def test_a_disk_that_others_fill_to_the_last_byte(tiny_disk: Path) -> None:
+    """What makes the file readable has been given room before."""
+    bag = tiny_disk / "drive"
+    writer = BagWriter(bag, settings(chunk_bytes=1))
+    writer.write_set(data.make_set(0))
+    wait_for(lambda: writer.sets == 1)
+    with suppress(OSError), (tiny_disk / "other").open("wb", buffering=0) as other:
+        while True:
+            other.write(bytes(1000))
+    assert shutil.disk_usage(tiny_disk).free == 0
+    writer.write_set(data.make_set(1))
+    with pytest.raises(DiskFullError, match="drive: the disk is full"):
+        writer.close()
+    writer.close()
+    assert Manifest.read(bag).complete
+    assert len(list(open_clouds(bag))) == 1
+
+
 @pytest.mark.parametrize("more", [True, False])
 def test_a_file_that_is_deleted_while_it_is_written_ends_the_recording(tmp_path: Path, more: bool) -> None:
     writer = BagWriter(tmp_path / "drive", settings(chunk_bytes=1))
     writer.write_set(data.make_set(0))
     wait_for(lambda: writer.sets == 1)
     (tmp_path / "drive/drive_0.mcap").unlink()
-    if more:
+    if more:  # which is told at once
         writer.write_set(data.make_set(1))
+        wait_for(lambda: writer.failure is not None)
     with pytest.raises(RecordingError, match="drive: cannot be written: was deleted while it was written"):
         writer.close()
 

@@ -40,12 +40,19 @@ def test_a_set_that_was_not_recorded_holds_none_back() -> None:
 def test_gate_by_distance() -> None:
     gate = Gate(GateSettings(min_distance=1.0))
     assert [passes(gate, k, at(0.4 * k)) for k in range(7)] == [True, False, False, True, False, False, True]
-    assert gate.admits(8, None)  # not known to be near
+    assert passes(gate, 8, None)  # not known to be near
+    assert not passes(gate, 9, at(2.9))  # 0.5 m from the last that was known
 
 
 def test_gate_by_time() -> None:
     gate = Gate(GateSettings(min_interval=0.25))
     assert [passes(gate, k * 10**8) for k in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_what_is_just_far_enough_is_admitted() -> None:
+    """A scan every 100 ms, of which each second is wanted."""
+    gate = Gate(GateSettings(min_interval=0.2, min_distance=1.0))
+    assert [passes(gate, k * 10**8, at(0.5 * k)) for k in range(5)] == [True, False, True, False, True]
 
 
 def test_gate_by_number() -> None:

@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from twodpass_core.cli.edge import ReportingGroup
-from twodpass_core.files import naming, new_folder, replacing, try_lock
+from twodpass_core.files import naming, new_folder, replacing, try_lock, write_durably
 
 FULL = Path("/dev/full")  # takes nothing: its disk is always full
 
@@ -36,6 +36,26 @@ def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path: Path) -> N
     assert caught.value.filename == str(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["labels.label"]
     assert path.read_text() == "old"
+
+
+def test_what_is_to_last_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, done = tmp_path / "manifest.json", list[tuple[str, int]]()
+    folder, fsync, replace = tmp_path.stat().st_ino, os.fsync, os.replace
+
+    def watched_fsync(handle: int) -> None:
+        fsync(handle)
+        status = os.fstat(handle)
+        done.append(("folder", 0) if status.st_ino == folder else ("file", status.st_size))
+
+    def watched_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        done.append(("replaced", target.stat().st_size))
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    write_durably(path, b"whole")
+    assert done == [("file", 5), ("replaced", 5), ("folder", 0)]
+    assert path.read_bytes() == b"whole"
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from twodpass_core.cameras.model import CameraModel
 from twodpass_core.data.frame import CameraView, Frame
-from twodpass_core.data.semantickitti import SemanticKitti
+from twodpass_core.data.semantickitti import SPLITS, SemanticKitti
 from twodpass_core.data.source import SourceConfig, open_source
 from twodpass_core.errors import ConfigError, ScanError
 from twodpass_core.geometry.rigid_transform import RigidTransform
@@ -94,6 +94,13 @@ def test_splits(dataset: Path) -> None:
         SemanticKitti(dataset, "val", sequences=["08", "08"])
     with pytest.raises(ConfigError, match="image_0"):
         SemanticKitti(dataset, "val", cameras=["image_0"])
+
+
+def test_the_splits_are_the_official_ones() -> None:
+    train, val, test = (SPLITS[split] for split in ("train", "val", "test"))
+    assert (*train, *val) == SPLITS["trainval"]
+    assert (sorted(SPLITS["trainval"]), val) == ([f"{number:02d}" for number in range(11)], ("08",))
+    assert test == tuple(map(str, range(11, 22)))
 
 
 def test_folders_without_sequences(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_plain_encodings(encoding: str, padding: int, is_bigendian: bool, seed: 
     assert image_size(sent) == (WIDTH, HEIGHT)
 
 
+@pytest.mark.parametrize("encoding", sorted(PLAIN))
+def test_colours_are_in_the_order_of_the_encodings_name(encoding: str) -> None:
+    """Where that is of a type alone, in OpenCV's."""
+    kind, channels, _ = PLAIN[encoding]
+    pixel = np.array([50, 100, 150, 200][:channels], kind) << (0 if kind == "u1" else 8)
+    decoded = decode_image(message(encoding, np.tile(pixel, (2, 3, 1))))
+    expected = [50] * 3 if channels == 1 else [50, 100, 150] if encoding.startswith("rgb") else [150, 100, 50]
+    assert decoded[1, 2].tolist() == expected
+
+
 def test_values_of_12_bits_in_16_are_not_dark() -> None:
     grey = np.repeat(picture()[..., :1], 3, axis=2)
     twelve = grey[..., 0].astype(np.uint16) << 4 | 0xF
@@ -103,6 +113,14 @@ def test_a_compressed_sensor_image_has_the_bits_that_its_file_has() -> None:
         sent = compressed(image, form)
         sent.format = f"{encoding}; {form.lower()} compressed {encoding}"
         assert np.abs(decode_image(sent).astype(int) - 200).max() < 16, encoding
+
+
+def test_a_sensor_image_that_was_compressed_in_colour_is_in_colour() -> None:
+    """As image_transport does it: JPEG has no arrangement of a sensor."""
+    rgb = picture()
+    sent = compressed(Image.fromarray(rgb), "JPEG", quality=95, subsampling=0)
+    sent.format = "bayer_rggb8; jpeg compressed bgr8"
+    assert np.abs(decode_image(sent).astype(int) - rgb).max() < 16
 
 
 def test_a_compressed_sensor_image_of_another_arrangement_is_no_picture() -> None:
@@ -151,6 +169,13 @@ def test_damaged_images(changes: dict[str, Any], reason: str) -> None:
         decode_image(sent)
 
 
+def test_an_image_without_the_end_of_its_padded_rows_is_damaged() -> None:
+    sent = message("rgb8", picture(), padding=8)
+    sent.data = sent.data[: -8 * 4]
+    with pytest.raises(ImageError, match="2464 bytes are no rgb8 image of 32 x 24 pixels with 104 bytes a row"):
+        decode_image(sent)
+
+
 @given(st.data())
 def test_damaged_compressed_images(data: st.DataObject) -> None:
     sent = compressed(Image.fromarray(picture()), data.draw(st.sampled_from(["PNG", "JPEG"])))
@@ -159,11 +184,12 @@ def test_damaged_compressed_images(data: st.DataObject) -> None:
         decode_image(sent)
 
 
-def test_a_huge_picture_is_not_opened() -> None:
-    """A header alone that promises 50000 x 50000 pixels."""
+@pytest.mark.parametrize("side", [50_000, 9000])
+def test_a_huge_picture_is_not_opened(side: int) -> None:
+    """A header alone that promises so many pixels: more than Pillow opens, and more than any camera has."""
     sent = compressed(Image.fromarray(picture()), "PNG")
     header = sent.data.copy()
-    header[16:24] = np.frombuffer(b"\x00\x00\xc3\x50" * 2, np.uint8)
+    header[16:24] = np.frombuffer(side.to_bytes(4, "big") * 2, np.uint8)
     sent.data = header
     with pytest.raises(ImageError):
         image_size(sent)

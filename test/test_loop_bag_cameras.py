@@ -64,7 +64,8 @@ def test_images_of_an_unknown_encoding_are_named(tmp_path: Path, caplog: pytest.
     assert "left out: /other/image_raw (nv21); known are mono8" in told
 
 
-def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path, axis: int) -> None:
     data = without(drive(2), "image_raw", "info")
     lens = CameraModel(CAMERA.matrix, 64, 48, "plumb_bob", (-0.2, 0.1, 0, 0))
     for side in ("left", "right"):
@@ -72,7 +73,7 @@ def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
         data.info(image_ns(0), lens, topic=f"/{side}/camera_info")
     for topic, _, _, message in data.messages:
         if topic == "/right/camera_info":
-            message.p[3] = -0.12 * 40
+            message.p[3 + 4 * axis] = -0.12 * 40
     bag = data.write(tmp_path / "drive")
     (view,) = BagFrames([bag], cameras=["/left/image_rect_color"])[0].views
     assert view.camera.distortion_model == "pinhole"
@@ -82,6 +83,24 @@ def test_rectified_images_and_stereo_pairs_in_one_frame(tmp_path: Path) -> None:
     for chosen in (None, ["/right/image_rect_color"]):
         with pytest.raises(ConfigError, match=refused):
             BagFrames([bag], cameras=chosen)
+
+
+def test_a_rectified_image_is_turned_as_its_camera_info_says(tmp_path: Path) -> None:
+    turn = RigidTransform.from_xyz_rpy([0, 0, 0, 0.02, -0.1, 0.05])
+    data = without(drive(2), "image_raw")
+    data.image(image_ns(0), picture(0), topic="/camera/image_rect")
+    for index in range(2):
+        data.change("/camera/camera_info", index, lambda info: replace(info, r=turn.rotation.ravel()))
+    (view,) = BagFrames([data.write(tmp_path / "drive")])[0].views
+    assert_same(view.camera_from_lidar, turn @ expected_transform(0), 1e-6)
+
+
+def test_a_rectified_camera_that_stands_apart_may_be_alone_in_its_frame(tmp_path: Path) -> None:
+    data = without(drive(2), "image_raw", "info")
+    data.image(image_ns(0), picture(0), topic="/right/image_rect")
+    data.info(image_ns(0), CAMERA, topic="/right/camera_info")
+    data.change("/right/camera_info", 0, lambda info: replace(info, p=info.p - 4.8 * np.eye(12)[3]))
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/right/image_rect"]
 
 
 def two_cameras(data: BagData, topics: Sequence[str], infos: Sequence[str], frames: Sequence[str]) -> BagData:
@@ -133,6 +152,22 @@ def test_a_calibration_that_may_be_of_another_camera_is_told(tmp_path: Path, cap
     assert "are in frame 'camera', their CameraInfo on /camera/camera_info in 'lens': is it theirs?" in caplog.text
 
 
+def test_of_several_calibrations_in_the_frame_of_the_images_none_is_guessed(tmp_path: Path) -> None:
+    data = without(drive(2), "image_raw", "info")
+    data.image(image_ns(0), picture(0), topic="/pictures/image_raw")
+    for topic in ("/left/camera_info", "/right/camera_info"):
+        data.info(image_ns(0), CAMERA, topic=topic)
+    with pytest.raises(BagError, match="no CameraInfo belongs to /pictures/image_raw; its CameraInfo topics are /left"):
+        BagFrames([data.write(tmp_path / "drive")])
+
+
+def test_of_a_cameras_images_those_that_are_not_compressed_are_taken(tmp_path: Path) -> None:
+    data = without(drive(2), "image_raw")
+    data.image(image_ns(0), picture(0), topic="/camera/compressed", form="jpeg")
+    data.image(image_ns(0), picture(0), topic="/camera/image")
+    assert BagFrames([data.write(tmp_path / "drive")]).cameras == ["/camera/image"]
+
+
 def calibration(path: Path, **changes: Any) -> Path:
     camera = {
         "camera_from_lidar": rows((BASE_FROM_CAMERA.inverse() @ BASE_FROM_LIDAR).matrix()),
@@ -156,6 +191,19 @@ def test_a_calibration_file_stands_in_for_what_is_missing(tmp_path: Path, kept: 
     config = BagConfig(calibration=calibration(tmp_path / "cameras.yaml"))
     frame = BagFrames([data.write(tmp_path / "drive")], config)[2]
     assert_same(frame.views[0].camera_from_lidar, expected_transform(2, kept == "/tf"), 1e-4)
+
+
+def test_a_calibration_file_counts_whatever_the_bag_says(tmp_path: Path) -> None:
+    """Of each topic that it names, though two have one CameraInfo and one frame."""
+    data = without(drive(2), "camera_info")
+    data.image(image_ns(0), picture(0), topic="/camera/image_mono")
+    data.info(START_NS, CameraModel(CAMERA.matrix * [[3], [3], [1]], 64, 48))
+    file = calibration(tmp_path / "cameras.yaml")
+    entry = yaml.safe_load(file.read_text())["cameras"]["/camera/image_raw"]
+    file.write_text(yaml.safe_dump({"cameras": {"/camera/image_raw": entry, "/camera/image_mono": entry}}))
+    views = BagFrames([data.write(tmp_path / "drive")], BagConfig(calibration=file))[0].views
+    assert [view.name for view in views] == ["/camera/image_mono", "/camera/image_raw"]
+    assert [view.camera.matrix[0, 0] for view in views] == [40, 40]
 
 
 def test_a_calibration_file_for_other_topics_is_told(tmp_path: Path) -> None:

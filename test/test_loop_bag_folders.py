@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cloud_bag import CLOUD_TYPE, TYPES, cloud_message, cloud_points
 from drive_bag import drive
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import StoragePlugin
 
+from twodpass_core.data.bags.checks import check_file
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError
 from twodpass_core.recording.recovery import recover
+from twodpass_core.recording.topics import definition_of
 
 
 def test_files_that_metadata_does_not_name_are_refused(tmp_path: Path) -> None:
@@ -26,14 +33,58 @@ def test_files_that_metadata_does_not_name_are_refused(tmp_path: Path) -> None:
     assert len(BagFrames([bag])) == 3  # of which two were there already
 
 
-def test_a_database_with_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log", ["wal", "journal"])
+def test_a_database_with_a_write_ahead_log_is_refused(tmp_path: Path, log: str) -> None:
     bag = drive(2).write(tmp_path / "drive", StoragePlugin.SQLITE3)
     (file,) = bag.glob("*.db3")
-    file.with_name(f"{file.name}-wal").write_bytes(b"")
+    file.with_name(f"{file.name}-{log}").write_bytes(b"")
     assert len(BagFrames([bag])) == 2
-    file.with_name(f"{file.name}-wal").write_bytes(b"messages")
-    with pytest.raises(BagError, match=r"was not closed, and .*-wal beside it holds .*wal_checkpoint"):
+    file.with_name(f"{file.name}-{log}").write_bytes(b"messages")
+    with pytest.raises(BagError, match=rf"was not closed, and .*-{log} beside it holds .*wal_checkpoint"):
         build_index(bag)
+
+
+def test_a_databases_count_of_pages_that_is_out_of_date_does_not_count(tmp_path: Path) -> None:
+    """As SQLite before 3.7.0 leaves it: two numbers in the header differ then."""
+    bag = drive(2).write(tmp_path / "drive", StoragePlugin.SQLITE3)
+    (file,) = bag.glob("*.db3")
+    content = bytearray(file.read_bytes())
+    content[28:32] = (10**6).to_bytes(4, "big")
+    file.write_bytes(content)
+    with pytest.raises(BagError, match="the file is cut off"):
+        build_index(bag)
+    content[92:96] = (10**6).to_bytes(4, "big")
+    file.write_bytes(content)
+    assert len(build_index(bag).topics["/points"]) == 2
+
+
+def test_a_database_of_the_largest_pages_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    """Whose size, 65536, does not fit into the header, which has 1 in its place."""
+    file = tmp_path / "drive.db3"
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("PRAGMA page_size = 65536; CREATE TABLE messages (data BLOB);")
+    check_file(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BagError, match=r"ends at byte \d+ of \d+: the file is cut off"):
+        check_file(file)
+
+
+def test_a_topic_that_two_nodes_publish_on_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "drive.mcap"
+    with file.open("wb") as opened:
+        writer = McapWriter(opened)
+        writer.start(profile="ros2")
+        schema = writer.register_schema(CLOUD_TYPE, "ros2msg", definition_of(CLOUD_TYPE).encode())
+        channels = [writer.register_channel("/points", "cdr", schema, {"node": node}) for node in ("a", "b")]
+        for index in range(5):
+            raw = bytes(TYPES.serialize_cdr(cloud_message(index), CLOUD_TYPE))
+            writer.add_message(channels[index % 2], index, raw, index)
+        writer.finish()
+    scans, frames = open_scans([file]), BagFrames([file])
+    assert len(scans) == len(frames) == 5
+    for index, scan in enumerate(scans):
+        np.testing.assert_array_equal(scan.points, cloud_points(index))
+        np.testing.assert_array_equal(frames[index].points, cloud_points(index))
 
 
 @pytest.mark.parametrize("name", ["rec #3", "run%20x", "what?"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -80,11 +82,23 @@ def test_scans_without_an_image_near_enough_are_used_without(tmp_path: Path) -> 
         BagFrames([tmp_path / "drive"], BagConfig(max_offset=0.01))
 
 
-def test_threads_may_read_one_bag(tmp_path: Path) -> None:
+def test_threads_may_read_one_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = BagFrames([drive(8).write(tmp_path / "drive")])
+    reading, at_once = list[int](), set[int]()
+
+    def slow(messages: Iterable[Any], start: int, stop: int | None) -> Iterator[Any]:
+        reading.append(start)
+        at_once.add(len(reading))
+        found = [*itertools.islice(messages, start, start + 1)]
+        time.sleep(0.001)
+        reading.pop()
+        return iter(found)
+
+    monkeypatch.setattr("twodpass_core.data.bags.reader.islice", slow)
     with ThreadPoolExecutor(4) as pool:
         for index, frame in enumerate(pool.map(source.__getitem__, [*range(8)] * 8)):
             np.testing.assert_array_equal(frame.points, points(index % 8))
+    assert at_once == {1}
 
 
 def test_lidar_only_opens_no_image_and_needs_no_transform(tmp_path: Path) -> None:
@@ -122,6 +136,8 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
     assert source.origin(4) == (tmp_path / "bags/tuesday", scan_ns(1))
     np.testing.assert_array_equal(source[4].points, points(1))
     np.testing.assert_array_equal(source[-1].points, points(2))
+    assert [source.origin(index)[0].name for index in (0, 2, 3, 5)] == ["monday", "monday", "tuesday", "tuesday"]
+    np.testing.assert_array_equal(source[3].points, points(0))
     with pytest.raises(IndexError):
         source[6]
     assert len(open_source(SourceConfig(kind="bag", root=tmp_path / "bags", cameras=()))) == 6
@@ -166,6 +182,16 @@ def test_what_a_bag_lacks_is_said(tmp_path: Path, change: Callable[[BagData], An
     change(data)
     with pytest.raises(kind, match=reason):
         BagFrames([data.write(tmp_path / "drive")])
+
+
+def test_clouds_that_come_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    data = BagData()
+    for number, index in enumerate((0, 2, 1)):
+        data.cloud(scan_ns(index), points(index, 10 + index), log_ns=scan_ns(number))
+    source = BagFrames([data.write(tmp_path / "drive")])
+    for index in range(3):
+        np.testing.assert_array_equal(source[index].points, points(index, 10 + index))
+        assert source.num_points(index) == 10 + index
 
 
 def test_repeated_time_stamps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from bag_data import BagData
 from drive_bag import BASE_FROM_LIDAR, CAMERA, START_NS, drive, image_ns, kept_index, picture, points, scan_ns
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Reader, StoragePlugin
 
 from twodpass_core.cameras.model import CameraModel
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import cache as bag_cache
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
+from twodpass_core.data.bags.index import BagIndex
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.data.bags.reader import MAX_OPEN_FILES, BagReader
 from twodpass_core.geometry.rigid_transform import RigidTransform
@@ -65,6 +66,33 @@ def test_a_changed_bag_is_read_again(bag: Path) -> None:
     shutil.rmtree(bag)
     drive(7).write(bag)
     assert len(open_index(bag).topics["/points"]) == 7
+
+
+def test_a_bag_that_is_recorded_anew_in_as_many_bytes_is_read_again(tmp_path: Path) -> None:
+    bag, kept = tmp_path / "drive", []
+    for shift in (0, 1):
+        data = BagData()
+        data.cloud(START_NS + shift, points(0), log_ns=START_NS)
+        shutil.rmtree(bag, ignore_errors=True)
+        kept.append([(file.name, file.stat().st_size) for file in sorted(data.write(bag).iterdir())])
+        assert open_index(bag).topics["/points"].stamps_ns.tolist() == [START_NS + shift]
+    assert kept[0] == kept[1]
+
+
+def test_an_index_of_another_version_is_made_anew(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(bag_cache, "FORM", bag_cache.FORM - 1)
+        open_index(bag)
+    made = []
+
+    def counted(path: Path) -> BagIndex:
+        made.append(path)
+        return build_index(path)
+
+    monkeypatch.setattr(bag_cache, "build_index", counted)
+    for _ in range(2):
+        open_index(bag)
+    assert made == [bag]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])
@@ -140,6 +168,23 @@ def test_messages_in_any_order(bag: Path) -> None:
         np.testing.assert_array_equal(read_points(message), points(position))
 
 
+def test_another_process_opens_the_files_itself(bag: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where they are shared, so is the place in them."""
+    index, opened = open_index(bag), list[Path]()
+
+    def counted(file: Path) -> Reader:
+        opened.append(file)
+        return Reader(file)
+
+    monkeypatch.setattr("twodpass_core.data.bags.reader.Reader", counted)
+    reader, process = BagReader(index), os.getpid()
+    for number, forked in enumerate((process, process + 1), 1):
+        monkeypatch.setattr(os, "getpid", lambda forked=forked: forked)
+        for position in range(2):
+            reader.read(index.topics["/points"], position)
+        assert len(opened) == number
+
+
 def test_messages_recorded_at_the_same_time(tmp_path: Path) -> None:
     """A recorder may stamp many messages alike; they are told apart by their order."""
     for storage in (StoragePlugin.MCAP, StoragePlugin.SQLITE3):
@@ -163,7 +208,7 @@ def test_a_bag_of_many_files(tmp_path: Path) -> None:
         data = BagData()
         data.transform("base", "lidar", BASE_FROM_LIDAR, scan_ns(2 * number), static=True)
         for index in (2 * number, 2 * number + 1):
-            data.cloud(scan_ns(index), points(index))
+            data.cloud(scan_ns(index), points(index), log_ns=scan_ns(files))  # the same in all files
         part = data.write(tmp_path / f"part{number}")
         shutil.copy(part / f"part{number}.mcap", folder / f"drive_{number}.mcap")
     names = "".join(f"  - drive_{number}.mcap\n" for number in range(files))
@@ -177,18 +222,29 @@ def test_a_bag_of_many_files(tmp_path: Path) -> None:
 
 
 def test_calibration_that_changes(tmp_path: Path) -> None:
-    """A zoom: each image goes with the last CameraInfo before it."""
+    """A zoom: each image goes with the CameraInfo of its own time, else with the last before it."""
     data = drive(3)
     data.messages = [entry for entry in data.messages if "info" not in entry[0]]
     for index, focal in enumerate((40.0, 40.0, 80.0)):
         matrix = CAMERA.matrix * np.array([[focal / 40], [focal / 40], [1]])
-        data.info(image_ns(index) - 1, CameraModel(matrix, 64, 48))
+        data.info(image_ns(index) - (index == 0), CameraModel(matrix, 64, 48))
     source = BagFrames([data.write(tmp_path / "drive")])
     found = open_index(tmp_path / "drive")
     assert len(found.calibrations["/camera/camera_info"].messages) == 2
     assert [source[k].views[0].camera.matrix[0, 0] for k in range(3)] == [40, 40, 80]
     info = BagReader(found).deserialise(found.calibrations["/camera/camera_info"].at(0), CAMERA_INFO)
     assert info.k[0] == 40
+
+
+def test_calibrations_are_in_the_order_of_their_stamps(tmp_path: Path) -> None:
+    data = BagData()
+    for stamp in (2, 1, 3):
+        data.info(stamp, CameraModel(CAMERA.matrix * [[stamp], [stamp], [1]], 64, 48))
+    data.messages = [(topic, kind, number, info) for number, (topic, kind, _, info) in enumerate(data.messages)]
+    index = open_index(data.write(tmp_path / "drive"))
+    found = index.calibrations["/camera/camera_info"]
+    infos = [BagReader(index).deserialise(found.at(stamp), CAMERA_INFO) for stamp in (1, 2, 3)]
+    assert [info.k[0] for info in infos] == [40, 80, 120]
 
 
 def test_poses_that_are_none_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bag_data import BagData
 from drive_bag import (
     BASE_FROM_CAMERA,
     BASE_FROM_LIDAR,
@@ -44,15 +45,39 @@ def test_odometry_of_another_sensor_on_the_vehicle(tmp_path: Path) -> None:
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 2e-5)  # between two poses, of the imu here
 
 
-@pytest.mark.parametrize("wanted", [None, "odom"])
-def test_of_several_odometries_one_that_moves_is_taken(wanted: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "still", "moving"), [(None, "vo", "odom"), ("odom", "vo", "odom"), (None, "odom", "vo")]
+)
+def test_of_several_odometries_one_that_moves_is_taken(
+    wanted: str | None, still: str, moving: str, tmp_path: Path
+) -> None:
     data = drive(motion="none")
     for tick in range(-2, 14):
         stamp = START_NS + tick * SECOND_NS // 20
-        data.odometry("vo", "base", RigidTransform.identity(), stamp, topic="/vo/odometry")  # has not found its place
-        data.odometry("odom", "base", odom_from_base(stamp), stamp)
+        data.odometry(still, "base", RigidTransform.identity(), stamp, topic="/a/odometry")  # has not found its place
+        data.odometry(moving, "base", odom_from_base(stamp), stamp, topic="/b/odometry")
     source = BagFrames([data.write(tmp_path / "drive")], BagConfig(fixed_frame=wanted))
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+
+
+def test_of_several_odometries_that_move_that_in_odom_is_taken(tmp_path: Path) -> None:
+    data = drive(motion="none")
+    for tick in range(-4, 28):
+        stamp = START_NS + tick * SECOND_NS // 40
+        data.odometry("map", "base", odom_from_base(2 * stamp - START_NS), stamp, topic="/slam/odometry")
+        if tick % 2 == 0:
+            data.odometry("odom", "base", odom_from_base(stamp), stamp)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].world_from_lidar, odom_from_base(scan_ns(2)) @ BASE_FROM_LIDAR, 1e-6)
+
+
+def test_a_vehicle_that_stands_still_by_tf_does_so(tmp_path: Path) -> None:
+    """What never changes is a mounting on the vehicle, but not where it is the vehicle itself."""
+    data = drive(motion="odometry")
+    for tick in range(-2, 14):
+        data.transform("map", "base", RigidTransform.identity(), START_NS + tick * SECOND_NS // 20)
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2, moving=False), 1e-6)
 
 
 def test_transforms_that_are_not_on_tf_do_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -65,9 +90,10 @@ def test_transforms_that_are_not_on_tf_do_not_count(tmp_path: Path, caplog: pyte
     assert "transforms count on /tf and /tf_static, of any namespace, and not on /tf_unused" in caplog.text
 
 
-def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", ["/v1", ""])
+def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path: Path, namespace: str) -> None:
     data, elsewhere = drive(), RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, 1])
-    data.messages = [(f"/v1{entry[0]}", *entry[1:]) for entry in data.messages]
+    data.messages = [(f"{namespace}{entry[0]}", *entry[1:]) for entry in data.messages]
     data.transform("base", "lidar", elsewhere, START_NS, topic="/v2/tf_static", static=True)
     for tick in range(-4, 28):
         stamp = START_NS + tick * SECOND_NS // 40
@@ -98,6 +124,18 @@ def test_clocks_that_differ_are_told(
     for words in told:
         assert words in caplog.text
     assert caplog.text.count("of a clock that is") == len(told)
+
+
+@pytest.mark.parametrize("topic", ["/tf", "/camera/image_raw", "/points"])
+def test_a_message_that_is_recorded_late_once_tells_nothing_of_clocks(
+    topic: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = drive(motion="tf")
+    at = next(position for position, entry in enumerate(data.messages) if entry[0] == topic)
+    _, kind, log_ns, message = data.messages[at]
+    data.messages[at] = topic, kind, log_ns + 37 * SECOND_NS, message
+    BagFrames([data.write(tmp_path / "drive")])
+    assert "of a clock that is" not in caplog.text
 
 
 def test_where_the_motion_is_not_known_images_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -175,6 +213,21 @@ def test_a_map_that_is_told_seldom_does_not_matter(tmp_path: Path, name: str) ->
         )
     source = BagFrames([data.write(tmp_path / "drive")])
     assert_same(source[2].views[0].camera_from_lidar, expected_transform(2))
+
+
+@pytest.mark.parametrize("topic", ["/tf", "/tf_static"])
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_parents_of_a_frame_that_counts_which_is_told_most_often(
+    topic: str, first: bool, tmp_path: Path
+) -> None:
+    data, other = drive(5), BagData()
+    for stamp in (START_NS - 1, START_NS + SECOND_NS):
+        other.transform("garage", "base", RigidTransform.identity(), stamp, topic=topic)
+    data.messages = [*other.messages, *data.messages] if first else [*data.messages, *other.messages]
+    data.messages = [(name, kind, START_NS + at, message) for at, (name, kind, _, message) in enumerate(data.messages)]
+    source = BagFrames([data.write(tmp_path / "drive")])
+    assert_same(source[2].views[0].camera_from_lidar, expected_transform(2), 1e-6)
+    assert_same(source[2].world_from_lidar, odom_from_base(scan_ns(2)) @ BASE_FROM_LIDAR, 1e-6)
 
 
 def test_unknown_fixed_frame(tmp_path: Path) -> None:

@@ -33,10 +33,12 @@ def test_labels_in_the_cloud(tmp_path: Path) -> None:
         "raw": ("label", raw | 7 << 16),
         "ids": ("class_id", ids),
         "floats": ("label", raw * 1.0),
+        "both": ("label", raw),
     }
     for name, (field, values) in fields.items():
         data = BagData()
-        data.cloud(START_NS, points(0), columns={field: values})
+        columns = {field: values, **({"class_id": ids} if name == "both" else {})}  # what a network has added
+        data.cloud(START_NS, points(0), columns=columns)
         source = BagFrames([data.write(tmp_path / name)])
         frame = source[0]
         assert source.labelled.tolist() == [True]
@@ -68,12 +70,20 @@ def test_class_ids_in_the_cloud_are_those_of_a_map_of_ones_own(tmp_path: Path) -
     assert frame.instances is None
 
 
-@pytest.mark.parametrize("columns", [{"label": np.full(60, 12345, np.uint32)}, {"class_id": np.full(60, 99, np.uint8)}])
-def test_unknown_labels_in_the_cloud(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"label": np.full(60, 12345, np.uint32)}, "class map semantickitti .*12345"),
+        ({"class_id": np.full(60, 99, np.uint8)}, "class map semantickitti .*99"),
+        ({"class_id": np.full(60, -255, np.int16)}, r"class map semantickitti has ids 0\.\.19, not \[-255\]"),
+        ({"label": np.full(60, 10.5, np.float32)}, "field 'label': holds numbers that are not ids"),
+    ],
+)
+def test_unknown_labels_in_the_cloud(tmp_path: Path, columns: dict[str, np.ndarray], reason: str) -> None:
     data = BagData()
     data.cloud(START_NS, points(0), columns=columns)
     source = BagFrames([data.write(tmp_path / "drive")])
-    with pytest.raises(ScanError, match=r"drive: cloud of /points at \d+ ns: class map semantickitti .*(12345|99)"):
+    with pytest.raises(ScanError, match=rf"drive: cloud of /points at \d+ ns: {reason}"):
         source[0]
 
 

@@ -22,6 +22,7 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import is_bag, open_clouds, read_cloud
 from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import find_bags
+from twodpass_core.data.bags.packed import check_room
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
 
@@ -41,6 +42,11 @@ def test_clouds_come_back_as_written(tmp_path: Path, storage: StoragePlugin, as_
             assert scan.name == f"drive_{index:06d}"
             assert scan.stamp_ns == START_NS + index * 10**8
             np.testing.assert_array_equal(scan.points, cloud_points(index))
+    np.testing.assert_array_equal(scans[2].points, cloud_points(2))
+    (tmp_path / "beside").mkdir()
+    np.save(tmp_path / "beside/drive_000001.npy", cloud_points(1))
+    with pytest.raises(ScanError, match="both have a scan called drive_000001: give one without the other"):
+        open_scans([path, tmp_path / "beside"])
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -84,6 +90,13 @@ def test_what_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: p
         ):
             open_clouds(bag)
     (file,) = bag.glob("*.zstd")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "twodpass_core.data.bags.packed.shutil.disk_usage", lambda _: usage._replace(free=2**28 + 2**18)
+        )
+        check_room([file])
+        with pytest.raises(BagError, match="TMPDIR"):
+            check_room([file] * 3)
     bomb = zstandard.ZstdCompressor().compress(bytes(2**26))
     file.write_bytes(bomb)
     with pytest.raises(BagError, match=rf"zstd: {len(bomb)} bytes may unpack to 67108864, too many to be a recording"):

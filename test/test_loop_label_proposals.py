@@ -38,7 +38,9 @@ def test_proposals_go_out_only_when_asked_and_come_back_as_labels(bag: Path, tmp
     store.proposed.write(STAMPS[0], raw_labels(9))
     store.proposed.write(STAMPS[1], raw_labels(1))
     frames = frames_of(bag)
-    assert export_labels(frames, tmp_path / "own").labels == 1
+    done = export_labels(frames, tmp_path / "own")
+    assert (done.labels, done.proposals) == (1, 0)
+    assert find_label_files(tmp_path / "own").keys() == {STAMPS[0]}
     done = export_labels(frames, tmp_path / "both", proposals=True)
     assert (done.labels, done.proposals) == (1, 1)
     assert find_label_files(tmp_path / "both").keys() == {STAMPS[0], STAMPS[1]}

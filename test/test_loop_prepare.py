@@ -64,6 +64,8 @@ def test_what_is_read_from_there_is_what_was_recorded(tmp_path: Path) -> None:
     assert (done.scans, done.labelled) == (4, 0)
     assert len([*(done.folder / "calib").iterdir()]) == 3
     assert done.images == {"/camera/image_raw": ("image_2", 4), "/rear/image_raw": ("image_3", 4)}
+    lines = dict(line.split(": ") for line in (done.folder / "calib.txt").read_text().splitlines())
+    assert lines["P0"] == lines["P1"] == lines["P2"] != lines["P3"]
     source = read(tmp_path / "out/sequences/00")
     assert len(source) == 4
     first = frames[0].world_from_lidar
@@ -106,10 +108,12 @@ def test_points_without_a_return_keep_their_place(tmp_path: Path) -> None:
     data, scan = BagData(), points(0)
     scan[3] = np.nan
     scan[5] = 0
+    scan[7, 1] = np.nan
+    scan[9, 2] = np.inf
     data.cloud(START_NS, scan)
     prepare(BagFrames([data.write(tmp_path / "drive")]), tmp_path / "out")
     written = np.fromfile(tmp_path / "out/sequences/00/velodyne/000000.bin", "<f4").reshape(-1, 4)
-    scan[3] = 0
+    scan[[3, 7, 9]] = 0
     np.testing.assert_array_equal(written, scan)
 
 
@@ -159,10 +163,45 @@ def test_distortion_is_taken_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(view.load_image(), plain)
 
 
+def test_a_lens_that_changes(tmp_path: Path) -> None:
+    """Each scan has the projection of its own image, and each image is undistorted by its own lens."""
+    pytest.importorskip("cv2")
+    data, image = drive(0), np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    zoomed = CAMERA.matrix * [[2], [2], [1]]
+    lenses = [CameraModel(CAMERA.matrix, 64, 48, "plumb_bob", (-0.1, 0, 0, 0))]
+    lenses += [CameraModel(matrix, 64, 48, "plumb_bob", (0.2, 0, 0, 0)) for matrix in (CAMERA.matrix, zoomed)]
+    for index, lens in enumerate(lenses):
+        data.cloud(scan_ns(index), points(index))
+        data.image(scan_ns(index), image)
+        data.info(scan_ns(index), lens)
+    (done,) = prepare(BagFrames([data.write(tmp_path / "drive")]), tmp_path / "out")
+    source = read(done.folder)
+    for index, lens in enumerate(lenses):
+        (view,) = source[index].views
+        np.testing.assert_allclose(view.camera.matrix, lens.matrix)
+        np.testing.assert_array_equal(view.load_image(), Undistortion(lens)(image))
+
+
+def test_cameras_beyond_those_that_the_layout_has_are_refused(tmp_path: Path) -> None:
+    data = drive(1)
+    for number in range(8):
+        data.image(image_ns(0), picture(0), topic=f"/camera_{number}/image_raw")
+        data.info(image_ns(0), CAMERA, topic=f"/camera_{number}/camera_info")
+    bag = data.write(tmp_path / "drive")
+    with pytest.raises(ConfigError, match="9 cameras are more than the 8 there are folders for"):
+        prepare(BagFrames([bag]), tmp_path / "out")
+    eight = [f"/camera_{number}/image_raw" for number in range(8)]
+    (done,) = prepare(BagFrames([bag], cameras=eight), tmp_path / "out")
+    source = SemanticKitti(done.folder, cameras=[folder for folder, _ in done.images.values()], partly_labelled=True)
+    assert len(source[0].views) == 8
+
+
 def test_several_bags_are_several_sequences(tmp_path: Path) -> None:
     bags = [drive(2).write(tmp_path / name) for name in ("a", "b")]
     done = prepare(BagFrames(bags), tmp_path / "out", first_sequence=7)
     assert [(entry.bag, entry.folder.name) for entry in done] == [(bags[0], "07"), (bags[1], "08")]
+    last = prepare(BagFrames(bags), tmp_path / "out", first_sequence=98)
+    assert [entry.folder.name for entry in last] == ["98", "99"]
     with pytest.raises(ConfigError, match=r"07.* exists"):
         prepare(BagFrames(bags), tmp_path / "out", first_sequence=7)
     with pytest.raises(ConfigError, match="2 bags from sequence 99 on are more than the numbers up to 99"):

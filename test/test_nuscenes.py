@@ -51,6 +51,14 @@ def test_frames_in_the_order_of_time(root: Path) -> None:
     np.testing.assert_allclose(frame.world_from_lidar.translation, [11, 0, 1.8])
 
 
+def test_the_order_is_that_of_time_whatever_the_tokens(root: Path) -> None:
+    samples = made_up_tables()["sample"]
+    for row in samples:
+        row["timestamp"] = -row["timestamp"]
+    write_tables(root, {"sample": samples})
+    assert NuScenes(root, "val").ids == ["scene-0003-1-LIDAR_TOP-1000000", "scene-0003-0-LIDAR_TOP-0"]
+
+
 def test_the_vehicle_moves_between_lidar_and_camera(root: Path) -> None:
     """20 m ahead of the LiDAR is 21 m ahead of the vehicle, and after 2 m of driving 17.5 m ahead of the camera."""
     frame = NuScenes(root, "val")[0]
@@ -93,7 +101,7 @@ def test_mini_has_its_own_splits(root: Path) -> None:
 
 
 def test_the_test_split_has_no_labels(root: Path) -> None:
-    shutil.copytree(root / "v1.0-trainval", root / "v1.0-test")
+    (root / "v1.0-trainval").rename(root / "v1.0-test")
     (root / "v1.0-test/lidarseg.json").unlink()
     source = NuScenes(root, "test")
     assert source.labelled.tolist() == [False] * 4

@@ -94,6 +94,9 @@ def test_short_labels_and_scans_are_named(root: Path) -> None:
     labels.write_bytes(b"\1\1")
     with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: has 2 labels, its scan 3 points"):
         source[0]
+    labels.write_bytes(b"\1\1\1\1")
+    with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: has 4 labels, its scan 3 points"):
+        source[0]
     labels.write_bytes(b"\1\1\x63")
     with pytest.raises(ScanError, match=r"LIDAR_TOP-0\.bin: .* 99"):
         source[0]

@@ -75,6 +75,27 @@ def test_pcd_of_several_values_a_field_and_old_headers(tmp_path: Path) -> None:
     assert read_scan(path).shape == (0, 4)
 
 
+@pytest.mark.parametrize("storage", ["binary", "binary_compressed"])
+def test_an_organised_pcd_with_padding_between_its_fields(tmp_path: Path, storage: str) -> None:
+    """As the Point Cloud Library writes structures of its own: `_` is what aligns them."""
+    header = "FIELDS x y z _ intensity\nSIZE 4 4 4 1 4\nTYPE F F F U F\nCOUNT 1 1 1 4 1\nWIDTH 3\nHEIGHT 2\n"
+    columns = [POINTS[:6, k].astype("<f4").tobytes() for k in range(4)]
+    columns.insert(3, bytes(range(24)))
+    rows = np.hstack([np.frombuffer(column, np.uint8).reshape(6, 4) for column in columns]).tobytes()
+    plain = b"".join(columns)
+    packed = struct.pack("<II", len(literal_lzf(plain)), len(plain)) + literal_lzf(plain)
+    path = tmp_path / "scan.pcd"
+    path.write_bytes(f"{header}DATA {storage}\n".encode() + (rows if storage == "binary" else packed))
+    np.testing.assert_array_equal(read_scan(path), POINTS[:6])
+
+
+def test_an_ascii_pcd_of_more_points_than_its_header_tells_is_refused(tmp_path: Path) -> None:
+    path = write_pcd(tmp_path / "scan.pcd", "ascii")
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1])
+    with pytest.raises(ScanError, match="holds 8 points, but the header tells of 7"):
+        read_scan(path)
+
+
 @pytest.mark.parametrize(("storage", "body"), [("binary", b""), ("binary_compressed", struct.pack("<II", 0, 0))])
 def test_pcd_without_points(tmp_path: Path, storage: str, body: bytes) -> None:
     header = HEADER.replace("WIDTH 7", "WIDTH 0").replace("POINTS 7", "POINTS 0")

@@ -58,6 +58,7 @@ def test_folders(tmp_path: Path) -> None:
         write_bin(tmp_path / f"drive/velodyne_points/data/{index:010d}.bin")
         write_bin(tmp_path / f"plain/{index:06d}.bin")
     (tmp_path / "00/velodyne/.hidden.bin").write_bytes(b"")
+    write_bin(tmp_path / "00/map.bin")
     (tmp_path / "00/calib.txt").write_text("")
     for folder in ("00", "plain", "00/velodyne"):
         assert [scan.name for scan in open_scans([tmp_path / folder])] == ["000001", "000002", "000010"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import threading
@@ -22,7 +23,7 @@ from vehicle import camera_info, cloud, compressed, image, messages
 from twodpass_core.data.pairing import PairedSet
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_core.geometry.transform_tree import TransformTree
-from twodpass_core.recording import GateSettings, RecordedTopic, WriterSettings
+from twodpass_core.recording import BagWriter, GateSettings, Manifest, RecordedSet, RecordedTopic, WriterSettings
 from twodpass_ros.collect.camera import Camera
 from twodpass_ros.collect.in_order_worker import InOrderWorker
 from twodpass_ros.collect.input import Message, read_header, wanted_qos
@@ -148,6 +149,38 @@ def test_what_was_received_before_there_was_a_time_is_not_recorded(tmp_path: Pat
         "/points": [5],
         "/info": [5],
     }
+
+
+def test_the_score_of_a_set_is_that_of_its_worst_camera() -> None:
+    scan = received("/points", cloud(1000, 3)).newest
+    formed = FormedSet(PairedSet(scan.stamp_ns, scan, {}), None, {})
+    for scores, expected in (({"a": 0.9, "b": 0.4, "c": math.nan}, 0.4), ({"a": math.nan}, None), ({}, None)):
+        assert formed.recorded(scores).calibration_score == expected
+
+
+def test_a_set_that_found_no_room_does_not_hold_back_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[int] = []
+
+    def refuse_first(writer: BagWriter, recorded: RecordedSet) -> bool:
+        offered.append(recorded.stamp_ns)
+        return len(offered) > 1
+
+    monkeypatch.setattr(BagWriter, "write_set", refuse_first)
+    recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings(min_interval=10.0))
+    for stamp_ns in (1, 2, 3):
+        scan = received("/points", cloud(1000, 3)).newest
+        recording.write_set(FormedSet(PairedSet(stamp_ns, scan, {}), None, {}), {})
+    recording.close()
+    assert offered == [1, 2]
+
+
+def test_what_is_lost_counts_once_however_often_it_is_told(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
+    for lost in ({"/points": 2}, {"/points": 2}, {"/points": 3, "/tf": 1}):
+        recording.record_lost(lost)
+    recording.close()
+    assert Manifest.read(recording.bag).dropped == {"/points": 3, "/tf": 1}
+    assert not recording.dropped  # by the disk
 
 
 def problems(camera: Camera, scan_age_ms: int = 0) -> list[str]:
