@@ -46,6 +46,15 @@ def test_the_larger_source_gives_another_part_to_each_epoch() -> None:
     assert epochs[0] != epochs[1]
 
 
+def test_sources_take_turns_in_an_epoch() -> None:
+    drawn = FramesByShare([100, 1000], [1, 1]).draw(np.random.default_rng(0))
+    assert 30 < (drawn[:100] < 100).sum() < 70
+
+
+def test_a_source_of_the_smallest_share_is_not_left_out() -> None:
+    assert FramesByShare([10, 1000], [1, 1e-6]).counts == (10, 1)
+
+
 def test_one_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
     order, rng = FramesByShare([10, 800], [2, 1]), np.random.default_rng(0)
     drawn = np.array([order.draw_one(rng) for _ in range(3000)])

@@ -14,7 +14,7 @@ from twodpass_core.sparse import pairs, torch_backend
 from twodpass_core.sparse.backend import SparseBackend, make_backend
 from twodpass_core.sparse.grid import VoxelGrid, unpack_keys
 from twodpass_core.sparse.pyramid import VoxelLevel, VoxelPyramid, build_pyramid
-from twodpass_core.sparse.rows import Membership, group_runs, mean_rows, spread_rows, spread_sum
+from twodpass_core.sparse.rows import Membership, Pooling, group_runs, mean_rows, spread_rows, spread_sum
 
 SCALES = (2, 4, 8)
 
@@ -201,6 +201,16 @@ def test_pooling_is_the_mean_over_points(source: int, target: int) -> None:
     features = torch.randn(pyramid.levels[source].num_voxels, 3, dtype=torch.float64)
     pooled = pyramid.pooling(source, target)(features)
     torch.testing.assert_close(pooled, mean_pool_by_hand(pyramid, features, source, target))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1 << 17, 1 << 16, 1)])
+def test_means_in_16_bits_neither_drift_nor_overflow(weights: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    source, target = (Membership.of(torch.tensor(keys))[0] for keys in ((0, 1, 2), (0, 0, 0)))
+    same = (1 + torch.rand(1, 2000)).to(dtype).expand(3, -1).contiguous()
+    pooled = Pooling.between(source, target, torch.tensor(weights))(same)
+    assert float((pooled.double() / same[:1].double()).mean()) == pytest.approx(1, abs=1e-3)
 
 
 def test_row_operations_have_right_gradients() -> None:

@@ -57,8 +57,7 @@ class FramesByShare:
         shares_of_one = np.array(shares) / np.sum(shares)
         epoch = np.min(np.array(sizes) / shares_of_one)
         self.sizes = tuple(sizes)
-        wanted = np.rint(epoch * shares_of_one).astype(int).clip(1)
-        self.counts = tuple(np.minimum(wanted, sizes).tolist())
+        self.counts = tuple(np.rint(epoch * shares_of_one).astype(int).clip(1).tolist())
 
     def __len__(self) -> int:
         return sum(self.counts)
