@@ -95,6 +95,20 @@ def test_an_index_that_points_elsewhere_is_made_anew(tmp_path: Path) -> None:
     assert [read_cloud(raw).stamp_ns for raw in open_clouds(path)] == [data.stamp(index) for index in range(3)]
 
 
+def test_times_that_a_chunk_does_not_have_are_put_right(tmp_path: Path) -> None:
+    """By which players find messages. No checksum covers them."""
+    path = tmp_path / "drive.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.ZSTD)
+    expected, content = data.read_mcap(path), bytearray(path.read_bytes())
+    start, _ = chunks_of(path)[0]
+    first, last = struct.unpack_from("<QQ", content, start + 9)
+    struct.pack_into("<QQ", content, start + 9, last, last)
+    path.write_bytes(content)
+    assert len(recover(path).mended) == 1
+    assert struct.unpack_from("<QQ", path.read_bytes(), chunks_of(path)[0][0] + 9) == (first, last)
+    assert data.read_mcap(path) == expected
+
+
 def test_a_chunk_whose_last_message_is_cut_off_is_damaged() -> None:
     """Of which a checksum would tell, but it may be left out."""
     channel = Channel(1, "/points", "cdr", {}, 0)

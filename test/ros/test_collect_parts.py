@@ -174,6 +174,16 @@ def test_a_set_that_found_no_room_does_not_hold_back_the_next(tmp_path: Path, mo
     assert offered == [1, 2]
 
 
+def test_two_recordings_of_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twodpass_ros.collect.recording.time.strftime", lambda form: "collect_now")
+    for name in ("collect_now", "collect_now_1", "collect_now_2"):
+        recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
+        recording.close()
+        assert recording.bag == tmp_path / name
+
+
 def test_what_is_lost_counts_once_however_often_it_is_told(tmp_path: Path) -> None:
     recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
     for lost in ({"/points": 2}, {"/points": 2}, {"/points": 3, "/tf": 1}):
