@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import recording_data as data
 import zstandard
+from mcap.data_stream import RecordBuilder
 from mcap.records import Channel, Message
 from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record, write_foreign
@@ -16,6 +18,7 @@ from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.mcap_files.chunk import index_chunk, pack
+from twodpass_core.mcap_files.walk import find_records
 from twodpass_core.recording.recovery import recover
 
 
@@ -117,3 +120,12 @@ def test_a_chunk_whose_last_message_is_cut_off_is_damaged() -> None:
     assert index_chunk(packed.record, unpacked).messages == 2
     with pytest.raises(ValueError, match="a record in it ends beyond it"):
         index_chunk(packed.record, unpacked[:-5])
+
+
+@pytest.mark.parametrize("before", [2**20 - 50, 2**20, 2**20 + 3, 2**21 + 40])
+def test_a_chunk_is_found_wherever_it_begins(before: int) -> None:
+    """Behind damage that is read in parts."""
+    builder = RecordBuilder()
+    pack([Message(1, 5, bytes(100), 5, 0)]).record.write(builder)
+    content = bytes(before) + builder.end()
+    assert find_records(BytesIO(content), 0, len(content)) == before

@@ -78,6 +78,9 @@ def test_a_message_that_cannot_be_read_is_recorded_and_told_and_the_one_before_h
     vehicle.spin_until(lambda: len(formed) == 2, "another set")
     assert formed[1].world_from_vehicle is None  # 1.5 s later it may be anywhere
     assert not +sensors.lost()
+    points.publish(cloud(2500))
+    vehicle.spin_until(lambda: sensors.scans.received == 3, "the same scan again")
+    assert +sensors.lost() == {sensors.scans.name: 1}
     ((level, told),) = troubles(sensors)
     assert level == WARN
     assert told.startswith("a message of /odometry is of no use: /odometry cannot be read: ")
