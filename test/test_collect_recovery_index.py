@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import recording_data as data
 import zstandard
+from mcap.data_stream import RecordBuilder
 from mcap.records import Channel, Message
 from mcap.writer import CompressionType, Writer
 from recorded_bags import chunks_of, cut, record, write_foreign
@@ -16,6 +18,7 @@ from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError
 from twodpass_core.mcap_files.check import check_mcap
 from twodpass_core.mcap_files.chunk import index_chunk, pack
+from twodpass_core.mcap_files.walk import find_records
 from twodpass_core.recording.recovery import recover
 
 
@@ -95,6 +98,20 @@ def test_an_index_that_points_elsewhere_is_made_anew(tmp_path: Path) -> None:
     assert [read_cloud(raw).stamp_ns for raw in open_clouds(path)] == [data.stamp(index) for index in range(3)]
 
 
+def test_times_that_a_chunk_does_not_have_are_put_right(tmp_path: Path) -> None:
+    """By which players find messages. No checksum covers them."""
+    path = tmp_path / "drive.mcap"
+    write_foreign(path, chunked=True, compression=CompressionType.ZSTD)
+    expected, content = data.read_mcap(path), bytearray(path.read_bytes())
+    start, _ = chunks_of(path)[0]
+    first, last = struct.unpack_from("<QQ", content, start + 9)
+    struct.pack_into("<QQ", content, start + 9, last, last)
+    path.write_bytes(content)
+    assert len(recover(path).mended) == 1
+    assert struct.unpack_from("<QQ", path.read_bytes(), chunks_of(path)[0][0] + 9) == (first, last)
+    assert data.read_mcap(path) == expected
+
+
 def test_a_chunk_whose_last_message_is_cut_off_is_damaged() -> None:
     """Of which a checksum would tell, but it may be left out."""
     channel = Channel(1, "/points", "cdr", {}, 0)
@@ -103,3 +120,12 @@ def test_a_chunk_whose_last_message_is_cut_off_is_damaged() -> None:
     assert index_chunk(packed.record, unpacked).messages == 2
     with pytest.raises(ValueError, match="a record in it ends beyond it"):
         index_chunk(packed.record, unpacked[:-5])
+
+
+@pytest.mark.parametrize("before", [2**20 - 50, 2**20, 2**20 + 3, 2**21 + 40])
+def test_a_chunk_is_found_wherever_it_begins(before: int) -> None:
+    """Behind damage that is read in parts."""
+    builder = RecordBuilder()
+    pack([Message(1, 5, bytes(100), 5, 0)]).record.write(builder)
+    content = bytes(before) + builder.end()
+    assert find_records(BytesIO(content), 0, len(content)) == before

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import lz4.frame
@@ -22,6 +23,7 @@ from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import open_clouds, read_cloud
 from twodpass_core.errors import BagError, CloudError
 from twodpass_core.mcap_files.check import FREE_BYTES, check_mcap
+from twodpass_core.mcap_files.unpacked_size import unpacked_bound
 from twodpass_core.recording.recovery import recover
 
 
@@ -88,7 +90,9 @@ def zstd_bomb(size: int) -> bytes:
 
 def test_hand_written_mcap_files_are_sound(tmp_path: Path) -> None:
     raw = mcap_message(0)
+    checked = zstandard.ZstdCompressor(write_checksum=True)
     packed = [
+        Chunk("zstd", checked.compress(raw[:500]) + checked.compress(raw[500:]), len(raw)),
         Chunk("", raw, len(raw), crc=zlib.crc32(raw)),
         Chunk("lz4", lz4.frame.compress(raw), len(raw)),
         Chunk("lz4", lz4.frame.compress(raw, store_size=False, block_linked=False, content_checksum=True), len(raw)),
@@ -97,9 +101,20 @@ def test_hand_written_mcap_files_are_sound(tmp_path: Path) -> None:
     path = tmp_path / "drive.mcap"
     path.write_bytes(mcap_file(packed))
     clouds = list(open_clouds(path))
-    assert len(clouds) == 4
+    assert len(clouds) == 5
     for raw in clouds:
         np.testing.assert_array_equal(read_points(read_cloud(raw).message), cloud_points(0))
+    report = recover(path)
+    assert (report.mended, report.messages) == ((), 5)
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_nothing_unpacks_to_more_than_its_bound(name: str) -> None:
+    plain = bytes(range(256)) * 4000
+    packed = zstandard.ZstdCompressor().compress(plain) if name == "zstd" else lz4.frame.compress(plain)
+    assert 20 * len(packed) < len(plain)
+    bound = unpacked_bound(name, BytesIO(packed), 0, len(packed))
+    assert len(plain) <= bound <= len(plain) + 4 * 2**20
 
 
 RAW = mcap_message(0)

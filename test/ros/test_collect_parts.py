@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,9 @@ from twodpass_ros.collect.input import Message, read_header, wanted_qos
 from twodpass_ros.collect.input_problems import malformation
 from twodpass_ros.collect.parameters import CollectParameters
 from twodpass_ros.collect.recording import Recording, obstacles_to_write
+from twodpass_ros.collect.report import Health, RecordingState
 from twodpass_ros.collect.sets import CalibrationWatch, FormedSet
+from twodpass_ros.diagnostics import ERROR, WARN, Streak
 
 RULES = rules_of(CollectParameters)
 TEXT = st.text(st.characters(codec="ascii", exclude_characters="\0"))
@@ -172,6 +175,28 @@ def test_a_set_that_found_no_room_does_not_hold_back_the_next(tmp_path: Path, mo
         recording.write_set(FormedSet(PairedSet(stamp_ns, scan, {}), None, {}), {})
     recording.close()
     assert offered == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "at_work", "level"), [(True, False, ERROR), (False, False, WARN), (True, True, WARN)]
+)
+def test_what_stands_against_a_recording_is_an_error_where_one_is_wanted_and_there_is_none(
+    wanted: bool, at_work: bool, level: bytes
+) -> None:
+    sensors: Any = SimpleNamespace(of_sets=[], beside_sets=[], inputs=[], cameras=[], missing=Counter)
+    health = Health(sensors, CalibrationWatch(lambda *_: None, lambda _: False), Streak())
+    state = RecordingState(wanted=wanted, recording=at_work)
+    assert health.troubles(state, ["no scans"], Counter(), CollectParameters()) == [(level, "no scans")]
+
+
+def test_two_recordings_of_one_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twodpass_ros.collect.recording.time.strftime", lambda form: "collect_now")
+    for name in ("collect_now", "collect_now_1", "collect_now_2"):
+        recording = Recording(tmp_path, WriterSettings(min_free_bytes=0), GateSettings())
+        recording.close()
+        assert recording.bag == tmp_path / name
 
 
 def test_what_is_lost_counts_once_however_often_it_is_told(tmp_path: Path) -> None:

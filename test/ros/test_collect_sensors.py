@@ -9,9 +9,9 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from ros_peer import MANY
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from tf2_msgs.msg import TFMessage
-from vehicle import CAMERA_FROM_LIDAR, LATCHED, Vehicle, cloud, image, odometry, transform_message
+from vehicle import CAMERA_FROM_LIDAR, LATCHED, Vehicle, camera_info, cloud, image, odometry, transform_message
 
 from twodpass_core.geometry.rigid_transform import RigidTransform
 from twodpass_ros.collect.input import Message
@@ -50,7 +50,9 @@ def test_a_recording_begins_with_the_static_transforms_in_the_order_of_their_las
         before = len(heard)
         publisher.publish(message)
         vehicle.spin_until(lambda: len(heard) > before, "a static transform")  # noqa: B023
-    begun = [deserialize_message(message.data, TFMessage) for message in sensors.beginning(0)]
+    beginning = sensors.beginning(10**18)
+    assert [message.received_ns for message in beginning] == [10**18] * 2  # else the bag would span what came before
+    begun = [deserialize_message(message.data, TFMessage) for message in beginning]
     assert begun == [mounting(2.0, vehicle_too=True), mounting(3.0)]
 
 
@@ -72,7 +74,13 @@ def test_a_message_that_cannot_be_read_is_recorded_and_told_and_the_one_before_h
     vehicle.spin_until(lambda: formed, "a set")
     assert formed[0].world_from_vehicle is not None
     assert formed[0].world_from_vehicle.translation.tolist() == [7.0, 0.0, 0.0]
+    points.publish(cloud(2500))
+    vehicle.spin_until(lambda: len(formed) == 2, "another set")
+    assert formed[1].world_from_vehicle is None  # 1.5 s later it may be anywhere
     assert not +sensors.lost()
+    points.publish(cloud(2500))
+    vehicle.spin_until(lambda: sensors.scans.received == 3, "the same scan again")
+    assert +sensors.lost() == {sensors.scans.name: 1}
     ((level, told),) = troubles(sensors)
     assert level == WARN
     assert told.startswith("a message of /odometry is of no use: /odometry cannot be read: ")
@@ -119,6 +127,32 @@ def test_a_camera_is_where_the_vehicle_had_driven_if_that_is_known_of_the_lidar(
     sensors.flush()
     (camera,) = formed[0].cameras.values()
     expected = CAMERA_FROM_LIDAR @ RigidTransform(np.eye(3), np.array([-driven, 0.0, 0.0]))
+    np.testing.assert_allclose(camera.camera_from_lidar.matrix(), expected.matrix(), atol=1e-9)
+
+
+def test_a_rectified_camera_is_turned_as_its_info_says(vehicle: Vehicle) -> None:
+    heard: list[Message] = []
+    formed: list[FormedSet] = []
+    parameters = CollectParameters(odometry="", images=("/front/image_rect",))
+    sensors = Sensors(vehicle.node, parameters, heard.append, formed.append)
+    points = vehicle.node.create_publisher(PointCloud2, sensors.scans.name, MANY)
+    images = vehicle.node.create_publisher(Image, "/front/image_rect", MANY)
+    for topic in (sensors.scans.name, "/front/image_rect"):
+        vehicle.spin_until(lambda: vehicle.node.count_publishers(topic), "its publisher")  # noqa: B023
+    sensors.connect()
+    publishers = [points, images, vehicle.infos["front"], vehicle.static]
+    vehicle.spin_until(lambda: all(publisher.get_subscription_count() for publisher in publishers), "connection")
+    vehicle.mount()
+    turn, info = RigidTransform.from_xyz_rpy([0, 0, 0, 0.02, -0.1, 0.05]), camera_info("front", 1000)
+    info.r = turn.rotation.ravel().tolist()
+    vehicle.infos["front"].publish(info)
+    vehicle.spin_until(lambda: len(heard) == 2, "what goes with a set")
+    points.publish(cloud(1000))
+    images.publish(image("front", 1000))
+    vehicle.spin_until(lambda: all(topic.newest for topic in sensors.of_sets), "a scan and an image")
+    sensors.flush()
+    (camera,) = formed[0].cameras.values()
+    expected = turn @ CAMERA_FROM_LIDAR
     np.testing.assert_allclose(camera.camera_from_lidar.matrix(), expected.matrix(), atol=1e-9)
 
 
