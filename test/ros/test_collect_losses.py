@@ -42,8 +42,13 @@ def test_sets_that_come_faster_than_they_are_looked_at_are_counted(
     vehicle.wait_for_recording()
     vehicle.drive(range(100_000, 101_000, 100))
     assert vehicle.call_trigger("stop")[0]
-    manifest = Manifest.read(only_bag(tmp_path))
+    bag = only_bag(tmp_path)
+    manifest = Manifest.read(bag)
     assert manifest.dropped_sets == manifest.dropped["/collect/input/points"] > 0
+    assert vehicle.call_trigger("start")[0]
+    assert vehicle.call_trigger("stop")[0]
+    (another,) = {*tmp_path.iterdir()} - {bag}
+    assert Manifest.read(another).dropped == {}  # what was lost before is not its own
 
 
 def test_a_publisher_that_joins_and_leaves_costs_no_message(vehicle: Vehicle) -> None:

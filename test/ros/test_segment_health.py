@@ -30,6 +30,19 @@ def test_a_scan_long_in_work_is_a_warning_and_in_the_end_an_error(monkeypatch: p
     assert not troubles()
 
 
+def test_every_scan_is_counted_once_as_received_and_once_as_what_became_of_it() -> None:
+    health = Health()
+    for _ in range(4):
+        health.scan_received()
+    health.scan_replaced()
+    health.scan_unread()
+    health.scan_failed("cut off")
+    health.scan_published(0.1, 1.0)
+    health.scans_lost(3)
+    counts = health.counts()
+    assert (counts.received, counts.published, counts.dropped, counts.unread) == (7, 1, 5, 1)
+
+
 def test_the_diagnostics_tell_of_a_scan_in_work(peer: Peer) -> None:
     with NodeProcess.fake("-p", "late_after:=0.1"):
         peer.wait_for_active_node()
