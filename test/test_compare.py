@@ -117,6 +117,14 @@ def test_a_class_of_few_frames_has_no_verdict_though_others_have() -> None:
     )
 
 
+def test_resamplings_without_a_class_say_nothing_of_it() -> None:
+    """Of so many frames, six that have it are all left out now and then."""
+    without = replace(FRAMES[0], labels=np.minimum(cast(np.ndarray, FRAMES[0].labels), 1))
+    comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), [*FRAMES, *[without] * 120])
+    assert comparison.classes[1].iou.frames == 6
+    assert comparison.classes[1].iou.is_clear
+
+
 def test_without_frames_there_is_nothing_to_tell() -> None:
     comparison = compared(Answering(2, 1), Answering(2, 1), [])
     assert np.isnan(comparison.mean_iou.difference)

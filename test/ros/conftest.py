@@ -121,4 +121,4 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 
     yield launch_file
     for process in running:
-        process.kill()
+        process.end()

@@ -183,7 +183,7 @@ def test_a_set_that_found_no_room_does_not_hold_back_the_next(tmp_path: Path, mo
 def test_what_stands_against_a_recording_is_an_error_where_one_is_wanted_and_there_is_none(
     wanted: bool, at_work: bool, level: bytes
 ) -> None:
-    sensors: Any = SimpleNamespace(of_sets=[], beside_sets=[], inputs=[], cameras=[], missing=Counter)
+    sensors: Any = SimpleNamespace(of_sets=[], beside_sets=[], inputs=[], cameras={}, missing=Counter, upsets=list)
     health = Health(sensors, CalibrationWatch(lambda *_: None, lambda _: False), Streak())
     state = RecordingState(wanted=wanted, recording=at_work)
     assert health.troubles(state, ["no scans"], Counter(), CollectParameters()) == [(level, "no scans")]

@@ -276,7 +276,6 @@ def test_scans_are_not_labelled_while_nobody_reads(active: Peer) -> None:
         ("intensity_scale", float("nan"), "above 0"),
         ("training_from_sensor", [0.0, 0.0, 1.0], "six finite numbers, not [0.0, 0.0, 1.0]"),
         ("training_from_sensor", [0.0, 0.0, float("inf"), 0.0, 0.0, 0.0], "six finite numbers"),
-        ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("device", "cuda:01", "auto, cpu, cuda or cuda:N"),
         ("precision", "fp64", "one of fp32, bf16, fp16"),
         ("weights", "other", "deactivate or clean up first"),

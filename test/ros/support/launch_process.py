@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from node_process import HANG
+from node_process import HANG, STOP
 
 LAUNCH = Path(__file__).resolve().parents[3] / "launch"
 RUN = """
@@ -55,14 +56,20 @@ class LaunchProcess:
             time.sleep(0.1)
 
     def interrupt(self) -> int:
-        """As Ctrl-C does; returns the exit code."""
+        """Sends launch alone a SIGINT, which it passes on; returns the exit code."""
         self._process.send_signal(signal.SIGINT)
         return self.wait()
 
     def wait(self) -> int:
         return self._process.wait(HANG)
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """Ends all of it as Ctrl-C does in a terminal, and firmly where launch was not ready for that."""
+        sys.stderr.write(self.log())  # pytest shows it if the test fails
         if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP)
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
