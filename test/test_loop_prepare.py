@@ -208,6 +208,15 @@ def test_several_bags_are_several_sequences(tmp_path: Path) -> None:
         prepare(BagFrames(bags), tmp_path / "out", first_sequence=99)
 
 
+def test_a_bag_is_never_written_to(tmp_path: Path) -> None:
+    bag = drive(2).write(tmp_path / "drive")
+    before = sorted(path.name for path in bag.iterdir())
+    for out in (bag, bag / "out"):
+        with pytest.raises(ConfigError, match="drive, which is never written to: choose another folder"):
+            prepare(BagFrames([bag]), out)
+    assert sorted(path.name for path in bag.iterdir()) == before
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     data = drive(3)
     data.cloud(scan_ns(3), points(3), columns={"class_id": np.full(60, 99, np.uint8)})

@@ -88,8 +88,8 @@ def _sentence(error: ParameterException, name: str) -> str:
 
 def _how_to_write(reason: str, name: str) -> str:
     """The value of a parameter, after rclpy's reason for not taking one of another type."""
-    expected = reason.rpartition("expecting")[2]
-    if "ARRAY" in expected:
+    given, _, expected = reason.rpartition("expecting")
+    if "ARRAY" in expected and "ARRAY" not in given:
         return f"; a list is written in brackets, {name}:='[FIRST, SECOND]'"
     return "; whole numbers are written with a decimal point, 1.0" if "DOUBLE" in expected else ""
 

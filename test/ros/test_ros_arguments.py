@@ -41,6 +41,10 @@ def test_a_text_where_a_list_is_needed_is_told_how_to_be_written() -> None:
     with NodeProcess(collect, "-p", "images:=/front/image_raw") as node:
         assert node.wait() == 1
         assert "a list is written in brackets, images:='[FIRST, SECOND]'" in node.log()
+    with NodeProcess(segment, "-p", "training_from_sensor:=[0,0,0,0,0,0]") as node:
+        assert node.wait() == 1
+        assert "whole numbers are written with a decimal point, 1.0" in node.log()
+        assert "brackets" not in node.log()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ KindOption = Annotated[
 def evaluate(
     weights: EvaluatedWeights,
     data: Annotated[
-        list[Path], typer.Argument(help="Folders of data, or trainings' settings, whose data.validation is taken.")
+        list[Path],
+        typer.Argument(
+            help="Folders of data, bags, or settings (YAML, or shipped ones), whose data.validation is taken."
+        ),
     ],
     before: Annotated[
         Path | None,
@@ -71,7 +74,8 @@ def evaluate(
 ) -> None:
     """Measure weights on labelled data: IoU by class and by distance, over all raw points. No image is opened.
 
-    Frames without labels are left out, and how many is told.
+    Frames of folders and bags without labels are left out, and how many is told; with those of settings is done as
+    their `unlabelled` says.
 
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).
     semantic-kitti-api: the same, but classes neither labelled nor predicted count as 0 in the mean, where the others

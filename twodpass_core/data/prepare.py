@@ -67,7 +67,8 @@ def prepare(
         progress: what the indices of all frames pass through.
 
     Raises:
-        ConfigError: a sequence exists, or there are more cameras or bags than SemanticKITTI's form has numbers for.
+        ConfigError: `out` lies in a bag, a sequence exists, or there are more cameras or bags than SemanticKITTI's form
+            has numbers for.
         ScanError, BagError, LabelError: a frame cannot be read.
         OSError: the folder cannot be written to.
         MissingDependencyError: distorted images, and OpenCV is not there.
@@ -81,6 +82,8 @@ def prepare(
             f"{counted(len(frames.bags), 'bag')} from sequence {first_sequence} on are more than the numbers up to "
             f"{MAX_SEQUENCES - 1}: begin lower"
         )
+    if inside_of := next((bag for bag in frames.bags if out.resolve().is_relative_to(bag.resolve())), None):
+        raise ConfigError(f"{out} lies in the bag {inside_of}, which is never written to: choose another folder")
     folders = {bag: out / "sequences" / f"{first_sequence + n:02d}" for n, bag in enumerate(frames.bags)}
     if existing := [str(folder) for folder in folders.values() if folder.exists()]:
         raise ConfigError(

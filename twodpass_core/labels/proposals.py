@@ -71,7 +71,7 @@ def _propose(
     for index in indices:
         frame = frames[index]
         if not doubt and (doubt := doubt_of_unit(frame.points[:, 3], segmenter.card.intensity_max)):
-            logger.warning("%s: %s; intensity_scale converts it", frame.id, doubt)
+            logger.warning("%s: %s; --intensity-scale converts it", frame.id, doubt)
         result = segmenter.segment(frame.points, votes=votes)
         raw = frames.class_map.raw_labels(result.class_id)
         raw[result.probability < min_probability] = ignored

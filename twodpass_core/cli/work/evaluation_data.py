@@ -24,6 +24,10 @@ from twodpass_core.training.config_file import load_config
 from twodpass_core.training.shipped import is_settings, shipped_settings
 from twodpass_core.weights import Card
 
+BY_THE_SCALE: Final = (
+    "bags are converted by --intensity-scale, those of settings by data.validation.bag.intensity_scale, folders that "
+    "were prepared from bags by `twodpass prepare --intensity-scale`"
+)
 BENCHMARKS: Final = get_args(BenchmarkKind)
 """Kinds of data whose test sets are submitted."""
 
@@ -113,5 +117,5 @@ def frames_of(source: FrameSource, *cards: Card) -> Iterator[Frame]:
             for limit in sorted(limits):
                 if doubt := doubt_of_unit(frame.points[:, 3], limit):
                     limits.remove(limit)
-                    print_note(f"{frame.id}: {doubt}; bags are converted by --intensity-scale", console)
+                    print_note(f"{frame.id}: {doubt}; {BY_THE_SCALE}", console)
             yield frame
