@@ -97,6 +97,35 @@ def test_frames_that_disagree_make_a_change_unclear() -> None:
     assert not comparison.mean_iou.is_clear
 
 
+def test_a_change_that_one_in_twenty_resamplings_denies_is_not_clear() -> None:
+    class WorseOnce(Answering):
+        def segment(self, points: np.ndarray, **_: object) -> Segmentation:
+            answer = super().segment(points)
+            self.every = 5
+            return answer
+
+    comparison = compared(Answering(4, UNLABELLED), WorseOnce(3, UNLABELLED), FRAMES)
+    assert comparison.mean_iou.difference > 0.02
+    assert comparison.mean_iou.low < 0
+    assert compared(Answering(4, UNLABELLED), WorseOnce(3, UNLABELLED), FRAMES).mean_iou == comparison.mean_iou
+
+
+def test_both_vote_as_often_as_is_asked() -> None:
+    class Voting(Answering):
+        def segment(self, points: np.ndarray, **options: object) -> Segmentation:
+            asked.append(options.get("votes"))
+            return super().segment(points)
+
+    asked: list[object] = []
+    compared(Voting(4, 1), Voting(4, 1), FRAMES[:1], votes=3)
+    assert asked == [3, 3]
+
+
+def test_points_without_an_answer_are_taken_for_nothing() -> None:
+    comparison = compared(Answering(3, UNLABELLED), Answering(3, UNLABELLED), FRAMES)
+    assert [change.taken_for for change in comparison.classes] == [None, None]
+
+
 @pytest.mark.filterwarnings("error")
 def test_too_few_frames_give_no_verdict(tmp_path: Path) -> None:
     comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), FRAMES[1:])
@@ -119,7 +148,8 @@ def test_a_class_of_few_frames_has_no_verdict_though_others_have() -> None:
 
 def test_resamplings_without_a_class_say_nothing_of_it() -> None:
     """Of so many frames, six that have it are all left out now and then."""
-    without = replace(FRAMES[0], labels=np.minimum(cast(np.ndarray, FRAMES[0].labels), 1))
+    low = cast(np.ndarray, FRAMES[0].labels) == 1
+    without = replace(FRAMES[0], points=FRAMES[0].points[low], labels=np.ones(low.sum(), np.uint8))
     comparison = compared(Answering(2, UNLABELLED), Answering(10, UNLABELLED), [*FRAMES, *[without] * 120])
     assert comparison.classes[1].iou.frames == 6
     assert comparison.classes[1].iou.is_clear

@@ -80,6 +80,14 @@ def test_points_beyond_the_grid_have_cells_of_their_own() -> None:
     assert summed.flatten().tolist() == [2, 2, 2, 2]  # each sees itself and the one beside it, nobody across the grid
 
 
+def test_a_network_is_given_what_is_strictly_inside_and_has_a_return() -> None:
+    unit = VoxelGrid(minimum=(-1, -1, -1), maximum=(1, 1, 1), cells=(2, 2, 2))
+    alone = 0.5 * torch.eye(3, 4)  # on an axis, as right above the sensor
+    borders = torch.cat([torch.eye(3, 4), -torch.eye(3, 4)])
+    assert bool(unit.admits(torch.cat([alone, -alone, 1.999 * alone])).all())
+    assert not bool(unit.admits(torch.cat([borders, torch.zeros(1, 4)])).any())
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
 def test_points_out_of_reach_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite or far outside"):

@@ -51,7 +51,9 @@ def test_points_without_a_class_get_the_nearest_ones() -> None:
     points[7] = np.nan
     ids = rng.integers(1, 17, 1000).astype(np.uint8)
     ids[rng.random(1000) < 0.4] = UNLABELLED
+    before = ids.copy()
     filled = complete(points, ids)
+    assert np.array_equal(ids, before)
     known = ids != UNLABELLED
     assert np.array_equal(filled[known], ids[known])
     for index in np.flatnonzero(~known):

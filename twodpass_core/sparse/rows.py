@@ -148,8 +148,8 @@ def rows_in_stack(groups: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Tenso
 class Pooling:
     """From groups of rows to other groups of the same rows: the weighted mean over each target group's rows.
 
-    Weights are summed as shares of the power of two next to their total: 16 bits hold those without rounding, and no
-    sum exceeds what fp16 can hold. What is left of the division is done afterwards, in float32.
+    Weights are summed as shares of the power of two next to their total: 16 bits hold those of up to 256 points without
+    rounding, and no sum exceeds what fp16 can hold. What is left of the division is done afterwards, in float32.
     """
 
     source: Membership
