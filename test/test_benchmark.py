@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,11 +20,11 @@ from typer.testing import CliRunner
 
 from twodpass_core.benchmark import peer as benchmark_peer
 from twodpass_core.benchmark import run as benchmark_run
-from twodpass_core.benchmark.memory import STATUS, peak_bytes, peak_process_bytes
+from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.run import Contender, run_benchmark
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
 from twodpass_core.cli import app
-from twodpass_core.errors import BenchmarkError, ConfigError, MissingDependencyError, ScanError
+from twodpass_core.errors import ConfigError, MissingDependencyError, ScanError
 from twodpass_core.models.student import PointVoxelStudent, StudentOutput
 from twodpass_core.segmenter import Segmentation, Segmenter
 from twodpass_core.sparse.backend import SparseBackend
@@ -243,28 +242,6 @@ def test_a_peer_that_is_asked_for_and_does_not_work_is_an_error(
     monkeypatch.setattr(benchmark_peer, "SpconvStudent", spconv)
     with pytest.raises(error):
         run_benchmark(scan(), weights, device="cpu", precisions=("fp32",), peer="spconv", repeats=1)
-
-
-def use_fifty_megabytes() -> None:
-    np.ones(50_000_000, np.uint8).sum()
-
-
-def test_peak_memory_sees_what_is_freed_again() -> None:
-    peak = peak_process_bytes(use_fifty_megabytes)
-    if peak is None:
-        pytest.skip("this system does not tell")
-    assert 45e6 < peak < 200e6
-
-
-def be_killed() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)  # as Linux does where memory runs out
-
-
-def test_a_process_that_is_killed_for_its_memory_is_told_of() -> None:
-    if not STATUS.exists():
-        pytest.skip("this system does not tell")
-    with pytest.raises(BenchmarkError, match=r"was killed.*too little memory"):
-        peak_process_bytes(be_killed)
 
 
 def test_peak_memory_is_of_loading_and_running(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

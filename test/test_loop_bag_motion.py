@@ -105,10 +105,13 @@ def test_of_two_vehicles_with_the_same_frames_that_of_the_clouds_counts(tmp_path
 @pytest.mark.parametrize(
     ("early", "told"),
     [
-        ("/points", ["/camera/image_raw are of a clock that is 37.0 s behind that of /points", "/tf are of a clock"]),
+        (
+            "/points",
+            ["/camera/image_raw are of a clock that is 37.0 s behind that of /points", "/tf ('base') are of a clock"],
+        ),
         ("/camera/image_raw", ["/camera/image_raw are of a clock that is 37.0 s ahead of that of /points"]),
-        ("/tf", ["/tf are of a clock that is 37.0 s ahead of that of /points"]),
-        ("/odometry", ["/odometry are of a clock that is 37.0 s ahead of that of /points"]),
+        ("/tf", ["/tf ('base') are of a clock that is 37.0 s ahead of that of /points"]),
+        ("/odometry", ["/odometry ('base') are of a clock that is 37.0 s ahead of that of /points"]),
         ("/", []),  # recorded while a bag was played
     ],
 )
@@ -124,6 +127,25 @@ def test_clocks_that_differ_are_told(
     for words in told:
         assert words in caplog.text
     assert caplog.text.count("of a clock that is") == len(told)
+
+
+def test_one_of_two_publishers_on_tf_by_another_clock_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = without(drive(), "tf_static")
+    data.transform("lidar", "camera", BASE_FROM_LIDAR.inverse() @ BASE_FROM_CAMERA, START_NS, static=True)
+    for tick in range(-2, 14):  # a platform that holds the LiDAR, after what moves the vehicle
+        data.transform("base", "lidar", BASE_FROM_LIDAR, START_NS + tick * SECOND_NS // 20)
+    data.messages = [
+        (
+            topic,
+            kind,
+            log_ns - 37 * SECOND_NS * (topic == "/tf" and message.transforms[0].child_frame_id == "base"),
+            message,
+        )
+        for topic, kind, log_ns, message in data.messages
+    ]
+    BagFrames([data.write(tmp_path / "drive")])
+    assert "/tf ('base') are of a clock that is 37.0 s ahead" in caplog.text
+    assert "/tf ('lidar') are of a clock" not in caplog.text
 
 
 @pytest.mark.parametrize("topic", ["/tf", "/camera/image_raw", "/points"])

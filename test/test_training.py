@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from training_data import Blobs, tiny_config
 from training_runs import assert_same, load
 
-from twodpass_core.data.batch import SampleKey, TrainingSet, collate
 from twodpass_core.data.frame import Frame
 from twodpass_core.data.mixture import AllFrames
 from twodpass_core.data.simulated import SimulatedStreets
@@ -25,10 +24,8 @@ from twodpass_core.models.rounding import rounded_for_bf16
 from twodpass_core.models.student import PointVoxelStudent
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
-from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
-from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.run import train
 from twodpass_core.weights import load_weights, read_card
 
@@ -260,42 +257,3 @@ def test_every_epoch_has_its_own_order_and_one_process_sees_all() -> None:
 
 def test_what_was_seen_of_an_epoch_is_left_out() -> None:
     assert batches(Share(), seen=2) == batches(Share())[2:]
-
-
-# --- Memory -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("variant", ["paper", "authors"])
-@pytest.mark.parametrize("save_memory", [False, True])
-def test_recomputed_activations_change_nothing(
-    tmp_path: Path, variant: str, save_memory: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = {
-        "distillation": {**DISTILLED, "variant": variant, "width": 64},
-        "machine": {"save_memory": save_memory},
-    }
-    recomputing = after_one_batch(tiny_config(tmp_path, **changes))
-    monkeypatch.setattr("twodpass_core.training.network.recompute_in_backward", lambda *_: None)
-    keeping = after_one_batch(tiny_config(tmp_path, **changes))
-    assert_same(recomputing.state_dict(), keeping.state_dict())
-    gradients = [{name: value.grad for name, value in net.named_parameters()} for net in (recomputing, keeping)]
-    assert_same(gradients[0], gradients[1])
-
-
-def test_recomputation_takes_the_batch_normalisation_of_several_gpus(tmp_path: Path) -> None:
-    """Of one process on the CPU, where it is as any other."""
-    config = tiny_config(tmp_path, machine={"save_memory": True})
-    alone, together = after_one_batch(config), after_one_batch(config, torch.nn.SyncBatchNorm.convert_sync_batchnorm)
-    assert_same(alone.state_dict(), together.state_dict())
-
-
-def after_one_batch(
-    config: TrainingConfig, change: Callable[[TrainingNetwork], TrainingNetwork] = lambda network: network
-) -> TrainingNetwork:
-    """A network with the gradients of a batch."""
-    torch.manual_seed(0)
-    source = Blobs(2)
-    network = change(TrainingNetwork(config, source.class_map, source.grid))
-    samples = TrainingSet(source, config.augmentation, config.seed)
-    network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
-    return network

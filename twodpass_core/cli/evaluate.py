@@ -74,7 +74,7 @@ def evaluate(
 ) -> None:
     """Measure weights on labelled data: IoU by class and by distance, over all raw points. No image is opened.
 
-    Frames of folders and bags without labels are left out, and how many is told; with those of settings is done as
+    Frames of folders and bags without labels are left out, and how many is told; what becomes of those of settings,
     their `unlabelled` says.
 
     Definitions. benchmark: a labelled point without a prediction is a miss (nuScenes' devkit, semantic-kitti-api).

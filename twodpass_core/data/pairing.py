@@ -222,7 +222,6 @@ def _partner_of_first(scans: Sequence[int], images: Sequence[int], slop_ns: int)
     together = scans[: next(apart, len(scans))]
     unpaired = len(together) * slop_ns + 1  # more than all offsets together
     after_begin, after = len(images), [0]
-    begin, take, skip = 0, [False], [False]
     for scan in reversed(together):
         begin, end = bisect_left(images, scan - slop_ns), bisect_right(images, scan + slop_ns)
         # An image before those of the next scan is of no use to it, nor to any after it.

@@ -84,7 +84,7 @@ class CollectParameters:
     )
     max_clock_difference: float = parameter(
         0.5,
-        "Seconds by which the stamps of a camera may be older or newer on arrival than those of the scans.",
+        "Seconds by which stamps of cameras, /tf, odometry may be older or newer on arrival than those of scans.",
         minimum=0.001,
         maximum=HOUR,
     )

@@ -6,7 +6,7 @@ A LiDAR on PTP's time, 37 s from a camera on UTC's, gets images of another place
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +26,13 @@ def ages_s(topic: TopicIndex, positions: npt.NDArray[np.int64]) -> npt.NDArray[n
     return 1e-9 * np.asarray(topic.log_ns[positions] - topic.stamps_ns[positions], np.float64)
 
 
-def warn_of_clocks(path: Path, clouds: str, later_s: Mapping[str, float]) -> None:
-    """Warn of topics that are recorded so much later after their time stamps than the clouds, or so much sooner."""
-    for topic, seconds in later_s.items():
+def warn_of_clocks(path: Path, clouds: str, later_s: Iterable[tuple[str, float]]) -> None:
+    """Warn of what is recorded much later after its time stamps than the clouds, or much sooner: (name, seconds)."""
+    for name, seconds in later_s:
         if abs(seconds) > CLOCKS_APART_S:
             logger.warning(
                 "%s: by the times of recording, the time stamps of %s are of a clock that is %.1f s %s that of %s: "
                 "scans get images or poses of another moment. Synchronise the sensors (PTP) and record anew. The scans "
                 "alone (--no-cameras, in settings cameras: []) are of use all the same",
-                path, topic, abs(seconds), "behind" if seconds > 0 else "ahead of", clouds,
+                path, name, abs(seconds), "behind" if seconds > 0 else "ahead of", clouds,
             )  # fmt: skip

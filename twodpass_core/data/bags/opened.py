@@ -166,7 +166,7 @@ def open_recorded(
     check_stereo(bag.cameras, index, bag.reader)
     if len(bag):
         _check_cameras(bag, config.max_offset)
-        warn_of_clocks(path, clouds.topic, dict(_recorded_later(bag, index.transforms)))
+        warn_of_clocks(path, clouds.topic, _recorded_later(bag, index.transforms))
     return bag
 
 
@@ -247,7 +247,7 @@ def _check_cameras(bag: OpenedBag, max_offset: float) -> None:
 
 
 def _recorded_later(bag: OpenedBag, transforms: Sequence[RecordedTransforms]) -> Iterator[tuple[str, float]]:
-    """The topics that go with the clouds, and how many seconds later after their time stamps they were recorded."""
+    """What goes with the clouds, and how many seconds later after its time stamps it was recorded."""
     ages = ages_s(bag.clouds, bag.positions)
     for camera, pairs in zip(bag.cameras, bag.pairs, strict=True):
         paired = pairs >= 0
@@ -259,7 +259,7 @@ def _recorded_later(bag: OpenedBag, transforms: Sequence[RecordedTransforms]) ->
     for entry in transforms:
         tells = entry.is_odometry or (is_tf(entry.topic) and frame_name(entry.child) in moving)
         if tells and not entry.is_static and frame_name(entry.parent) in moving:
-            yield entry.topic, entry.age_s - float(np.median(ages))
+            yield f"{entry.topic} ('{entry.child}')", entry.age_s - float(np.median(ages))
 
 
 def _check_motion(bag: OpenedBag, camera: BagCamera, pairs: Integers) -> None:
