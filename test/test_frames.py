@@ -83,8 +83,8 @@ def test_semantickitti_frame(dataset: Path) -> None:
 def test_splits(dataset: Path) -> None:
     assert SemanticKitti(dataset, "val").ids == ["08/000000", "08/000001"]
     for split, chosen, words in (
-        ("train", None, r"holds 00, 08, 11, not 01, .*, 10 of split train: choose --split val, or name .* 00,08,11$"),
-        ("val", ["08", "99"], r"sequences: holds 00, 08, 11, not 99: .* sequences: \['00', '08', '11'\]"),
+        ("train", None, r"holds 00, 08, 11, not 01, .*, 10 of split train: choose split val, or name .* 00,08,11$"),
+        ("val", ["08", "99"], r"sequences: holds 00, 08, 11, not 99: .* sequences: \[00, 08, 11\]"),
     ):
         with pytest.raises(ScanError, match=words):
             SemanticKitti(dataset, split, sequences=chosen)
@@ -120,8 +120,11 @@ def test_scans_numbered_without_zeros_need_a_line_for_the_largest(dataset: Path)
         SemanticKitti(dataset, "val")
 
 
-def test_the_test_split_has_no_labels(dataset: Path) -> None:
-    frame = SemanticKitti(dataset, "test", sequences=["11"])[0]
+def test_the_test_split_may_have_labels(dataset: Path) -> None:
+    source = SemanticKitti(dataset, "test", sequences=["08", "11"])
+    assert source.labelled.tolist() == [True, True, False]
+    assert source[0].labels is not None
+    frame = source[2]
     assert frame.labels is None
     assert frame.instances is None
 

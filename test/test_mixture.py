@@ -158,8 +158,15 @@ def test_a_run_is_not_resumed_with_other_shares(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.train.0.shrae=1", r"unknown key data\.train\.shrae: did you mean data\.train\.share\?"),
-        ("data.train.0.share=0", r"settings: data\.train\.0\.share: Input should be greater than 0"),
+        (
+            "data.train.0.shrae=1",
+            r"^--set data\.train\.0\.shrae=1: unknown key data\.train\.0\.shrae: did you mean data\.train\.0\.share\?",
+        ),
+        (
+            "data.train.1.bag={max_ofset: 1}",
+            r"unknown key data\.train\.1\.bag\.max_ofset: did you mean data\.train\.1\.bag\.max_offset\?",
+        ),
+        ("data.train.0.share=0", r"settings with --set: data\.train\.0\.share: Input should be greater than 0"),
         ("data.train.0.share=.inf", r"data\.train\.0\.share: Input should be a finite number"),
         ("data.train.2.share=1", r"--set data\.train\.2\.share: data\.train is a list of 2"),
         ("data.train.0=x", r"--set data\.train\.0: data\.train is a list of 2"),

@@ -140,5 +140,6 @@ def test_a_sequence_in_semantickittis_layout_may_be_partly_labelled(tmp_path: Pa
     )
     assert [frame_id.split("/")[1] for frame_id in skipped.ids] == ["000001"]
     assert [int(np.sum(kept[index].labels != 0)) for index in range(3)] == [0, 20, 0]
+    (tmp_path / "labels/000001.label").unlink()
     with pytest.raises(ConfigError, match="3 frames without any labels"):
         open_training(SourceConfig.model_validate({"root": tmp_path, "split": "test"}))

@@ -150,6 +150,29 @@ def test_parts_of_bags_for_training_and_validation_do_not_overlap() -> None:
         load_config(None, [*base, validation.format("d", 0.5)])
 
 
+@pytest.mark.parametrize(
+    "sensor", ["intensity_scale: 0.5", "training_from_sensor: [0, 0, 1, 0, 0, 0]", "intensity_field: reflectivity"]
+)
+def test_bags_are_read_alike_for_training_and_validation(sensor: str) -> None:
+    def load(train: str, validation: str) -> None:
+        sources = (f"data.train=[{{kind: bag, {train}}}]", f"data.validation={{kind: bag, {validation}}}")
+        load_config(None, sources)
+
+    load(f"root: d, bag: {{{sensor}}}", f"root: d, bag: {{{sensor}}}")
+    load(f"root: d, bag: {{{sensor}}}", "root: of_another_vehicle")
+    load(f"root: d, bag: {{topic: left, {sensor}}}", "root: d, bag: {topic: right}")
+    with pytest.raises(ConfigError, match=f"read the same bags with another bag.{sensor.split(':')[0]}, so that one"):
+        load(f"root: d, bag: {{{sensor}}}", "root: d")
+
+
+def test_sequences_need_no_quotes() -> None:
+    config = load_config(None, ["data.train.sequences=[00, 08, 10]"])
+    assert isinstance(config.data.train, SourceConfig)
+    assert config.data.train.sequences == ("00", "08", "10")
+    with pytest.raises(ConfigError, match=r"data\.train\.sequences\.0: Input should be a valid string"):
+        load_config(None, ["data.train.sequences=[1.5]"])
+
+
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     with pytest.raises(ConfigError, match=r"bad\.yaml: no such configuration"):

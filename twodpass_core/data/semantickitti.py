@@ -55,7 +55,7 @@ class SemanticKitti:
 
         Args:
             root: the folder with `sequences`, or a single sequence's folder, then the whole of it whatever the split.
-            split: train, val, trainval or test; test has no labels.
+            split: train, val, trainval or test; labels may be missing in test.
             sequences: these instead of the split's.
             cameras: image folders to use where they are there: image_2, image_3, and up to image_9.
             partly_labelled: labels may be missing for some scans.
@@ -72,7 +72,8 @@ class SemanticKitti:
             raise ConfigError(f"SemanticKITTI has no camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
         folders = _sequence_folders(root, split, sequences)
         self.class_map = _common_class_map(folders)
-        opened = [_open_sequence(folder, split != "test", partly_labelled, cameras) for folder in folders]
+        partly_labelled = partly_labelled or split == "test"
+        opened = [_open_sequence(folder, partly_labelled, cameras) for folder in folders]
         self._scans = [(sequence, stem) for sequence in opened for stem in sequence.stems]
 
     @property
@@ -163,10 +164,11 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
     if missing := [name for name in wanted if name not in there]:
         of_split = "" if sequences else f" of split {split}"
         whole = [name for name, needed in SPLITS.items() if set(needed) <= set(there)]
-        another = f"choose --split {' or '.join(whole)}, or " if whole and not sequences else ""
+        another = f"choose split {' or '.join(whole)}, or " if whole and not sequences else ""
         raise ScanError(
             f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: {another}name those "
-            f"to take, in settings by sequences: {there}; `twodpass evaluate` also takes --sequences {','.join(there)}"
+            f"to take, as sequences: [{', '.join(there)}] in settings; `twodpass evaluate` also takes --split and "
+            f"--sequences {','.join(there)}"
         )
     return [root / "sequences" / name for name in wanted]
 
@@ -184,19 +186,17 @@ def _common_class_map(folders: Sequence[Path]) -> ClassMap:
     return maps[0]
 
 
-def _open_sequence(folder: Path, with_labels: bool, partly_labelled: bool, cameras: Sequence[str]) -> _Sequence:
+def _open_sequence(folder: Path, partly_labelled: bool, cameras: Sequence[str]) -> _Sequence:
     stems = _stems(folder / "velodyne", ".bin")
     if not stems:
         raise ScanError(f"{folder / 'velodyne'}: no scans (.bin) there")
-    labelled: frozenset[str] = frozenset()
-    if with_labels:
-        labelled = frozenset(_stems(folder / "labels", ".label"))
-        unlabelled = sorted(set(stems) - labelled)
-        if unlabelled and not partly_labelled:
-            raise ScanError(
-                f"{folder / 'labels'}: {len(unlabelled)} of {counted(len(stems), 'scan')} have no labels, "
-                f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
-            )
+    labelled = frozenset(_stems(folder / "labels", ".label"))
+    unlabelled = sorted(set(stems) - labelled)
+    if unlabelled and not partly_labelled:
+        raise ScanError(
+            f"{folder / 'labels'}: {len(unlabelled)} of {counted(len(stems), 'scan')} have no labels, "
+            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
+        )
     found = [name for name in cameras if (folder / name).is_dir()]
     calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)
     poses, times = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from twodpass_core.checked import Checked
 from twodpass_core.data.bags import bags_in
@@ -45,6 +45,14 @@ class SourceConfig(Checked):
     )
     bag: BagConfig = Field(default_factory=BagConfig, description="bag: how it is read")
     simulation: SimulationConfig = Field(default_factory=SimulationConfig, description="simulation: which streets")
+
+    @field_validator("sequences", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, given: Any) -> Any:
+        """In YAML 00 is a number, and a shell takes the quotes off ['00']."""
+        if not isinstance(given, list | tuple):
+            return given
+        return [f"{name:02d}" if type(name) is int else name for name in given]
 
     @property
     def bag_paths(self) -> frozenset[Path]:

@@ -23,6 +23,8 @@ from twodpass_core.files import UserPath
 from twodpass_core.models.msfskd import DistillationConfig
 from twodpass_core.models.student import StudentShape
 
+OF_THE_SENSOR = ("intensity_field", "intensity_scale", "training_from_sensor")
+"""Settings of bags that say how its LiDAR's points become those of the training data."""
 ONE, SEVERAL = "(one source)", "(list of sources)"
 TrainingSources = Annotated[
     Annotated[SourceConfig, Tag(ONE)] | Annotated[tuple[MixedSource, ...], Field(min_length=1), Tag(SEVERAL)],
@@ -49,17 +51,24 @@ class DataSettings(Checked):
         return {"split": "val", **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
-    def _bags_are_divided_alike(self) -> DataSettings:
+    def _bags_are_read_alike(self) -> DataSettings:
         other = self.validation
         if other is None or other.kind != "bag":
             return self
         for source in self.train if isinstance(self.train, tuple) else (self.train,):
-            if source.kind != "bag" or {source.split, other.split} != {"train", "val"}:
+            if source.kind != "bag" or not source.bag_paths & other.bag_paths:
                 continue
-            if source.bag.held_out != other.bag.held_out and source.bag_paths & other.bag_paths:
+            ours, theirs = source.bag, other.bag
+            if ours.held_out != theirs.held_out and {source.split, other.split} == {"train", "val"}:
                 raise ValueError(
-                    f"train and validation divide the same bags by bag.held_out {source.bag.held_out:g} and "
-                    f"{other.bag.held_out:g}, so that scans of one could be in the other: give both the same"
+                    f"train and validation divide the same bags by bag.held_out {ours.held_out:g} and "
+                    f"{theirs.held_out:g}, so that scans of one could be in the other: give both the same"
+                )
+            changed = [name for name in OF_THE_SENSOR if getattr(ours, name) != getattr(theirs, name)]
+            if changed and ours.topic == theirs.topic:  # another LiDAR may differ
+                raise ValueError(
+                    f"train and validation read the same bags with another bag.{' and bag.'.join(changed)}, so that "
+                    "one of the two is wrong: give both the same"
                 )
         return self
 

@@ -28,21 +28,16 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainingCon
     """
     path = None if path is None else settings_file(path)
     settings = {} if path is None else _read_yaml(path)
+    _refuse_unknown(settings, str(path))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {override}: must be KEY=VALUE, as in optimiser.learning_rate=0.1")
-        try:
-            value = read_yaml(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-        _put(settings, key.strip(), value)
-    origin = str(path) if path else "settings"
-    _refuse_unknown(settings, origin)
+        key, value = _read_override(override)
+        _put(settings, key, value)
+        _refuse_unknown(_nested(key, value), f"--set {override}")
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:
         problems = describe_problems(error).replace(f".{ONE}", "").replace(f".{SEVERAL}", "")
+        origin = f"{path} with --set" if path and overrides else path or "settings"
         raise ConfigError(f"{origin}: {problems}") from error
 
 
@@ -82,6 +77,24 @@ def _without_aliases(content: Any) -> Any:
     return [_without_aliases(value) for value in content] if isinstance(content, list) else content
 
 
+def _read_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: must be KEY=VALUE, as in optimiser.learning_rate=0.1")
+    try:
+        return key.strip(), read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Groups with nothing in them but what a dotted key names."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    tree: dict[str, Any] = value
+    return tree
+
+
 def _put(settings: dict[str, Any], key: str, value: Any) -> None:
     """Set what a dotted key names, making groups that are not there; numbers in it are entries of lists."""
     *groups, last = key.split(".")
@@ -112,20 +125,41 @@ def _refusal(place: Any, path: str) -> str:
 
 def _refuse_unknown(settings: Mapping[str, Any], origin: str) -> None:
     known = sorted(set(known_keys()))
-    for key in _keys(settings, set(known)):
+    for given in _keys(settings, set(known)):
+        key = _without_numbers(given)
         if key not in known:
             # The nearest by its last part first: a key in the wrong group is as likely as a slip of the pen.
             by_name = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
             near = by_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f": did you mean {near[0]}?" if near else ": see `twodpass train --print-config`"
-            raise ConfigError(f"{origin}: unknown key {key}{hint}")
+            hint = f": did you mean {_numbered(near[0], given)}?" if near else ": see `twodpass train --print-config`"
+            raise ConfigError(f"{origin}: unknown key {given}{hint}")
 
 
 def _keys(settings: Mapping[str, Any], known: set[str], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all that is set, with the numbers of entries in lists."""
     for name, value in settings.items():
         key = f"{prefix}{name}"
         yield key
-        if any(other.startswith(f"{key}.") for other in known):
-            for entry in value if isinstance(value, list) else [value]:
+        if any(other.startswith(f"{_without_numbers(key)}.") for other in known):
+            entries = enumerate(value) if isinstance(value, list) else [(None, value)]
+            for number, entry in entries:
                 if isinstance(entry, dict):
-                    yield from _keys(entry, known, f"{key}.")
+                    yield from _keys(entry, known, f"{key}." if number is None else f"{key}.{number}.")
+
+
+def _without_numbers(key: str) -> str:
+    """The key of a setting of any entry of a list."""
+    return ".".join(name for name in key.split(".") if not name.isdecimal())
+
+
+def _numbered(known: str, given: str) -> str:
+    """A known key of the same entries of lists as a given one."""
+    left, numbered = known.split("."), []
+    for name in given.split("."):
+        if name.isdecimal():
+            numbered.append(name)
+        elif name == left[0]:
+            numbered.append(left.pop(0))
+        else:
+            break
+    return ".".join(numbered + left)
