@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from twodpass_core.errors import BagError
+from twodpass_core.mcap_files.summary import CHUNK_INDEX, Summary
 from twodpass_core.mcap_files.unpacked_size import CUT_OFF, DamageError, unpacked_bound
 
 MAGIC: Final = b"\x89MCAP0\r\n"
-FOOTER, MESSAGE, CHUNK, CHUNK_INDEX, ATTACHMENT = 0x02, 0x05, 0x06, 0x08, 0x09
+FOOTER, MESSAGE, CHUNK, ATTACHMENT = 0x02, 0x05, 0x06, 0x09
 MAX_RECORD_BYTES: Final = 512 * 2**20  # a chunk holds about 1 to 4 MB by default; a map of 30 million points fits
 MAX_OPEN_BYTES: Final = 2 * MAX_RECORD_BYTES
 FREE_BYTES: Final = 160 * 2**20
@@ -111,7 +112,7 @@ def _read_contents(path: Path) -> _Contents:
 
 def _check_records(file: BinaryIO, size: int) -> _Contents:
     summary_start, end_of_records = _summary_start(file, size), size - FOOTER_BYTES
-    contents = _Contents()
+    contents, summary = _Contents(), Summary()
     summary_found = summary_start in (0, end_of_records)
     offset = len(MAGIC)
     while offset < end_of_records:
@@ -130,9 +131,14 @@ def _check_records(file: BinaryIO, size: int) -> _Contents:
         elif opcode == MESSAGE:
             _, _, log_ns = struct.unpack("<HIQ", file.read(14))
             contents.add_loose(offset, log_ns)
+        if 0 < summary_start <= offset:
+            file.seek(offset + HEAD_BYTES)
+            summary.add(opcode, file, length)
         offset = end
     if not summary_found:
         raise DamageError(end_of_records, f"the summary is not at byte {summary_start}: {_CUT_OFF}")
+    if not summary.is_whole():
+        raise DamageError(summary_start, "the summary leaves out topics: `twodpass recover` writes the file anew")
     return contents
 
 
