@@ -144,6 +144,18 @@ def test_a_folder_of_bags(tmp_path: Path) -> None:
     assert [scan.name for scan in scans] == ["monday_000000", "monday_000001", "tuesday_000000", "tuesday_000001"]
 
 
+def test_a_link_beside_its_bag_is_no_other_bag(tmp_path: Path) -> None:
+    drives, away = tmp_path / "drives", tmp_path / "away"
+    for path in (drives / "monday", away / "tuesday"):
+        path.parent.mkdir()
+        write_bag(path, StoragePlugin.MCAP, {"/points": [cloud_message(0)]})
+    (drives / "latest").symlink_to("monday")
+    (drives / "older").symlink_to(away / "tuesday")
+    assert [path.name for path in find_bags([drives])] == ["monday", "older"]
+    assert [scan.name for scan in open_scans([drives])] == ["monday_000000", "older_000000"]
+    assert find_bags([drives / "latest"]) == [drives / "latest"]
+
+
 def test_a_bag_without_clouds_does_not_stand_in_the_way_of_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

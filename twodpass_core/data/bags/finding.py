@@ -29,10 +29,15 @@ def is_bag(path: Path) -> bool:
 
 
 def bags_in(path: Path) -> list[Path]:
-    """The bag that a path is, or the bags in the folder that it is; none for anything else."""
+    """The bag that a path is, or the bags in the folder that it is; none for anything else.
+
+    A link beside its bag, as `latest` often is, is no other bag.
+    """
     if is_bag(path) or not path.is_dir():
         return [path] if is_bag(path) else []
-    return sorted(entry for entry in path.iterdir() if _is_readable_bag(entry))
+    found = [entry for entry in path.iterdir() if _is_readable_bag(entry)]
+    by_place = {entry.resolve(): entry for entry in sorted(found, key=lambda entry: (not entry.is_symlink(), entry))}
+    return sorted(by_place.values())
 
 
 def _is_readable_bag(path: Path) -> bool:
