@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion
+from nav_msgs.msg import Odometry
 from ros_peer import MANY
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -107,11 +108,20 @@ def test_what_one_bag_cannot_tell_of_is_told_until_another_begins(vehicle: Vehic
     assert not listener.troubles(recording=True)
 
 
-def test_odometry_without_a_pose_leaves_it_to_the_transforms(vehicle: Vehicle) -> None:
+def speed_alone(by: str) -> Odometry:
+    """Odometry whose pose is none, or has stayed that of the start."""
+    message = odometry(1000, 7.0 if by == "no rotation" else 0.0)
+    if by == "no rotation":
+        message.pose.pose.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
+    else:
+        message.twist.twist.linear.x = 8.0
+    return message
+
+
+@pytest.mark.parametrize("by", ["no rotation", "no motion"])
+def test_odometry_without_a_pose_leaves_it_to_the_transforms(vehicle: Vehicle, by: str) -> None:
     listener = Listener(vehicle)
-    speed = odometry(1000, 7.0)
-    speed.pose.pose.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
-    listener.hear(vehicle.odometry, speed)
+    listener.hear(vehicle.odometry, speed_alone(by))
     listener.hear(vehicle.moving, driven(1000))
     listener.hear(listener.points, cloud(1000))
     (formed,) = listener.formed

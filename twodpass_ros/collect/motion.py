@@ -78,12 +78,9 @@ class Motion:
         """Where the vehicle was, as far as odometry says, or else /tf: how the LiDAR stood in the fixed frame."""
         odometry = self._odometry.newest if self._odometry is not None else None
         if odometry is not None and abs(odometry.stamp_ns - stamp_ns) <= ODOMETRY_AGE_NS:
-            pose = odometry.content(Odometry).pose.pose
-            q, t = pose.orientation, pose.position
-            try:
-                return RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
-            except ConfigError:
-                pass  # no pose, as of an odometry that tells of speed alone
+            pose = _pose(odometry.content(Odometry))
+            if pose is not None:
+                return pose
         try:
             return self.tree.lookup(fixed, lidar, stamp_ns)
         except TransformError:
@@ -138,6 +135,18 @@ class Motion:
         for old, new in zip(told, content.transforms, strict=False):
             if not np.allclose(_matrix(old), _matrix(new), rtol=0, atol=SAME):
                 self.changes.append(f"'{new.child_frame_id}' in '{new.header.frame_id}'")
+
+
+def _pose(odometry: Odometry) -> RigidTransform | None:
+    """None of an odometry that tells of speed alone: its pose is none, or that of no motion while there is a speed."""
+    q, t = odometry.pose.pose.orientation, odometry.pose.pose.position
+    speed = odometry.twist.twist.linear
+    if (speed.x or speed.y) and not (t.x or t.y or t.z):
+        return None
+    try:
+        return RigidTransform.from_quaternion((q.w, q.x, q.y, q.z), (t.x, t.y, t.z))
+    except ConfigError:
+        return None
 
 
 def _matrix(entry: Any) -> npt.NDArray[np.float64]:
