@@ -42,7 +42,15 @@ def bright(points: np.ndarray) -> np.ndarray:
 def test_intensities_of_another_unit_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tiny_config(tmp_path / "right", epochs=1), training=Blobs(4))
     assert "another unit" not in caplog.text
-    train(tiny_config(tmp_path / "wrong", epochs=1), training=Changed(4, points=bright))
+    wrong = Changed(4, points=bright)
+    train(tiny_config(tmp_path / "wrong", epochs=1), training=wrong, validation=wrong)
+    assert caplog.text.count("its intensity seems to be of another unit than 0..1, which is full scale") == 1
+
+
+def test_intensities_of_another_unit_in_validation_alone_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tiny_config(tmp_path, epochs=1), training=Blobs(4), validation=Changed(4, points=bright))
     assert caplog.text.count("its intensity seems to be of another unit than 0..1, which is full scale") == 1
 
 
