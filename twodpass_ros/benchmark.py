@@ -6,7 +6,6 @@ python -m twodpass_ros.benchmark [SCAN] [--weights W] [--precision fp32] [--thre
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -204,7 +203,6 @@ def publisher_process(cloud: CloudData) -> Iterator[Callable[[int], float]]:
 
 def _publish_on_request(requests: Connection, cloud: CloudData) -> None:
     """The publisher: publishes once per number that comes, and answers when it did so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches both processes, and the other one ends this
     tune_process()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("publisher")

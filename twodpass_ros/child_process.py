@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from twodpass_ros.dds_settings import keep_to_this_machine
 from twodpass_ros.errors import NodeError
-from twodpass_ros.signals import ending_signals
+from twodpass_ros.signals import ending_signals, ignore_signals
 
 STOP_TIMEOUT = 15.0  # seconds
 LOG_LINES = 25
@@ -77,7 +77,7 @@ def helper_process(target: Callable[..., None], *arguments: object) -> Iterator[
     """
     context = multiprocessing.get_context("spawn")
     connection, other_end = context.Pipe()
-    process = context.Process(target=target, args=(other_end, *arguments), daemon=True)
+    process = context.Process(target=_help, args=(target, other_end, *arguments), daemon=True)
     process.start()
     other_end.close()
     try:
@@ -85,8 +85,14 @@ def helper_process(target: Callable[..., None], *arguments: object) -> Iterator[
     finally:
         connection.close()
         process.join(STOP_TIMEOUT)
-        process.terminate()
+        process.kill()
         process.join()
+
+
+def _help(target: Callable[..., None], *arguments: object) -> None:
+    """Ctrl-C, and a terminal that closes, reach all processes: the one that has started this closes the connection."""
+    ignore_signals()
+    target(*arguments)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

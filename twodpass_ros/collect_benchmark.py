@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -200,7 +199,6 @@ class _Watcher:
 
 def _publish(requests: Connection, names: list[str]) -> None:
     """Publishes sets; told to stop, it sends the scans' stamps and the size of a set."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes, and the first one ends this
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("sensors")
     points = node.create_publisher(PointCloud2, "/collect/input/points", RESULTS)

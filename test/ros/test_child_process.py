@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -28,6 +29,20 @@ def test_a_helper_is_talked_to_and_ends_by_itself_when_left(tmp_path: Path) -> N
         connection.send(21)
         assert connection.recv() == 42
         assert not note.exists()
+    assert note.read_text() == "ended by itself"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_lets_a_helper_end_by_itself(tmp_path: Path, number: signal.Signals) -> None:
+    note = tmp_path / "note"
+    with helper_process(answer_until_closed, note) as connection:
+        connection.send(21)
+        assert connection.recv() == 42
+        (helper,) = multiprocessing.active_children()
+        assert helper.pid is not None
+        os.kill(helper.pid, number)
+        connection.send(4)
+        assert connection.recv() == 8
     assert note.read_text() == "ended by itself"
 
 
