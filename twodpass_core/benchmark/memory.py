@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -38,13 +38,32 @@ def peak_process_bytes(run: Callable[[], object]) -> int | None:
     """
     if not STATUS.exists():
         return None
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_growth, run).result()
-        except BrokenProcessPool:
-            raise BenchmarkError(
-                "the process that measures memory was killed: is there too little memory? It needs as much as this one"
-            ) from None
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_tell_growth, args=(sender, run), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        told: int | Exception = receiver.recv()
+    except EOFError:
+        raise BenchmarkError(
+            "the process that measures memory was killed: is there too little memory? It needs as much as this one"
+        ) from None
+    finally:
+        process.join()
+    if isinstance(told, Exception):
+        raise told
+    return told
+
+
+def _tell_growth(sender: Connection, run: Callable[[], object]) -> None:
+    """Unlike a pool's process this one ends after its run, whatever has become of the one that waits for it."""
+    try:
+        told: int | Exception = _growth(run)
+    except Exception as error:
+        told = error
+    with suppress(BrokenPipeError):
+        sender.send(told)
 
 
 def _growth(run: Callable[[], object]) -> int:
