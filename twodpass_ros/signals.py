@@ -34,7 +34,7 @@ def tell_of_signals() -> threading.Event:
 
 
 def ignore_signals() -> None:
-    """For what another process ends, and for the very end: Python takes its handlers back before the process is over."""
+    """For helpers, and for the very end: Python takes its handlers back before the process is over."""
     for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)
 
