@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cloud_bag import cloud_message, write_bag
+from bag_data import BagData
+from cloud_bag import cloud_message, cloud_points, write_bag
 from label_data import POINTS, STAMPS, frames_of, labelled_cloud, raw_labels, run, write_sequence
 from rosbags.rosbag2 import StoragePlugin
 
 from twodpass_core.classes import ClassMap
 from twodpass_core.data.prepare import prepare
-from twodpass_core.errors import ClassMapError, ConfigError, LabelError
+from twodpass_core.errors import ClassMapError, ConfigError, LabelError, ScanError
 from twodpass_core.labels.exchange import export_labels, import_labels
 from twodpass_core.labels.label_files import find_label_files, label_places, read_stamps, write_stamps
 from twodpass_core.labels.status import label_status
@@ -227,3 +228,37 @@ def test_labels_inside_the_clouds_go_first_and_are_counted(tmp_path: Path) -> No
     files.write(STAMPS[0], raw_labels(5))
     with pytest.raises(LabelError, match="differs from the labels inside the cloud"):
         import_labels(frames, files.folder)
+
+
+@pytest.mark.parametrize("first", ["label", "class_id", "none"])
+def test_each_cloud_has_its_own_labels_inside_whatever_the_first_one_has(tmp_path: Path, first: str) -> None:
+    fields = {"label": {"label": raw_labels(0)}, "class_id": {"class_id": np.full(POINTS, 9, np.uint8)}, "none": {}}
+    order = sorted(fields, key=lambda name: name != first)
+    data = BagData()
+    for stamp_ns, name in zip(STAMPS, order, strict=False):
+        data.cloud(stamp_ns, cloud_points(0), columns=fields[name])
+    bag = data.write(tmp_path / "mixed")
+    store = LabelStore.beside(bag, topic="/points")
+    without = STAMPS[order.index("none")]
+    for _ in range(2):  # the second time by the index that is kept
+        frames = frames_of(bag)
+        assert frames.labels_inside.tolist() == [name != "none" for name in order]
+        assert frames.labelled.tolist() == [name != "none" or store.has(without) for name in order]
+        assert [label_status(frames)[0].labelled] == [2 + store.has(without)]
+        store.write(without, np.full(POINTS, 40, np.uint32))
+    for frame, name in zip(map(frames.__getitem__, range(3)), order, strict=True):
+        assert frame.labels is not None
+        assert (frame.labels == 9).all() == (name != "label")
+        assert (frame.instances is None) == (name == "class_id")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 40.5, -1, 2.0**32 + 40])
+@pytest.mark.parametrize("name", ["label", "class_id"])
+def test_a_cloud_whose_labels_are_no_ids_is_told_when_it_is_read(tmp_path: Path, name: str, value: float) -> None:
+    data = BagData()
+    data.cloud(STAMPS[0], cloud_points(0), columns={name: np.full(POINTS, 9 if name == "class_id" else 40, np.uint8)})
+    data.cloud(STAMPS[1], cloud_points(1), columns={name: np.full(POINTS, value, np.float64)})
+    frames = frames_of(data.write(tmp_path / "drive"))
+    assert np.array_equal(frames[0].labels, np.full(POINTS, 9))  # type: ignore[arg-type]
+    with pytest.raises(ScanError, match=rf"points at {STAMPS[1]} ns: field '{name}': holds numbers that are not ids"):
+        frames[1]

@@ -54,6 +54,6 @@ def _status(frames: BagFrames, bag: Path, scans: dict[int, int], inside: npt.NDA
                 continue
             if kept == store and not inside[scans[stamp_ns]]:
                 points += np.bincount(class_id, minlength=len(points))
-    in_clouds = int(inside[list(scans.values())].sum())
-    labelled = in_clouds or len(own & scans.keys())
-    return LabelStatus(bag, len(scans), labelled, len((proposed - own) & scans.keys()), points, tuple(problems))
+    labelled = {stamp_ns for stamp_ns, index in scans.items() if inside[index] or stamp_ns in own}
+    only_proposed = (proposed & scans.keys()) - labelled
+    return LabelStatus(bag, len(scans), len(labelled), len(only_proposed), points, tuple(problems))

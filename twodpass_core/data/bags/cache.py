@@ -22,8 +22,8 @@ from twodpass_core.files import expanded, replacing
 
 logger = logging.getLogger(__name__)
 
-FORM: Final = 7  # of the kept file; another one is not read
-ARRAYS: Final = ("stamps_ns", "log_ns", "file", "num_points", "nth")
+FORM: Final = 8  # of the kept file; another one is not read
+ARRAYS: Final = ("stamps_ns", "log_ns", "file", "num_points", "nth", "labelled")
 POSE_ARRAYS: Final = ("stamps_ns", "poses")
 
 
@@ -120,7 +120,6 @@ def _load(place: Path, path: Path, state: list[list[str | int]]) -> BagIndex | N
 
 
 def _topic(kept: Any, number: int, entry: dict[str, Any]) -> TopicIndex:
-    entry["fields"] = tuple(entry["fields"])
     return TopicIndex(**entry, **{name: kept[f"topic{number}_{name}"] for name in ARRAYS})
 
 

@@ -128,7 +128,7 @@ class BagFrames:
     @property
     def labels_inside(self) -> npt.NDArray[np.bool_]:
         """(frames,) of which the labels are in the cloud itself."""
-        return np.concatenate([np.full(len(bag), bag.has_labels_inside) for bag in self._bags])
+        return np.concatenate([bag.labels_inside for bag in self._bags])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -158,11 +158,11 @@ class BagFrames:
     def with_raw_labels(self, index: int) -> tuple[Frame, RawLabels | None]:
         """A frame and its `raw_labels`, each read once. Raises ScanError, BagError, LabelError."""
         bag, position = self._locate(index)
-        message, fields, stamp_ns = bag.cloud(position), bag.clouds.fields, int(bag.stamps_ns[position])
+        message, stamp_ns = bag.cloud(position), int(bag.stamps_ns[position])
         with _naming_the_cloud(bag, position):
             points = read_points(message, self.config.intensity_field)
             raw = self._raw_labels(bag, position, message)
-            labels, instances = (None, None) if raw is None else ids_and_instances(raw, fields, self.class_map)
+            labels, instances = (None, None) if raw is None else ids_and_instances(raw, message, self.class_map)
         sensor_from_training = self._mounting.training_from_sensor.inverse()
         world_from_lidar = bag.pose(stamp_ns)
         frame = Frame(
@@ -177,7 +177,7 @@ class BagFrames:
         return frame, raw
 
     def _raw_labels(self, bag: OpenedBag, position: int, message: Any) -> RawLabels | None:
-        return raw_labels_of(message, bag.clouds.fields, bag.store, int(bag.stamps_ns[position]), self.class_map)
+        return raw_labels_of(message, bag.store, int(bag.stamps_ns[position]), self.class_map)
 
     def _locate(self, index: int) -> tuple[OpenedBag, int]:
         if not -len(self) <= index < len(self):

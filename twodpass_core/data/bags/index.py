@@ -27,7 +27,6 @@ class TopicIndex:
     topic: str
     type: str
     frame_id: str  # of all of them, without a slash in front
-    fields: tuple[str, ...]  # of the first cloud; of images none
     encoding: str  # of the first image, see image_messages; of clouds empty
     is_picture: bool  # that is a picture's, and not depths or the like
     stamps_ns: Integers  # (M,) of the headers
@@ -35,6 +34,7 @@ class TopicIndex:
     file: Integers  # (M,) which of the bag's files they are in
     num_points: Integers  # (M,) of the clouds; of images 0
     nth: Integers  # (M,) of the topic's messages in that file with the same time of recording
+    labelled: npt.NDArray[np.bool_]  # (M,) which clouds have labels inside; images have none
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

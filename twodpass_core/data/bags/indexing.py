@@ -11,10 +11,12 @@ from sys import intern
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from rosbags.typesys import Stores, get_typestore
 
 from twodpass_core.cloud import view_cloud
 from twodpass_core.data.bags.index import BagIndex, Malformed, RecordedCalibration, RecordedTransforms, TopicIndex
+from twodpass_core.data.bags.labels import has_labels
 from twodpass_core.data.bags.packed import packed_files
 from twodpass_core.data.bags.rosbags_reader import open_bag, storages, unpack
 from twodpass_core.data.image_messages import image_encoding, is_picture
@@ -165,6 +167,7 @@ class _Messages:
     file: array[int] = field(default_factory=lambda: array("q"))
     num_points: array[int] = field(default_factory=lambda: array("q"))
     nth: array[int] = field(default_factory=lambda: array("q"))
+    labelled: array[int] = field(default_factory=lambda: array("b"))
     frames: list[str] = field(default_factory=list)
     sound: array[int] = field(default_factory=lambda: array("b"))
 
@@ -176,7 +179,9 @@ class _Messages:
         self.stamps_ns.append(0 if message is None else header_stamp_ns(message.header))
         self.log_ns.append(log_ns)
         self.file.append(file)
-        self.num_points.append(message.width * message.height if message is not None and self._has_clouds else 0)
+        cloud = message if self._has_clouds else None
+        self.num_points.append(0 if cloud is None else cloud.width * cloud.height)
+        self.labelled.append(cloud is not None and has_labels(cloud))
         self.frames.append("" if message is None else _frame(message.header))
         self.sound.append(message is not None)
 
@@ -195,12 +200,12 @@ class _Messages:
     def finish(self) -> TopicIndex:
         sound = np.array(self.sound, np.bool_)
         kept = (self.stamps_ns, self.log_ns, self.file, self.num_points, self.nth)
-        arrays = (np.array(values, np.int64)[sound] for values in kept)
-        fields = tuple(entry.name for entry in self.first.fields) if self.first is not None and self._has_clouds else ()
+        arrays: list[npt.NDArray[Any]] = [np.array(values, np.int64)[sound] for values in kept]
+        arrays.append(np.array(self.labelled, np.bool_)[sound])
         is_image = self.first is not None and not self._has_clouds
         encoding = image_encoding(self.first) if is_image else ""
         picture = is_image and is_picture(self.first)
-        return TopicIndex(self.topic, self.type, self.usual_frame(), fields, encoding, picture, *arrays)
+        return TopicIndex(self.topic, self.type, self.usual_frame(), encoding, picture, *arrays)
 
     @property
     def _has_clouds(self) -> bool:

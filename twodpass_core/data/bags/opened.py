@@ -17,7 +17,6 @@ from twodpass_core.data.bags.clocks import ages_s, warn_of_clocks
 from twodpass_core.data.bags.clouds import choose_cloud_topic
 from twodpass_core.data.bags.config import BagConfig, FileCamera
 from twodpass_core.data.bags.index import BagIndex, Integers, RecordedTransforms, TopicIndex
-from twodpass_core.data.bags.labels import LABEL_FIELDS
 from twodpass_core.data.bags.reader import BagReader
 from twodpass_core.data.bags.transforms import build_tree, find_fixed_frame, read_transforms
 from twodpass_core.data.frame import CameraView
@@ -63,15 +62,13 @@ class OpenedBag:
         return self.reader.read(self.clouds, int(self.positions[position]))
 
     @property
-    def has_labels_inside(self) -> bool:
-        """Whether its clouds have labels in them, which count, whatever lies beside."""
-        return bool(set(LABEL_FIELDS) & set(self.clouds.fields))
+    def labels_inside(self) -> npt.NDArray[np.bool_]:
+        """(N,) of which scans the labels are in the cloud itself."""
+        return self.clouds.labelled[self.positions]
 
     def labelled(self) -> npt.NDArray[np.bool_]:
         """(N,) which scans have labels."""
-        if self.has_labels_inside:
-            return np.ones(len(self), np.bool_)
-        return np.isin(self.stamps_ns, np.array(sorted(self.store.stamps()), np.int64))
+        return self.labels_inside | np.isin(self.stamps_ns, np.array(sorted(self.store.stamps()), np.int64))
 
     def pose(self, stamp_ns: int) -> RigidTransform | None:
         """world_from_lidar, where it is known."""
