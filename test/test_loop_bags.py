@@ -21,7 +21,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from twodpass_core.cloud import read_points
 from twodpass_core.data.bags import is_bag, open_clouds, read_cloud
 from twodpass_core.data.bags.cache import open_index
-from twodpass_core.data.bags.frames import find_bags
+from twodpass_core.data.bags.frames import BagFrames, find_bags
 from twodpass_core.data.bags.packed import check_room
 from twodpass_core.data.scans import open_scans
 from twodpass_core.errors import BagError, CloudError, ScanError
@@ -154,6 +154,21 @@ def test_a_link_beside_its_bag_is_no_other_bag(tmp_path: Path) -> None:
     assert [path.name for path in find_bags([drives])] == ["monday", "older"]
     assert [scan.name for scan in open_scans([drives])] == ["monday_000000", "older_000000"]
     assert find_bags([drives / "latest"]) == [drives / "latest"]
+
+
+@pytest.mark.parametrize("second", ["link", "linked folder", "file"])
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_bag_that_is_given_twice_is_refused(tmp_path: Path, as_folder: bool, second: str) -> None:
+    bag = write_bag(tmp_path / "drives/monday", StoragePlugin.MCAP, {"/points": [cloud_message(0)]})
+    (tmp_path / "today").symlink_to(bag)
+    (tmp_path / "all").symlink_to(tmp_path / "drives")
+    other = {"link": tmp_path / "today", "linked folder": tmp_path / "all", "file": storage_file(bag)}[second]
+    given = [tmp_path / "drives" if as_folder else bag, other]
+    for paths in (given, given[::-1]):
+        with pytest.raises(BagError, match=r"(are one bag|is a file of .*monday): give one of them"):
+            open_scans(paths)
+        with pytest.raises(BagError, match=r"(are one bag|is a file of .*monday): give one of them"):
+            BagFrames(paths)
 
 
 def test_a_bag_without_clouds_does_not_stand_in_the_way_of_the_others(

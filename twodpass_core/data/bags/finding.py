@@ -65,8 +65,10 @@ def open_each(
     """What `open_one` makes of each path and its name.
 
     A bag without clouds, as of a recording that ended before the first, is left out with a warning, unless it was
-    `given` itself or all are so.
+    `given` itself or all are so. Raises BagError where a bag is there twice.
     """
+    paths = list(paths)
+    _refuse_twice(path for path, _ in paths if is_bag(path))
     opened: list[Opened] = []
     left_out: NoCloudsError | None = None
     for path, name in paths:
@@ -80,3 +82,14 @@ def open_each(
     if left_out is not None and not opened:
         raise left_out
     return opened
+
+
+def _refuse_twice(bags: Iterable[Path]) -> None:
+    """Raise BagError where one is a link to another, or a file of another: its scans would count twice."""
+    by_place: dict[Path, Path] = {}
+    for bag in bags:
+        if (other := by_place.setdefault(bag.resolve(), bag)) is not bag:
+            raise BagError(f"{other} and {bag} are one bag: give one of them")
+    for place, bag in by_place.items():
+        if place.is_file() and place.parent in by_place:
+            raise BagError(f"{bag} is a file of {by_place[place.parent]}: give one of them")
