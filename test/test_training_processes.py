@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import seed_everything
-from training_data import Blobs
+from training_data import Blobs, tiny_config
 from two_processes import FRAMES, VALIDATION_FRAMES, make_config
 
 from twodpass_core.data.batch import TrainingSet, collate
@@ -20,6 +20,7 @@ from twodpass_core.data.mixture import AllFrames
 from twodpass_core.evaluation.evaluate import evaluate
 from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
+from twodpass_core.training.config_text import dump_config
 from twodpass_core.training.network import TrainingNetwork
 
 SCRIPT = Path(__file__).parent / "support/two_processes.py"
@@ -91,3 +92,21 @@ def test_the_gradient_is_the_mean_of_the_halves(ranks: Ranks, tmp_path: Path) ->
         mean = (left + right) / 2
         assert float((gradient - mean).abs().max()) <= 1e-6 * max(float(mean.abs().max()), 1.0), name
         assert torch.equal(gradient, ranks[1]["gradients"][name])
+
+
+def test_warnings_come_once(tmp_path: Path) -> None:
+    seen = {"streets": 4, "frames": 1, "beams": 16, "columns": 64, "image_width": 104}
+    source = {"kind": "simulation", "simulation": seen}
+    settings = tiny_config(
+        tmp_path / "run",
+        epochs=1,
+        data={"train": source, "validation": None},
+        augmentation={"crop": (64, 24)},
+        distillation={"kind": "msfskd"},
+        optimiser={"warmup_steps": 99},
+    )
+    (tmp_path / "two.yaml").write_text(dump_config(settings))
+    command = [sys.executable, "-m", "twodpass_core", "train", str(tmp_path / "two.yaml"), "--devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [line[:40] for line in done.stderr.splitlines() if line] == ["the learning rate is to rise over 99 ste"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,9 @@ def train(
     ] = False,
 ) -> None:
     """Train 2DPASS. Settings come from a YAML file and --set; the results are in the run's folder."""
+    # Each process of several would warn of parameters that are sought though all have a use: not in a batch without
+    # an image. torch reads this when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     given = list(overrides or [])
     given += [f"machine.devices={devices}"] if devices else []
     given += [f"machine.nodes={nodes}"] if nodes else []
@@ -57,6 +61,8 @@ def train(
     from twodpass_core.training.run import train as run
 
     quiet_lightning()
+    if not is_first_process():
+        quiet_process()
     if settings.machine.save_memory:
         return_large_blocks()
     weights = run(settings, resume=resume)
@@ -72,7 +78,14 @@ def _score(run: RunFolder) -> str:
 
 def quiet_lightning() -> None:
     """Lightning talks a lot, and advertises: only warnings are let through."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.")
     # Of 1x1 convolutions between several processes, whose layout is the same in either order.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+
+
+def quiet_process() -> None:
+    """Only errors are let through: of what all processes find in the same settings and data, the first one warns."""
+    logging.getLogger("twodpass_core").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
