@@ -88,6 +88,10 @@ def test_splits(dataset: Path) -> None:
     ):
         with pytest.raises(ScanError, match=words):
             SemanticKitti(dataset, split, sequences=chosen)
+    for number in range(12, 22):  # of split test, which has no labels: it is not advised
+        shutil.copytree(dataset / "sequences/11", dataset / f"sequences/{number}")
+    with pytest.raises(ScanError, match="of split train: choose split val, or name"):
+        SemanticKitti(dataset, "train")
     with pytest.raises(ConfigError, match="choose train, val, trainval, test"):
         SemanticKitti(dataset, "dev")
     with pytest.raises(ConfigError, match="sequences 08, 08: name each once"):

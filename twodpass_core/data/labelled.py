@@ -49,7 +49,8 @@ def _with_some(source: FrameSource) -> npt.NDArray[np.bool_]:
     found = counted(len(source), "frame") + (f", {part}," if part else "")
     raise ConfigError(
         f"{found} without any labels: label some of them, {source.ids[0]} for one; those of bags come by "
-        "`twodpass labels import`, or, as a network has proposed them, by bag.proposals in settings"
+        "`twodpass labels import`, or, as a network has proposed them, by bag.proposals in settings; those of a "
+        "benchmark's split test only its server has: choose another split, or `twodpass submit`"
         if len(source)
         else f"{found} are too few: there must be one at least"
     )

@@ -195,7 +195,7 @@ def _refuse_unlabelled(folder: Path, samples: Sequence[_Sample]) -> None:
     if unlabelled := [sample.lidar.token for sample in samples if sample.labels is None]:
         raise ScanError(
             f"{folder / 'lidarseg.json'}: {len(unlabelled)} of {counted(len(samples), 'key frame')} have no labels, "
-            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
+            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}"
         )
 
 

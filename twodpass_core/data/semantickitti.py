@@ -163,7 +163,8 @@ def _sequence_folders(root: Path, split: str, sequences: Sequence[str] | None) -
         raise ConfigError(f"sequences {', '.join(wanted)}: name each once")
     if missing := [name for name in wanted if name not in there]:
         of_split = "" if sequences else f" of split {split}"
-        whole = [name for name, needed in SPLITS.items() if set(needed) <= set(there)]
+        # Not test, whose labels are not published.
+        whole = [name for name, needed in SPLITS.items() if name != "test" and set(needed) <= set(there)]
         another = f"choose split {' or '.join(whole)}, or " if whole and not sequences else ""
         raise ScanError(
             f"{root / 'sequences'}: holds {', '.join(there)}, not {', '.join(missing)}{of_split}: {another}name those "
@@ -195,7 +196,7 @@ def _open_sequence(folder: Path, partly_labelled: bool, cameras: Sequence[str]) 
     if unlabelled and not partly_labelled:
         raise ScanError(
             f"{folder / 'labels'}: {len(unlabelled)} of {counted(len(stems), 'scan')} have no labels, "
-            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}; split test does without"
+            f"{unlabelled[0]} among them: {LABEL_OR_LEAVE_OUT}"
         )
     found = [name for name in cameras if (folder / name).is_dir()]
     calibrated, camera0_from_lidar = _read_cameras(folder / "calib.txt", found)
