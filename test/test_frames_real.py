@@ -13,15 +13,6 @@ from twodpass_core.data.sample import pair
 from twodpass_core.data.semantickitti import SemanticKitti
 from twodpass_core.geometry.rigid_transform import RigidTransform
 
-CALIB = """\
-P0: 100 0 60 0 0 100 20 0 0 0 1 0
-P2: 100 0 60 5 0 100 20 0 0 0 1 0
-P3: 100 0 60 -5 0 100 20 0 0 0 1 0
-Tr: 0 -1 0 0 0 0 -1 0 1 0 0 0.5
-"""
-RAW_LABELS = [0, 10, 252, 40, 99]  # unlabelled, car, moving car, road, other object
-TRAINING_IDS = [0, 1, 1, 9, 0]
-
 
 def cells(frame: Frame, world_from_lidar: RigidTransform) -> tuple[np.ndarray, np.ndarray]:
     """Cells of 20 cm that a frame's points fall in, and the label of one point in each."""
