@@ -119,12 +119,12 @@ class NarrowBackend(OtherBackend):
 
 @pytest.mark.parametrize("width", [2, 16, 128])
 def test_a_backend_that_works_passes_its_trial(width: int) -> None:
-    assert try_backend(OtherBackend, CPU, list(DTYPES.values()), width).name == "other"
+    assert try_backend("other", OtherBackend, CPU, list(DTYPES.values()), width).name == "other"
 
 
 @pytest.mark.parametrize("make", [Float32Backend, InaccurateBackend, NarrowBackend])
 def test_what_will_not_be_used_is_not_tried(make: type[OtherBackend]) -> None:
-    assert try_backend(make, CPU, [torch.float32], 32).name == "other"
+    assert try_backend("other", make, CPU, [torch.float32], 32).name == "other"
 
 
 @pytest.mark.parametrize(
@@ -142,17 +142,17 @@ def test_what_will_not_be_used_is_not_tried(make: type[OtherBackend]) -> None:
 )
 def test_a_backend_that_does_not_work_fails_its_trial_with_the_reason(make: type[OtherBackend], reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"does not work on cpu: .*{reason}.*\. Choose auto or torch"):
-        try_backend(make, CPU, [torch.float32, torch.bfloat16], 64)
+        try_backend("other", make, CPU, [torch.float32, torch.bfloat16], 64)
 
 
 def test_a_trial_does_not_depend_on_the_device_that_tensors_are_made_on_elsewhere() -> None:
     with torch.device("meta"):
-        assert try_backend(OtherBackend, CPU, [torch.float32], 16).name == "other"
+        assert try_backend("other", OtherBackend, CPU, [torch.float32], 16).name == "other"
 
 
 def test_a_trial_leaves_the_random_numbers_of_a_training_alone() -> None:
     before = torch.get_rng_state()
-    try_backend(OtherBackend, CPU, [torch.float32], 16)
+    try_backend("other", OtherBackend, CPU, [torch.float32], 16)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -189,19 +189,20 @@ def test_auto_on_a_gpu_takes_the_first_that_works_and_warns_of_one_that_does_not
     assert "triton on cuda: torchsparse does not work; it passed its trial" in caplog.records[1].message
 
 
-def test_a_triton_that_cannot_be_imported_is_passed_over_unless_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["triton", "torchsparse"])
+def test_a_package_that_cannot_be_imported_is_passed_over_unless_asked_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "triton").mkdir()
-    (tmp_path / "triton/__init__.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
-    for module in ("triton", "twodpass_core.sparse.triton_backend", "twodpass_core.sparse.triton_kernels"):
+    for module in (name, "twodpass_core.sparse.triton_backend", "twodpass_core.sparse.triton_kernels"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "torchsparse" else name)
+    monkeypatch.setattr(backends, "find_spec", lambda wanted: wanted if wanted == name else None)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    reason = r"'triton' does not work on cuda: libcuda\.so\.1: cannot open .*\. Choose auto or torch"
+    reason = rf"'{name}' does not work on cuda: libcuda\.so\.1: cannot open .*\. Choose auto or torch"
     with pytest.raises(ConfigError, match=reason):
-        make_backend("triton", CUDA)
+        make_backend(name, CUDA)
     assert make_backend("auto", CUDA).name == "torch"
     assert re.search(reason, caplog.text)
 

@@ -143,7 +143,7 @@ def test_a_backend_is_tried_on_its_device(entered: list[str]) -> None:
         raise OSError("no compiler")
 
     with pytest.raises(ConfigError, match="no compiler"):
-        try_backend(broken, torch.device("cuda:1"), [torch.float32], 16)
+        try_backend("other", broken, torch.device("cuda:1"), [torch.float32], 16)
     assert tried == [["cuda:1"]]
 
 

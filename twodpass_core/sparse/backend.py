@@ -18,7 +18,7 @@ from twodpass_core.sparse.pyramid import Halving, VoxelLevel
 
 logger = logging.getLogger(__name__)
 
-PREFERRED_ON_CUDA = ("torchsparse", "triton", "torch")
+PREFERRED_ON_CUDA = ("torchsparse", "triton")  # to torch, in this order
 CPU = torch.device("cpu")
 
 
@@ -110,7 +110,7 @@ def _first_that_works(device: torch.device, dtypes: Sequence[torch.dtype], width
         logger.info("sparse backend torch: the others need CUDA, the device is %s", device)
         return make_backend("torch")
     passed_over = []
-    for name in PREFERRED_ON_CUDA[:-1]:
+    for name in PREFERRED_ON_CUDA:
         try:
             backend = make_backend(name, device, dtypes, width)
         except MissingDependencyError:
@@ -133,12 +133,12 @@ def _make_triton(device: torch.device, dtypes: Sequence[torch.dtype], width: int
         _require_cuda("triton", device)
     from twodpass_core.sparse.trial import try_backend
 
-    def triton() -> SparseBackend:
+    def make() -> SparseBackend:
         from twodpass_core.sparse.triton_backend import TritonBackend  # which may fail, as where libcuda is missing
 
         return TritonBackend()
 
-    return try_backend(triton, device, dtypes, width)
+    return try_backend("triton", make, device, dtypes, width)
 
 
 def is_interpreting() -> bool:
@@ -154,7 +154,7 @@ def _make_torchsparse(device: torch.device, dtypes: Sequence[torch.dtype], width
     from twodpass_core.sparse.torchsparse_backend import TorchsparseBackend
     from twodpass_core.sparse.trial import try_backend
 
-    return try_backend(TorchsparseBackend, device, dtypes, width)
+    return try_backend("torchsparse", TorchsparseBackend, device, dtypes, width)
 
 
 def _require_cuda(name: str, device: torch.device) -> None:

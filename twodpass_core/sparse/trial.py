@@ -23,7 +23,7 @@ TOLERANCE = 0.02
 
 
 def try_backend(
-    make: Callable[[], SparseBackend], device: torch.device, dtypes: Sequence[torch.dtype], width: int
+    name: str, make: Callable[[], SparseBackend], device: torch.device, dtypes: Sequence[torch.dtype], width: int
 ) -> SparseBackend:
     """Make a backend and have it convolve a few voxels, every way, forward and backward, as the torch backend does.
 
@@ -33,16 +33,14 @@ def try_backend(
         ConfigError: it fails, or finds something else.
     """
     with current_device(device):
-        return _tried(make, device, dtypes, width)
+        return _tried(name, make, device, dtypes, width)
 
 
 def _tried(
-    make: Callable[[], SparseBackend], device: torch.device, dtypes: Sequence[torch.dtype], width: int
+    name: str, make: Callable[[], SparseBackend], device: torch.device, dtypes: Sequence[torch.dtype], width: int
 ) -> SparseBackend:
-    name = make.__name__
     try:
         backend = make()
-        name = backend.name
         found = [_convolutions_and_gradients(backend, device, dtype, width) for dtype in dtypes]
     except Exception as error:  # whatever compilers and drivers raise
         raise ConfigError(_complaint(name, device, str(error) or type(error).__name__)) from error
