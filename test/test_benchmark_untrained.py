@@ -22,8 +22,8 @@ def test_scales_at_which_all_points_share_a_voxel_have_random_weights_too(tmp_pa
 
 @pytest.mark.slow
 def test_random_weights_are_the_same_every_time_and_tell_points_apart(tmp_path: Path) -> None:
-    write_untrained_weights(tmp_path / "a.safetensors")
-    write_untrained_weights(tmp_path / "b.safetensors")
+    write_untrained_weights(tmp_path / "a.safetensors", StudentConfig())
+    write_untrained_weights(tmp_path / "b.safetensors", StudentConfig())
     first, second = (Segmenter.from_weights(tmp_path / f"{name}.safetensors", device="cpu") for name in "ab")
     assert not first.card.trained
     (scan,) = simulate_scans(1, STREET_SEED)

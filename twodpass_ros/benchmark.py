@@ -149,29 +149,29 @@ def measure(
     path: Path | None, weights: Path | None, parameters: dict[str, str | float], num_points: int, scans: int
 ) -> Report:
     """Play one scan again and again, each when the one before has come back. Raises TwodpassError."""
-    from twodpass_core.benchmark.untrained import write_untrained_weights  # torch, after the process is tuned for it
-    from twodpass_core.cli.work.benchmark import first_scan
+    # These import torch, after the process is tuned for it.
+    from twodpass_core.cli.work.benchmark import first_scan, weights_or_random
+    from twodpass_core.models.student import StudentConfig
 
     scan = first_scan(path)
     cloud = cloud_of(np.resize(scan, (num_points, 4)))
     use_own_domain()
-    with TemporaryDirectory() as folder, Console(stderr=True).status("starting the node") as status:
-        if weights is None:
-            weights = Path(folder, "untrained.safetensors")
-            write_untrained_weights(weights)
-        with (
-            running_node({"weights": str(weights), **parameters}, Path(folder, "log")) as process,
-            Player(process) as player,
-            publisher_process(cloud) as publish,
-        ):
-            player.wait_until_active()
-            # A scan that is sent before the node has found the publisher is lost.
-            player.request("the first scan", Time(), cloud, partial(publish, 0), resend_after=1.0)
-            answers = []
-            for number in range(1, 1 + WARM_UP + scans):
-                status.update(f"measuring, {number} of {WARM_UP + scans}")
-                time.sleep(PAUSE)
-                answers.append(player.request(f"scan {number}", Time(sec=number), cloud, partial(publish, number)))
+    with (
+        Console(stderr=True).status("starting the node") as status,
+        weights_or_random(weights or StudentConfig()) as file,
+        TemporaryDirectory() as folder,
+        running_node({"weights": str(file), **parameters}, Path(folder, "log")) as process,
+        Player(process) as player,
+        publisher_process(cloud) as publish,
+    ):
+        player.wait_until_active()
+        # A scan that is sent before the node has found the publisher is lost.
+        player.request("the first scan", Time(), cloud, partial(publish, 0), resend_after=1.0)
+        answers = []
+        for number in range(1, 1 + WARM_UP + scans):
+            status.update(f"measuring, {number} of {WARM_UP + scans}")
+            time.sleep(PAUSE)
+            answers.append(player.request(f"scan {number}", Time(sec=number), cloud, partial(publish, number)))
     return Report(
         points=num_points,
         source=f"{path.name if path else 'a simulated street'}, which has {len(scan):,}",

@@ -14,12 +14,8 @@ from twodpass_core.sparse.grid import KITTI_GRID
 from twodpass_core.weights import Card, save_weights
 
 
-def write_untrained_weights(path: Path, architecture: StudentConfig | None = None) -> None:
-    """A network for SemanticKITTI, of the published size unless given, with random weights, the same every time.
-
-    Its card says UNTRAINED.
-    """
-    architecture = architecture or StudentConfig()
+def write_untrained_weights(path: Path, architecture: StudentConfig) -> None:
+    """A network for SemanticKITTI with random weights, the same every time. Its card says UNTRAINED."""
     card = Card(
         architecture=architecture,
         grid=KITTI_GRID,
