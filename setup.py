@@ -21,7 +21,6 @@ ROS_WHEELS = [
     "ros-sensor-msgs",
     "ros-std-msgs",
     "ros-std-srvs",
-    "ros-visualization-msgs",
     "ros-ament-cmake",
     "ros-ament-cmake-include-directories",
     "ros-ament-cmake-python",
