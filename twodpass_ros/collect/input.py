@@ -18,7 +18,8 @@ from twodpass_core.errors import MissingDependencyError
 from twodpass_core.recording import RecordedTopic, offered_qos
 from twodpass_ros.diagnostics import Streak
 from twodpass_ros.errors import NodeError
-from twodpass_ros.transport import SequenceGaps, SubscriptionEventCallbacks, describe_publishers, has_one_publisher
+from twodpass_ros.sequence_gaps import SequenceGaps
+from twodpass_ros.transport import SubscriptionEventCallbacks, describe_publishers, has_one_publisher
 
 try:
     import message_filters
