@@ -27,7 +27,7 @@ def scan(points: int = 400) -> np.ndarray:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_measurements(precision: Precision) -> None:
+def test_a_step_is_timed_and_its_memory_measured(precision: Precision) -> None:
     save_memory = precision == "bf16"
     case = TrainingCase((scan(), scan(300)), network=SMALL, patch=(32, 32), device="cpu", save_memory=save_memory)
     report = measure_training(case, [precision], repeats=1)

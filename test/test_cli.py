@@ -173,7 +173,7 @@ def test_a_checkpoint_given_as_weights_names_the_command(scans: Path, tmp_path: 
     assert "twodpass import-weights" in one_line(result.stderr)
 
 
-def test_info(weights: Path) -> None:
+def test_info_shows_the_card_and_where_the_weights_are(weights: Path) -> None:
     assert f"\n{weights}\n" in twodpass("info", weights).output
     assert f"\n{default_weights()}\n" in twodpass("info").output
     output = one_line(twodpass("info", weights).output)
@@ -200,7 +200,7 @@ def test_import_says_what_it_took_and_what_not(golden: Path, tmp_path: Path) -> 
     assert twodpass(*arguments).exit_code == 1
 
 
-def test_benchmark(weights: Path, scans: Path) -> None:
+def test_benchmark_prints_a_table_or_json(weights: Path, scans: Path) -> None:
     arguments = ("benchmark", scans, "-w", weights, "--repeats", "1", "--peer", "unfolded")
     output = one_line(twodpass(*arguments).stdout)
     for expected in ("303 points, 300 in the volume", "UNTRAINED", "voxelise", "total", "unfolded", "of the labels"):

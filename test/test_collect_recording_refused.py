@@ -56,7 +56,7 @@ def test_topics_that_rosbag2_would_not_read(arguments: tuple[str, ...], reason: 
         RecordedTopic(*arguments)
 
 
-def test_definitions() -> None:
+def test_ros_own_types_have_definitions_and_others_are_refused() -> None:
     definition = definition_of("sensor_msgs/msg/Image")
     assert "uint32 height" in definition
     assert "MSG: std_msgs/Header" in definition

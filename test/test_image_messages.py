@@ -91,7 +91,9 @@ def test_values_of_12_bits_in_16_are_not_dark() -> None:
     [("rggb", (0, 0), (1, 1)), ("bggr", (1, 1), (0, 0)), ("gbrg", (1, 0), (0, 1)), ("grbg", (0, 1), (1, 0))],
 )
 @pytest.mark.parametrize("bits", [8, 16])
-def test_bayer(order: str, red: tuple[int, int], blue: tuple[int, int], bits: int, padding: int) -> None:
+def test_bayer_images_are_decoded_to_colours(
+    order: str, red: tuple[int, int], blue: tuple[int, int], bits: int, padding: int
+) -> None:
     pytest.importorskip("cv2")
     rgb = picture()
     mosaic = rgb[..., 1].copy()
@@ -132,7 +134,7 @@ def test_a_compressed_sensor_image_of_another_arrangement_is_no_picture() -> Non
 
 
 @pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuyv", 0), ("yuv422_yuy2", 0)])
-def test_yuv(encoding: str, luma: int) -> None:
+def test_yuv_images_are_decoded_to_colours(encoding: str, luma: int) -> None:
     cv2 = pytest.importorskip("cv2")
     rgb = picture(3)
     yuv = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_UYVY if luma else cv2.COLOR_RGB2YUV_YUYV)

@@ -28,7 +28,7 @@ def scores(labels: list[int], predictions: list[int], definition: Definition = "
     return Scores.of(count(labels, predictions).sum(0), definition)
 
 
-def test_by_hand() -> None:
+def test_scores_are_those_counted_by_hand() -> None:
     result = scores([1, 1, 1, 2, 2, 0, 0], [1, 1, 2, 2, 255, 1, 255])
     # Class 1: 2 right, 1 missed, none too many (label 0 does not count). Class 2: 1 right, 1 missed, 1 too many.
     assert result.iou[:2] == pytest.approx((2 / 3, 1 / 3))
@@ -100,7 +100,7 @@ def test_the_authors_example(golden: Path) -> None:
     assert Scores.of(counts).mean_iou < result.mean_iou
 
 
-def test_by_distance() -> None:
+def test_points_are_counted_by_their_horizontal_distance() -> None:
     points = np.array([[3, 4, 50, 0], [6, 8, 0, 0], [0, -29.9, 0, 0], [300, 0, 0, 0]], np.float32)
     counts = count([1, 1, 2, 3], [1, 2, 2, 3], points)
     assert counts.sum(dim=(1, 2)).tolist() == [1, 1, 1, 0, 0, 1]

@@ -70,7 +70,7 @@ def test_the_vehicle_moves_between_lidar_and_camera(root: Path) -> None:
     assert pixels.tolist() == [[43, 80], [43, 85]]
 
 
-def test_splits(root: Path) -> None:
+def test_a_split_has_its_scenes_and_unknown_names_are_refused(root: Path) -> None:
     assert NuScenes(root, "train").ids[0].startswith("scene-0001-0")
     assert len(NuScenes(root, "trainval")) == 4
     with pytest.raises(ConfigError, match="choose train, val"):

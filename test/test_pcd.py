@@ -56,7 +56,7 @@ def write_pcd(path: Path, storage: str, header: str = HEADER) -> Path:
 
 
 @pytest.mark.parametrize("storage", ["ascii", "binary", "binary_compressed"])
-def test_pcd(tmp_path: Path, storage: str) -> None:
+def test_a_pcd_file_gives_its_points_and_the_field_that_is_named(tmp_path: Path, storage: str) -> None:
     path = write_pcd(tmp_path / "scan.pcd", storage)
     np.testing.assert_array_equal(read_scan(path), POINTS)
     np.testing.assert_array_equal(read_scan(path, intensity_field="ring")[:, 3], np.arange(7))

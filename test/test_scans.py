@@ -30,7 +30,7 @@ def only(path: Path, **options: int | str) -> npt.NDArray[np.float32]:
     return scan.points
 
 
-def test_bin_columns(tmp_path: Path) -> None:
+def test_bin_files_have_four_columns_nuscenes_five_unless_said_otherwise(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only(write_bin(tmp_path / "a.bin")), POINTS)
     np.testing.assert_array_equal(only(write_bin(tmp_path / "a.pcd.bin", 5)), POINTS)
     np.testing.assert_array_equal(only(write_bin(tmp_path / "b.bin", 6), columns=6), POINTS)
@@ -38,7 +38,9 @@ def test_bin_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize("columns", [4, 6])
-def test_npy(tmp_path: Path, dtype: npt.DTypeLike, columns: int) -> None:
+def test_npy_files_may_be_of_any_float_type_and_have_more_columns(
+    tmp_path: Path, dtype: npt.DTypeLike, columns: int
+) -> None:
     array = np.pad(POINTS, ((0, 0), (0, columns - 4))).astype(dtype)
     np.save(tmp_path / "scan.npy", array)
     points = only(tmp_path / "scan.npy")
@@ -52,7 +54,7 @@ def test_npy_without_points(tmp_path: Path) -> None:
     assert only(tmp_path / "scan.npy").shape == (0, 4)
 
 
-def test_folders(tmp_path: Path) -> None:
+def test_scans_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     for index in (10, 2, 1):
         write_bin(tmp_path / f"00/velodyne/{index:06d}.bin")
         write_bin(tmp_path / f"drive/velodyne_points/data/{index:010d}.bin")
@@ -230,7 +232,7 @@ def test_npy_of_something_else(tmp_path: Path, array: npt.NDArray[np.generic], r
         only(tmp_path / "scan.npy")
 
 
-def test_damaged_npy(tmp_path: Path) -> None:
+def test_a_damaged_npy_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scan.npy"
     np.save(path, POINTS)
     whole = path.read_bytes()

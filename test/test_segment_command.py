@@ -115,7 +115,7 @@ def test_sensor_frame_and_intensity_are_converted(weights: Path, scans: Path, tm
     assert not converted[300:].any()
 
 
-def test_votes(weights: Path, scans: Path, tmp_path: Path) -> None:
+def test_votes_are_the_segmenters(weights: Path, scans: Path, tmp_path: Path) -> None:
     result = twodpass("segment", scans / "000000.bin", "-w", weights, "-o", tmp_path / "out", "--votes", "3")
     assert result.exit_code == 0
     expected = Segmenter.from_weights(weights, device="cpu").segment(points_of(scans / "000000.bin"), votes=3)

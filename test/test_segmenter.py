@@ -114,7 +114,7 @@ def test_points_without_an_answer_do_not_touch_the_others(segmenter: Segmenter) 
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_empty_and_lonely(segmenter: Segmenter, count: int) -> None:
+def test_scans_of_hardly_any_points_have_a_label_each(segmenter: Segmenter, count: int) -> None:
     assert segmenter.segment(scan(count)).class_id.shape == (count,)
 
 

@@ -37,7 +37,7 @@ def test_semantic_kitti_zip(tmp_path: Path) -> None:
         assert len(archive.read("sequences/12/predictions/000000.label")) == 4 * len(POINTS)
 
 
-def test_nuscenes(tmp_path: Path) -> None:
+def test_a_nuscenes_submission_has_a_class_for_every_point(tmp_path: Path) -> None:
     write_submission(tmp_path / "out", NuScenesSubmission(), [("abc", POINTS, IDS)])
     written = np.fromfile(tmp_path / "out/lidarseg/test/abc_lidarseg.bin", np.uint8)
     assert written.tolist() == [1, 9, 6, 6]
@@ -61,7 +61,7 @@ def test_points_without_a_class_get_the_nearest_ones() -> None:
         assert filled[index] in ids[known][distance <= distance.min() + 1e-3]
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_what_a_benchmark_would_refuse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no point in the volume"):
         complete(POINTS, np.full(4, UNLABELLED, np.uint8))
     with pytest.raises(ConfigError, match="NN/NNNNNN"):

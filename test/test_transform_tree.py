@@ -224,7 +224,7 @@ def tf_message(w: float) -> SimpleNamespace:
     return SimpleNamespace(transforms=[entry])
 
 
-def test_messages() -> None:
+def test_messages_of_tf_fill_the_tree_and_invalid_transforms_are_named() -> None:
     expected = RigidTransform.from_xyz_rpy([1, 2, 3, 0, 0, math.pi / 2])
     for static in (True, False):
         tree = TransformTree()
