@@ -32,13 +32,10 @@ class Scores:
     @classmethod
     def of(cls, counts: Tensor, definition: Definition = "benchmark") -> Scores:
         """Scores of counts (K, K) int64, true class by predicted class."""
-        counts = counts[1:].double()
-        if definition == "authors":
-            counts = counts[:, 1:]
-            correct, predicted = counts.diagonal(), counts.sum(0)
-        else:
-            correct, predicted = counts[:, 1:].diagonal(), counts[:, 1:].sum(0)
-        labelled = counts.sum(1)
+        counts = counts[1:].double()  # of labelled points
+        answered = counts[:, 1:]
+        correct, predicted = answered.diagonal(), answered.sum(0)
+        labelled = (answered if definition == "authors" else counts).sum(1)
         union = labelled + predicted - correct
         iou = correct / union
         if definition == "semantic-kitti-api":

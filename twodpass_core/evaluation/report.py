@@ -81,7 +81,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     """Where the points of each class went, as shares of the class; the first column is nothing."""
     counts = evaluation.counts.sum(0)[1:].double()
     shares = torch.where(counts.sum(1, keepdim=True) > 0, counts / counts.sum(1, keepdim=True), torch.nan)
-    names = [entry.name for entry in evaluation.class_map.classes]
+    names = evaluation.class_map.names
     size = 2.5 + 0.33 * len(names)
     figure = new_figure(size + 0.8, size)
     axes = figure.add_subplot()
