@@ -21,7 +21,7 @@ PLAINER = {
     "path_type": "must be a path",
     "tuple_type": "must be a list",
 }
-"""What pydantic says in terms of Python, by its type of problem."""
+"""Plain words for what pydantic says in terms of Python, by its type of problem."""
 
 
 def describe_problems(error: ValidationError) -> str:

@@ -37,10 +37,10 @@ UserPath = Annotated[Path, AfterValidator(_expanded_or_refused)]
 
 @contextmanager
 def naming(path: Path, *, instead_of: Path | None = None) -> Iterator[None]:
-    """Gives an OSError raised inside the name of this file, where it has none, as that of a full disk.
+    """An OSError from inside that names no file, as that of a full disk, is made to name `path`.
 
-    Where it names `instead_of`, the partial file or folder that will become `path`, or something in that, it is given
-    the name that this will have.
+    One that names `instead_of`, the partial file or folder that will become `path`, or something in it, is made to name
+    what that will be.
     """
     try:
         yield

@@ -57,7 +57,7 @@ class SensorMounting:
 
 
 def intensity_limit(intensity_max: float) -> float:
-    """What intensities are clipped to before a network sees them: a damaged one would reach the features of all near.
+    """What intensities are clipped to before a network sees them: a damaged one would spoil the features all around it.
 
     `intensity_max` is full scale in the training data.
     """

@@ -12,9 +12,9 @@ from twodpass_core.errors import TwodpassError
 
 
 def read_yaml_file(path: Path, what: str, error_type: type[TwodpassError], hint: str = "") -> Any:
-    """The plain values in a file. Raises `error_type`, naming the file, and `what` it was to be where it is not read.
+    """The plain values in a file. Raises `error_type`, naming the file.
 
-    `hint` is added to that: what could be given instead.
+    Where it cannot be opened, also `what` it should have been, and `hint`: what could be given instead.
     """
     try:
         return read_yaml(path.read_text(encoding="utf-8"))

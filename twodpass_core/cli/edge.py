@@ -39,7 +39,7 @@ class ReportingGroup(TyperGroup):
 
 
 def in_words(error: Exception) -> str:
-    """An error in a sentence; Python's own begin with a number where they are the system's."""
+    """An error in a sentence, without the number that Python puts before those of the system."""
     if not isinstance(error, OSError) or error.filename is None or not error.strerror:
         return str(error)
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]  # what went where

@@ -95,7 +95,7 @@ class FrameSource(Protocol):
 
     @property
     def kind(self) -> str:
-        """Of what its frames are, in words, for the card of weights: "1,200 frames of simulated streets"."""
+        """What its frames are of, as a card says it: "simulated streets" in "1,200 frames of simulated streets"."""
         ...
 
     @property

@@ -50,7 +50,7 @@ def read_numbers(path: Path, columns: int) -> Floats:
     try:
         return np.array(lines, np.float64).reshape(-1, columns)
     except ValueError as error:
-        raise ScanError(f"{path}: not all of it are numbers: {error}") from error
+        raise ScanError(f"{path}: holds more than numbers: {error}") from error
 
 
 def read_labels(

@@ -28,8 +28,8 @@ MIN_FRAMES = 6
 class Change:
     """Of an IoU, 0 to 1; NaN where there is nothing to count.
 
-    `low` and `high` are between which it lies in 95 % of resamplings of the frames (bootstrap); NaN with fewer than
-    MIN_FRAMES. Frames of one drive are alike, so that on another drive it may well lie outside.
+    In 95 % of resamplings of the frames (bootstrap) the difference lies between `low` and `high`, which are NaN with
+    fewer frames than MIN_FRAMES. Frames of one drive are alike, so that on another drive it may well lie outside.
     """
 
     before: float

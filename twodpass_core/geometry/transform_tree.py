@@ -65,7 +65,7 @@ class TransformTree:
     def add_recorded(
         self, parent: str, child: str, stamps_ns: npt.NDArray[np.int64], poses: npt.NDArray[np.float64]
     ) -> None:
-        """Put all there is of a moving transform: (M,) increasing times and (M, 7) parent_from_child, M > 0.
+        """Set a moving transform to all its measurements: (M,) increasing times and (M, 7) parent_from_child, M > 0.
 
         A pose is a quaternion w, x, y, z and a translation. Raises TransformError as `add`.
         """

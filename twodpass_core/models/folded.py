@@ -247,7 +247,7 @@ def _piecewise(function: Callable[..., object], *tensors: Tensor) -> None:
 
 
 def _rows_at_once(tensor: Tensor) -> int:
-    """On a GPU all: its calls cost more than its memory's time."""
+    """All of them on a GPU, where calls cost more than memory does."""
     return ROWS_AT_ONCE if tensor.device.type == "cpu" else max(1, tensor.shape[0])
 
 

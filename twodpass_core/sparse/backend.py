@@ -33,7 +33,7 @@ class StridedMaps:
 class SparseBackend(Protocol):
     """Builds maps, once per level or pair of levels, and convolves with them.
 
-    Of what kind a convolution is lies in its map. Weights are (K, C_in, C_out): a matrix per offset, in this order.
+    A map says which kind of convolution it is for. Weights are (K, C_in, C_out): a matrix per offset, in this order.
     """
 
     name: str

@@ -32,7 +32,7 @@ def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:
 
 
 def _make_folder(out: Path | None) -> None:
-    """The folder of a report, before the time that it takes to come so far."""
+    """Make the folder of a report, before the evaluation has taken its time."""
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConfigError(f"{out} is not a folder: --out is the folder to write to")

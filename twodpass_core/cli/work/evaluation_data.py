@@ -41,9 +41,14 @@ def evaluation_sources(
 ) -> list[FrameSource]:
     """The labelled frames in folders and bags, or those that trainings' settings validate on; never with images.
 
-    `kind` says what is in folders (semantickitti unless given), `split` which part of it (val unless given), or of
-    settings instead of their own, is taken, `bag` how bags are read, `sequences` which ones are taken instead of the
-    split's in folders of SemanticKITTI's form. Raises ConfigError where there is nothing that these could apply to.
+    Args:
+        kind: what is in folders; semantickitti unless given.
+        split: the part of it to take, val unless given; of settings, instead of their own.
+        bag: how bags are read.
+        sequences: those to take in folders of SemanticKITTI's form, instead of the split's.
+
+    Raises:
+        ConfigError: one of these is given, and there is nothing that it could apply to.
     """
     named = ", ".join(map(str, data))
     if (said := bag.model_dump(exclude_defaults=True)) and not any(map(bags_in, data)):
@@ -56,10 +61,10 @@ def evaluation_sources(
 
 
 def submission_settings(data: Path, kind: str | None, split: str | None) -> SourceConfig:
-    """All frames in a folder, of split test unless given, or of what a training's settings validate on (`split` of
-    it, if given); no images.
+    """A folder's data, or what a training's settings validate on, without images.
 
-    Raises ConfigError for data that has no benchmark.
+    Of a folder `split`, test unless given; of settings, `split` instead of their own. Raises ConfigError for data that
+    has no benchmark.
     """
     _refuse_unheeded([data], kind, split)
     settings = _settings(data, kind, split, "test", BagConfig()).model_copy(update={"cameras": ()})
