@@ -176,7 +176,7 @@ def test_without_images_calibration_and_poses_are_not_needed(dataset: Path) -> N
         (lambda folder: (folder / "calib.txt").write_text(CALIB.replace("Tr: 0 -1", "Tr: 0 -2")), "no rotation"),
         (lambda folder: (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"poses\.txt: has 1 line,"),
         (lambda folder: (folder / "poses.txt").write_text("1 0 0"), r"poses\.txt: line 1 has 3 numbers, not 12"),
-        (lambda folder: (folder / "times.txt").write_text("soon\nlater"), r"times\.txt: not all of it"),
+        (lambda folder: (folder / "times.txt").write_text("soon\nlater"), r"times\.txt: holds more than numbers"),
         (lambda folder: (folder / "times.txt").write_text("0\n1e400"), r"times\.txt: line 2 is not of finite numbers"),
         (
             lambda folder: (folder / "poses.txt").write_text(("nan " * 12 + "\n") * 2),

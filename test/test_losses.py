@@ -72,10 +72,10 @@ def test_class_weights_of_no_points_are_refused(counts: list[int]) -> None:
         inverse_frequency_weights(counts)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_cross_entropy_is_the_weighted_mean_over_labelled_points(weighted: bool) -> None:
+@pytest.mark.parametrize("scale", [None, 1, 1e-4])
+def test_cross_entropy_is_the_weighted_mean_over_labelled_points(scale: float | None) -> None:
     logits, labels = random_case(500, 6)
-    weights = torch.tensor([0.0, 1, 2, 3, 0.5, 4]) if weighted else None
+    weights = None if scale is None else scale * torch.tensor([0.0, 1, 2, 3, 0.5, 4])
     expected = F.cross_entropy(logits, labels, weights, ignore_index=0)
     torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), expected)
 
@@ -210,3 +210,12 @@ def test_a_loss_without_gradient() -> None:
     assert not SegmentationLoss()(logits, labels).total.requires_grad
     with torch.no_grad():
         assert not SegmentationLoss()(logits.requires_grad_(), labels).total.requires_grad
+
+
+def test_the_parts_of_a_loss_have_no_gradient() -> None:
+    """They are for logs: one of them would be 0."""
+    logits, labels = random_case(30, 5)
+    terms = SegmentationLoss()(logits.requires_grad_(), labels)
+    assert terms.total.requires_grad
+    assert not terms.cross_entropy.requires_grad
+    assert not terms.lovasz.requires_grad

@@ -81,6 +81,9 @@ def test_the_student_itself_stays_as_it_was(student: PointVoxelStudent) -> None:
         assert torch.equal(tensor, before[name])
     unchanged = {name for name in before if torch.equal(before[name], after[name])}
     assert {"point_encoder.0.weight", "blocks.0.point_branch.direct.weight", "classifier.0.weight"} <= unchanged
+    dead = "blocks.0.voxel_branch.0.convolution1.weight"
+    assert torch.equal(after[dead][..., 0], before[dead][..., 0])  # another training may bring the channel to life
+    assert bool(before[dead][..., 0].any())
 
 
 def test_rounding_twice_is_rounding_once(student: PointVoxelStudent) -> None:

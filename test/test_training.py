@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from training_data import Blobs, tiny_config
 from training_runs import assert_same, load
 
@@ -26,7 +27,7 @@ from twodpass_core.segmenter import Segmenter
 from twodpass_core.training.batches import Share, TrainingBatches
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.curves import read_log
-from twodpass_core.training.run import train
+from twodpass_core.training.run import LOG_EVERY, train
 from twodpass_core.weights import load_weights, read_card
 
 DISTILLED = {"kind": "msfskd"}
@@ -93,12 +94,17 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
 
 
 def test_validation_is_evaluation_afterwards_on_all_raw_points(tmp_path: Path) -> None:
-    validation = Blobs(3, seed=1)
+    validation = Blobs(3, seed=1, points=5000)
     config = tiny_config(tmp_path / "run", epochs=1, machine={"precision": "bf16"})
     weights = train(config, training=Blobs(4), validation=validation)
     result = evaluate(Segmenter.from_weights(weights, device="cpu"), [validation[index] for index in range(3)])
     (entry,) = read_log(tmp_path / "run/log.jsonl")
-    assert entry["val/mean_iou"] == pytest.approx(result.scores.mean_iou, abs=1e-7)
+    scored = {
+        f"val/{name}": getattr(result.scores, name) for name in ("mean_iou", "accuracy", "frequency_weighted_iou")
+    }
+    names = [f"val_iou/{semantic.name}" for semantic in validation.class_map.classes[1:]]
+    scored |= dict(zip(names, result.scores.iou, strict=True))
+    assert {name: entry[name] for name in scored} == pytest.approx(scored, abs=1e-7)
     assert int(result.counts.sum()) == sum(len(validation[index].points) for index in range(3))
     scores = json.loads((tmp_path / "run/scores.json").read_text())
     assert scores["mean_iou"] == result.scores.mean_iou
@@ -119,6 +125,22 @@ def test_training_learns(tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "run", epochs=30, optimiser={"learning_rate": 0.1}, validate_every=30)
     train(config, training=Blobs(4), validation=Blobs(2, seed=1))
     assert json.loads((tmp_path / "run/scores.json").read_text())["accuracy"] > 0.7
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    assert len(events.Scalars("train/loss_step")) == 60 // LOG_EVERY
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_scans(tmp_path: Path) -> None:
+    """Of three, the last of which is a batch of its own."""
+    losses: list[float] = []
+
+    class Losses(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            losses.append(float(trainer.callback_metrics["train/loss_step"]))
+
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(3), callbacks=[Losses()])
+    (entry,) = read_log(tmp_path / "run/log.jsonl")
+    assert entry["train/loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3)
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:

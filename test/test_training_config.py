@@ -42,6 +42,7 @@ def test_the_papers_hyper_parameters() -> None:
         assert (optimiser.weight_decay, optimiser.schedule) == (1e-4, "cosine")
         assert (config.distillation.kind, config.distillation.variant) == ("msfskd", "paper")
         assert (config.distillation.width, config.distillation.kl_weight) == (64, 0.05)
+        assert config.distillation.fusion_weight == 1
         assert config.augmentation.crop == (480, 320)
     assert (kitti.data.batch_size, kitti.epochs, kitti.student.width, len(kitti.student.scales)) == (8, 64, 64, 4)
     assert (nuscenes.data.batch_size, nuscenes.epochs, nuscenes.student.width) == (16, 80, 128)
@@ -121,6 +122,9 @@ def test_overrides() -> None:
         ("student.scales=[2", "not YAML"),
         ("optimiser={schedule: authors_annealing, warmup_steps: 5}", r"optimiser: warmup_steps are the cosine's"),
         ("student.scales=[]", r"student\.scales: Tuple should have at least 1 item"),
+        ("distillation.width=0", r"distillation\.width: Input should be greater than or equal to 1"),
+        ("distillation.kl_weight=-1", r"distillation\.kl_weight: Input should be greater than or equal to 0"),
+        ("distillation.fusion_weight=-1", r"distillation\.fusion_weight: Input should be greater than or equal to 0"),
         ("loss.point_counts=[0, -1]", r"loss\.point_counts\.1: Input should be greater than or equal to 0"),
     ],
 )
@@ -139,6 +143,13 @@ def test_what_has_no_effect_is_written_as_a_comment(tmp_path: Path) -> None:
     path.write_text(dump_config(load_config(None, ["distillation={variant: authors, fusion: false}"])))
     assert load_config(path).distillation.fusion is False
     assert load_config(path, ["distillation.variant=paper"]).distillation.learner
+
+
+@pytest.mark.parametrize(("fusion", "learner"), [(True, True), (True, False), (False, False)])
+def test_what_has_an_effect_is_not(fusion: bool, learner: bool) -> None:
+    config = load_config(None, [f"distillation={{variant: authors, fusion: {fusion}, learner: {learner}}}"])
+    lines = [line.split("#")[0].strip() for line in dump_config(config).splitlines()]
+    assert f"learner: {str(learner).lower()}" in lines
 
 
 def test_parts_of_bags_for_training_and_validation_do_not_overlap() -> None:
@@ -242,6 +253,14 @@ def test_annealing_is_the_authors(golden: Path) -> None:
     expected = json.loads((golden / "misc.json").read_text())["cosine_annealing_80"]
     assert [0.24 * factor(100 * epoch) for epoch in range(80)] == pytest.approx(expected, abs=1e-12)
     assert factor(199) == factor(100)
+    settings = OptimiserSettings(schedule="authors_annealing", learning_rate=0.24)
+    made = make_schedule(settings, epochs=80, steps_per_epoch=100, max_steps=None)
+    assert [made(step) for step in range(0, 8000, 50)] == [factor(step) for step in range(0, 8000, 50)]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_annealing_of_few_epochs_begins_at_the_whole_rate(epochs: int) -> None:
+    assert authors_annealing(epochs, 100, 0.24)(0) == 1
 
 
 def test_cosine_ends_at_zero_and_stays_there() -> None:

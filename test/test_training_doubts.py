@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cloud_bag import START_NS, cloud_message, write_bag
 from rosbags.rosbag2 import StoragePlugin
-from training_data import CLASS_MAP, Blobs, tiny_config
+from training_data import CLASS_MAP, GRID, Blobs, tiny_config
 from training_runs import Interrupting
 
 from twodpass_core.data.frame import Frame
@@ -93,6 +93,12 @@ def test_labels_that_are_all_ignored_are_told(tmp_path: Path, caplog: pytest.Log
     assert "no point of the first 4 scans has a label other than the ignored class" in caplog.text
 
 
+class Elsewhere(Blobs):
+    """Of another volume."""
+
+    grid = GRID.model_copy(update={"minimum": (-9.0, -8.0, -2.0)})
+
+
 RENAMED = CLASS_MAP.model_copy(
     update={
         "classes": (
@@ -108,6 +114,7 @@ RENAMED = CLASS_MAP.model_copy(
     [
         (Blobs(12), r"number of frames \(8, now 12\)"),
         (Blobs(8, class_map=RENAMED), "classes"),
+        (Elsewhere(8), "volume"),
         (Blobs(8, intensity_max=255), "full scale of the intensity"),
     ],
 )

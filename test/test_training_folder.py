@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 from training_data import Blobs, tiny_config
 from training_runs import Interrupting, load
 
@@ -16,12 +17,22 @@ from twodpass_core.data.frame import Frame
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.run import train
 
 
 def test_scores_are_of_the_epochs_that_were_validated_and_of_the_end(tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "run", epochs=3, validate_every=2)
-    train(config, training=Blobs(4), validation=Blobs(3, seed=1))
+    frames: list[int] = []
+
+    class Frames(Callback):
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert isinstance(pl_module, TrainingModule)
+            assert pl_module.evaluation is not None
+            frames.append(pl_module.evaluation.frames)
+
+    train(config, training=Blobs(4), validation=Blobs(3, seed=1), callbacks=[Frames()])
+    assert frames == [3, 3]
     entries = read_log(config.run / "log.jsonl")
     assert [entry["epoch"] for entry in entries] == [1, 2, 3]
     assert ["val/mean_iou" in entry for entry in entries] == [False, True, True]

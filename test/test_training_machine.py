@@ -135,6 +135,7 @@ def test_a_backend_is_tried_in_the_formats_of_training_and_of_validation(
     module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=device))  # type: ignore[assignment]
     module.setup("fit")
     assert network.student.backend.name == "table"
+    assert module.deployed_student().backend.name == "table"  # validated with it, too
     assert trials == [(device, (torch.bfloat16, torch.float32), 6)]
 
 

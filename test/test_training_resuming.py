@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from training_data import Blobs, tiny_config
 from training_runs import STATE, Interrupting, assert_same, load
 
@@ -18,6 +19,16 @@ from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.run import train
+
+
+class Drawing(Callback):
+    """Draws a random number in each step, as a network may."""
+
+    def __init__(self) -> None:
+        self.numbers: list[float] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.numbers.append(float(torch.rand(())))
 
 
 @pytest.mark.parametrize(
@@ -40,11 +51,14 @@ def test_a_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, sto
 
 def test_a_stop_at_an_epochs_end_leaves_nothing_out_of_the_log(tmp_path: Path) -> None:
     whole, parts = (tiny_config(tmp_path / name) for name in ("whole", "parts"))
-    train(whole, training=Blobs(4))
+    drawn, drawn_in_parts = Drawing(), Drawing()
+    train(whole, training=Blobs(4), callbacks=[drawn])
     with pytest.raises(SystemExit):
-        train(parts, training=Interrupting(4, at=4))
+        train(parts, training=Interrupting(4, at=4), callbacks=[drawn_in_parts])
     assert load(parts.run)["global_step"] == 2
-    train(parts, training=Blobs(4), resume=True)
+    train(parts, training=Blobs(4), resume=True, callbacks=[drawn_in_parts])
+    assert len(set(drawn.numbers)) == 4
+    assert drawn_in_parts.numbers == drawn.numbers
     one, other = load(whole.run), load(parts.run)
     assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
     assert read_log(whole.run / "log.jsonl") == read_log(parts.run / "log.jsonl")

@@ -53,12 +53,11 @@ class _GradientAtOnce(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, loss: SegmentationLoss) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+        with torch.enable_grad():
             # In float32, so that the scale which keeps fp16's gradients from vanishing comes before they are rounded.
             leaf = logits.detach().float().requires_grad_(ctx.needs_input_grad[0])
             cross_entropy, lovasz, total = loss.terms(leaf, labels)
         if ctx.needs_input_grad[0]:
-            ctx.dtype = logits.dtype
             ctx.save_for_backward(*torch.autograd.grad(total, leaf))
         detached = cross_entropy.detach(), lovasz.detach(), total.detach()
         ctx.mark_non_differentiable(*detached[:2])
@@ -68,7 +67,7 @@ class _GradientAtOnce(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * grads[2]).to(ctx.dtype), None, None
+        return gradient * grads[2], None, None  # autograd rounds it to the logits' type
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:

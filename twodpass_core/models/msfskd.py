@@ -244,7 +244,7 @@ def make_distillation(
 def majority_labels(labels: Tensor, voxels: HasScaleFeatures, num_classes: int) -> Tensor:
     """(M,) int64: the label most of a voxel's points have, the smallest of several. Unlabelled points vote, too."""
     num_voxels = voxels.features.shape[0]
-    ballots = voxels.point_to_voxel.long() * num_classes + labels.long()
+    ballots = voxels.point_to_voxel.long() * num_classes + labels
     # bincount would have a GPU's host wait.
     votes = torch.zeros(num_voxels * num_classes, dtype=torch.int64, device=labels.device)
     return votes.scatter_add_(0, ballots, torch.ones_like(ballots)).view(num_voxels, num_classes).argmax(dim=1)
