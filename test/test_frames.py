@@ -271,13 +271,22 @@ def test_open_source(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("sequences", ["00"]), ("bag", {"intensity_scale": 0.1}), ("simulation", {"streets": 3})]
+    ("kind", "setting", "value", "empty"),
+    [
+        ("nuscenes", "sequences", ["00"], "null"),
+        ("nuscenes", "bag", {"intensity_scale": 0.1}, "{}"),
+        ("nuscenes", "simulation", {"streets": 3}, "{}"),
+        ("simulation", "root", "streets", "data/semantickitti"),
+        ("kitti_raw", "split", "val", "train"),
+    ],
 )
-def test_a_setting_for_another_kind_of_data_is_refused(setting: str, value: object) -> None:
-    with pytest.raises(ValidationError, match=f"{setting} is for .*, not for nuscenes: leave it out, or set it to"):
-        SourceConfig.model_validate({"kind": "nuscenes", setting: value})
-    default = SourceConfig(kind="nuscenes").model_dump()
-    assert SourceConfig.model_validate(default).kind == "nuscenes"
+def test_a_setting_for_another_kind_of_data_is_refused(kind: str, setting: str, value: object, empty: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"{setting} is for .*, not for {kind}: leave it out, or set it to {empty} "
+    ):
+        SourceConfig.model_validate({"kind": kind, setting: value})
+    default = SourceConfig.model_validate({"kind": kind}).model_dump()
+    assert SourceConfig.model_validate(default).kind == kind
 
 
 def test_data_of_another_kind_are_told(dataset: Path, tmp_path: Path) -> None:

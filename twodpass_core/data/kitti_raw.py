@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,7 +45,7 @@ class KittiRaw:
         if unknown := sorted(set(cameras) - set(PROJECTIONS)):
             raise ConfigError(f"KITTI raw has no colour camera {', '.join(unknown)}: choose {', '.join(PROJECTIONS)}")
         self.class_map = ClassMap.load("semantickitti")
-        self._root, self._drive = root, root.resolve().name
+        self._root, self._drive = root, Path(os.path.abspath(root)).name  # of a link, its own
         self._stems = sorted(path.stem for path in (root / "velodyne_points/data").glob("[!.]*.bin"))
         if not self._stems:
             raise ScanError(f"{root / 'velodyne_points/data'}: no scans (.bin) there; root must be a drive's folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,8 +20,14 @@ from twodpass_core.data.simulated import SimulatedStreets, SimulationConfig
 from twodpass_core.errors import ScanError
 from twodpass_core.files import UserPath
 
-KIND_OF: Final = {"sequences": "semantickitti", "bag": "bag", "simulation": "simulation"}
-"""The kind of data that a setting is for, of those that are for one alone."""
+KINDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "root": ("semantickitti", "nuscenes", "kitti_raw", "bag"),
+    "split": ("semantickitti", "nuscenes", "bag", "simulation"),
+    "sequences": ("semantickitti",),
+    "bag": ("bag",),
+    "simulation": ("simulation",),
+}
+"""The kinds of data that a setting is for, of those that are not for all."""
 
 
 class SourceConfig(Checked):
@@ -62,11 +69,13 @@ class SourceConfig(Checked):
     @model_validator(mode="after")
     def _settings_are_of_the_kind(self) -> SourceConfig:
         """One for another kind would have no effect."""
-        for name, kind in KIND_OF.items():
+        for name, kinds in KINDS_OF.items():
             default = type(self).model_fields[name].get_default(call_default_factory=True)
-            if kind != self.kind and getattr(self, name) != default:
-                empty = "null" if default is None else "{}"
-                raise ValueError(f"{name} is for {kind}, not for {self.kind}: leave it out, or set it to {empty}")
+            if self.kind not in kinds and getattr(self, name) != default:
+                empty = "null" if default is None else "{}" if isinstance(default, Checked) else default
+                raise ValueError(
+                    f"{name} is for {', '.join(kinds)}, not for {self.kind}: leave it out, or set it to {empty}"
+                )
         return self
 
 

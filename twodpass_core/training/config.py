@@ -48,7 +48,9 @@ class DataSettings(Checked):
     @classmethod
     def _validate_on_what_is_held_out(cls, given: Any) -> Any:
         """Not, as data.train, on split `train` where nothing is said."""
-        return {"split": "val", **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict) or given.get("kind") == "kitti_raw":  # which has no splits
+            return given
+        return {"split": "val", **given}
 
     @model_validator(mode="after")
     def _bags_are_read_alike(self) -> DataSettings:

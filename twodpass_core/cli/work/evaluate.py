@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -24,10 +25,14 @@ from twodpass_core.wording import counted
 
 
 def report_folders(out: Path | None, data: Sequence[Path]) -> list[Path | None]:
-    """Where the report on each set of data goes: into `out`, or with several sets into folders of their names there."""
+    """Where the report on each set of data goes: into `out`, or with several sets into folders of their names there.
+
+    A link has its own name, not that of what it points to.
+    """
     if out is None or len(data) == 1:
         return [out] * len(data)
-    names = [path.resolve().stem if path.is_file() else path.resolve().name for path in data]
+    given = [Path(os.path.abspath(path)) for path in data]
+    names = [path.stem if path.is_file() else path.name for path in given]
     return [out / (name if names.count(name) == 1 else f"{number}_{name}") for number, name in enumerate(names)]
 
 
