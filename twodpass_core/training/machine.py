@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
+from torch import distributed, nn
 
 from twodpass_core.errors import ConfigError
 from twodpass_core.training.checkpoint_io import WholeCheckpoints
@@ -95,6 +96,24 @@ def is_first_process() -> bool:
     """Whether this is the first of the processes that train together."""
     # Before it has started processes of its own, a machine's first one has no rank but that of its machine.
     return getattr(rank_zero_only, "rank", 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
+@contextmanager
+def leaving_processes() -> Iterator[None]:
+    """Ends the connection to other processes that is made inside.
+
+    Lightning leaves it open between processes on CPUs, and its threads then abort some that end.
+    """
+    before = _is_connected()
+    try:
+        yield
+    finally:
+        if not before and _is_connected():
+            distributed.destroy_process_group()
+
+
+def _is_connected() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def _check_gpus(machine: MachineSettings, processes: Processes, gpus: int) -> None:

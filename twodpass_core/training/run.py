@@ -24,7 +24,7 @@ from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.images_seen import ImagesSeen
 from twodpass_core.training.last_checkpoint import LastCheckpoint
 from twodpass_core.training.loader import TrainingData
-from twodpass_core.training.machine import is_first_process, trainer_options
+from twodpass_core.training.machine import is_first_process, leaving_processes, trainer_options
 from twodpass_core.training.module import TrainingModule
 from twodpass_core.training.network import TrainingNetwork
 from twodpass_core.training.overlap import tell_what_is_in_both
@@ -61,7 +61,7 @@ def train(
     """
     options = trainer_options(config)
     folder = RunFolder(config.run)
-    with folder.held() if is_first_process() else nullcontext():
+    with leaving_processes(), folder.held() if is_first_process() else nullcontext():
         checkpoint = folder.checkpoint_for(config, resume=resume)
         training, validation = _opened(config, training, validation)
         if checkpoint is None and is_first_process():
