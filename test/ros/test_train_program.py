@@ -29,7 +29,7 @@ def test_arguments_reach_the_command_but_not_those_of_ros(tmp_path: Path) -> Non
 def test_an_error_is_one_line_and_the_exit_code() -> None:
     done = run("--set", "epoch=3", "--print-config")
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: settings: unknown key epoch: did you mean epochs?"
+    assert done.stderr.strip() == "error: --set epoch=3: unknown key epoch: did you mean epochs?"
 
 
 @pytest.mark.parametrize("program", ["train", "segment", "collect"])
