@@ -172,6 +172,7 @@ class _Block:
         voxels = features.to(self._dtype)
         for residual in self._residuals:
             voxels = residual(voxels, backend, maps.neighbours)
+        voxels = voxels.float()  # before their averages are rounded, too
         pooled_voxels = pooling(voxels)
         merged = self._points(features.add_(voxels), maps.parents)
         pooled_points = pooling(merged)
