@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from twodpass_core.benchmark import peer as benchmark_peer
 from twodpass_core.benchmark import run as benchmark_run
+from twodpass_core.benchmark.machine import using_threads
 from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.run import Contender, run_benchmark
 from twodpass_core.benchmark.spconv_peer import SpconvStudent
@@ -268,11 +269,8 @@ def test_peak_memory_of_a_gpu_is_beyond_what_was_there(monkeypatch: pytest.Monke
 
 def test_spconv_peer_computes_the_same_network() -> None:
     pytest.importorskip("spconv.pytorch", reason="spconv is not installed")
-    network, threads = tiny_student(CARD).eval(), torch.get_num_threads()
+    network = tiny_student(CARD).eval()
     points = torch.from_numpy(scan())
     points = points[SMALL_GRID.contains(points)]
-    torch.set_num_threads(1)  # the CPU build of spconv is wrong with more
-    try:
+    with using_threads(1):  # the CPU build of spconv is wrong with more
         torch.testing.assert_close(SpconvStudent(network, torch.device("cpu"))(points), network(points).logits)
-    finally:
-        torch.set_num_threads(threads)

@@ -205,7 +205,9 @@ def test_benchmark_prints_a_table_or_json(weights: Path, scans: Path) -> None:
     output = one_line(twodpass(*arguments).stdout)
     for expected in ("303 points, 300 in the volume", "UNTRAINED", "voxelise", "total", "unfolded", "of the labels"):
         assert expected in output
+    before = torch.get_num_threads()
     result = twodpass(*arguments, "--json", "--precision", "fp32", "--threads", "1")
+    assert torch.get_num_threads() == before
     report = json.loads(result.stdout)
     assert report["machine"]["threads"] == 1
     assert report["machine"]["versions"]["torch"]

@@ -22,6 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from twodpass_core.benchmark.machine import using_threads
 from twodpass_core.losses import SegmentationLoss, SegmentationTerms
 from twodpass_core.models.image_network import ImageFeatures
 from twodpass_core.models.msfskd import AuthorsDistillation, DistillationConfig, DistillationTerms, make_distillation
@@ -50,10 +51,8 @@ class Step:
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """As the authors' values were computed: sums over many rows round alike."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with using_threads(1):
+        yield
 
 
 @pytest.fixture

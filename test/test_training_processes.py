@@ -15,6 +15,7 @@ from lightning.pytorch import seed_everything
 from training_data import Blobs, tiny_config
 from two_processes import FRAMES, VALIDATION_FRAMES, make_config
 
+from twodpass_core.benchmark.machine import using_threads
 from twodpass_core.data.batch import TrainingSet, collate
 from twodpass_core.data.mixture import AllFrames
 from twodpass_core.evaluation.evaluate import evaluate
@@ -67,10 +68,8 @@ def test_no_frame_is_seen_twice(ranks: Ranks) -> None:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As the processes: with another number of threads sums are rounded in another way, and units near zero switch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with using_threads(1):
+        yield
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -34,6 +35,17 @@ class Machine:
     def __str__(self) -> str:
         parts = [self.device, *(f"{name} {number}" for name, number in self.versions.items())]
         return ", ".join([*parts, "1 thread" if self.threads == 1 else f"{self.threads} threads"])
+
+
+@contextmanager
+def using_threads(number: int | None) -> Iterator[int]:
+    """With so many CPU threads, torch's own number for None; afterwards with as many as before. Gives the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield number or before
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cpu_name() -> str:

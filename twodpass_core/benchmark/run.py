@@ -14,9 +14,8 @@ from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from twodpass_core.benchmark.machine import Machine
+from twodpass_core.benchmark.machine import Machine, using_threads
 from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.peer import PEER_BACKENDS, prepare_peer
 from twodpass_core.benchmark.prepared import Prepared
@@ -59,8 +58,8 @@ class Contender:
 
     def __call__(self) -> None:
         """Load and run once, for a measurement of memory."""
-        torch.set_num_threads(self.threads)
-        self.prepare()(self.points)
+        with using_threads(self.threads):
+            self.prepare()(self.points)
 
 
 def run_benchmark(
@@ -98,37 +97,36 @@ def run_benchmark(
         raise ConfigError(f"unknown peer '{peer}': choose {', '.join(get_args(Peer))}")
     if repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {repeats}")
-    cpu_threads = threads or torch.get_num_threads()
-    torch.set_num_threads(cpu_threads)
-    card, chosen = read_card(weights), choose_device(device)
-    points_in_volume = count_points(points, card.grid)
-    make = partial(Contender, weights=weights, points=points, device=device, threads=cpu_threads)
-    contenders, runs = [], []
-    for contender in _wanted(make, peer, precisions, backends):
-        progress(f"loading {contender.name}")
-        if run := _warmed_up(contender):
-            contenders.append(contender)
-            runs.append(run)
-    totals: list[list[float]] = [[] for _ in runs]
-    stages: list[list[Mapping[str, float]]] = [[] for _ in runs]
-    for repeat in range(repeats):
-        progress(f"measuring, {repeat + 1} of {repeats}")
-        scan = turned(points, repeat + 1)
-        for index, run in enumerate(runs):
-            started = time.perf_counter()
-            stages[index].append(run(scan))
-            totals[index].append(time.perf_counter() - started)
-    progress("measuring memory")
-    peaks = [peak_bytes(contender, chosen) for contender in contenders]
-    return BenchmarkReport(
-        machine=Machine.of(chosen),
-        network=_network(card),
-        points=len(points),
-        points_in_volume=points_in_volume,
-        repeats=repeats,
-        measurements=tuple(map(_measurement, contenders, runs, totals, stages, peaks)),
-        agreements=_agreements([contender for contender in contenders if contender.kind in precisions]),
-    )
+    with using_threads(threads) as cpu_threads:
+        card, chosen = read_card(weights), choose_device(device)
+        points_in_volume = count_points(points, card.grid)
+        make = partial(Contender, weights=weights, points=points, device=device, threads=cpu_threads)
+        contenders, runs = [], []
+        for contender in _wanted(make, peer, precisions, backends):
+            progress(f"loading {contender.name}")
+            if run := _warmed_up(contender):
+                contenders.append(contender)
+                runs.append(run)
+        totals: list[list[float]] = [[] for _ in runs]
+        stages: list[list[Mapping[str, float]]] = [[] for _ in runs]
+        for repeat in range(repeats):
+            progress(f"measuring, {repeat + 1} of {repeats}")
+            scan = turned(points, repeat + 1)
+            for index, run in enumerate(runs):
+                started = time.perf_counter()
+                stages[index].append(run(scan))
+                totals[index].append(time.perf_counter() - started)
+        progress("measuring memory")
+        peaks = [peak_bytes(contender, chosen) for contender in contenders]
+        return BenchmarkReport(
+            machine=Machine.of(chosen),
+            network=_network(card),
+            points=len(points),
+            points_in_volume=points_in_volume,
+            repeats=repeats,
+            measurements=tuple(map(_measurement, contenders, runs, totals, stages, peaks)),
+            agreements=_agreements([contender for contender in contenders if contender.kind in precisions]),
+        )
 
 
 def _wanted(

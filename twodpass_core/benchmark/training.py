@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from torch.optim import SGD
 
-from twodpass_core.benchmark.machine import Machine
+from twodpass_core.benchmark.machine import Machine, using_threads
 from twodpass_core.benchmark.memory import peak_bytes
 from twodpass_core.benchmark.prepared import Prepared
 from twodpass_core.benchmark.scans import count_points, turned
@@ -53,7 +53,6 @@ class TrainingCase:
 
     def prepare(self) -> Prepared[None]:
         """Make the networks; what comes back takes one step on a batch."""
-        torch.set_num_threads(self.threads or torch.get_num_threads())
         if self.save_memory:
             return_large_blocks()
         device = choose_device(self.device)
@@ -84,9 +83,10 @@ class TrainingCase:
 
     def __call__(self) -> None:
         """Make all and take steps, for a measurement of memory."""
-        step = self.prepare()
-        for repeat in range(WARM_UP):
-            step(self.batch(repeat))
+        with using_threads(self.threads):
+            step = self.prepare()
+            for repeat in range(WARM_UP):
+                step(self.batch(repeat))
 
     def batch(self, repeat: int) -> Batch:
         """The scans, turned a little more at every repeat, on the device."""
@@ -160,23 +160,24 @@ def measure_training(case: TrainingCase, precisions: Sequence[Precision], repeat
     device = choose_device(case.device)
     cases = [replace(case, precision=precision) for precision in precisions]
     peaks = [peak_bytes(case, device) for case in cases]
-    steps = [case.prepare() for case in cases]
-    seconds: list[list[float]] = [[] for _ in cases]
-    for repeat in range(WARM_UP + repeats):
-        batch = case.batch(repeat)
-        for step, times in zip(steps, seconds, strict=True):
-            started = time.perf_counter()
-            step(batch)
-            if repeat >= WARM_UP:
-                times.append(time.perf_counter() - started)
-    return TrainingReport(
-        machine=Machine.of(device),
-        network=_described(case),
-        scans=len(case.scans),
-        points=sum(map(len, case.scans)),
-        repeats=repeats,
-        measurements=tuple(map(_measurement, cases, steps, seconds, peaks)),
-    )
+    with using_threads(case.threads):
+        steps = [case.prepare() for case in cases]
+        seconds: list[list[float]] = [[] for _ in cases]
+        for repeat in range(WARM_UP + repeats):
+            batch = case.batch(repeat)
+            for step, times in zip(steps, seconds, strict=True):
+                started = time.perf_counter()
+                step(batch)
+                if repeat >= WARM_UP:
+                    times.append(time.perf_counter() - started)
+        return TrainingReport(
+            machine=Machine.of(device),
+            network=_described(case),
+            scans=len(case.scans),
+            points=sum(map(len, case.scans)),
+            repeats=repeats,
+            measurements=tuple(map(_measurement, cases, steps, seconds, peaks)),
+        )
 
 
 def _measurement(case: TrainingCase, step: Prepared[None], seconds: list[float], peak: int | None) -> StepMeasurement:
