@@ -26,9 +26,9 @@ def test_recomputed_activations_change_nothing(
         "distillation": {**DISTILLED, "variant": variant, "width": 64},
         "machine": {"save_memory": save_memory},
     }
-    recomputing = after_one_batch(tiny_config(tmp_path, **changes))
+    recomputing = after_two_batches(tiny_config(tmp_path, **changes))
     monkeypatch.setattr("twodpass_core.training.network.recompute_in_backward", lambda *_: None)
-    keeping = after_one_batch(tiny_config(tmp_path, **changes))
+    keeping = after_two_batches(tiny_config(tmp_path, **changes))
     assert_same(recomputing.state_dict(), keeping.state_dict())
     gradients = [{name: value.grad for name, value in net.named_parameters()} for net in (recomputing, keeping)]
     assert_same(gradients[0], gradients[1])
@@ -37,17 +37,21 @@ def test_recomputed_activations_change_nothing(
 def test_recomputation_takes_the_batch_normalisation_of_several_gpus(tmp_path: Path) -> None:
     """Of one process on the CPU, where it is as any other."""
     config = tiny_config(tmp_path, machine={"save_memory": True})
-    alone, together = after_one_batch(config), after_one_batch(config, torch.nn.SyncBatchNorm.convert_sync_batchnorm)
+    alone, together = (
+        after_two_batches(config),
+        after_two_batches(config, torch.nn.SyncBatchNorm.convert_sync_batchnorm),
+    )
     assert_same(alone.state_dict(), together.state_dict())
 
 
-def after_one_batch(
+def after_two_batches(
     config: TrainingConfig, change: Callable[[TrainingNetwork], TrainingNetwork] = lambda network: network
 ) -> TrainingNetwork:
-    """A network with the gradients of a batch."""
+    """A network with the gradients of two batches, one after the other."""
     torch.manual_seed(0)
     source = Blobs(2)
     network = change(TrainingNetwork(config, source.class_map, source.grid))
     samples = TrainingSet(source, config.augmentation, config.seed)
-    network(collate([samples[SampleKey(0, index)] for index in range(2)])).total.backward()
+    for epoch in range(2):
+        network(collate([samples[SampleKey(epoch, index)] for index in range(2)])).total.backward()
     return network

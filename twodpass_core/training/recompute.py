@@ -18,9 +18,6 @@ def recompute_in_backward(module: nn.Module, method: str = "forward") -> None:
 
 
 def _recomputed(module: nn.Module, method: Callable[..., Any], *inputs: Any) -> Any:
-    if not module.training:
-        return method(*inputs)
-
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(module)
 
