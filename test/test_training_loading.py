@@ -24,7 +24,9 @@ from twodpass_core.data.frame import Frame
 from twodpass_core.data.mixture import AllFrames
 from twodpass_core.errors import MissingDependencyError, ScanError
 from twodpass_core.training.batches import FrameShare, Share, TrainingBatches, load_batches, load_frames
+from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.data_wait import NAME, DataWait
+from twodpass_core.training.loader import TrainingData
 from twodpass_core.training.loading_processes import load_ahead
 from twodpass_core.training.run import train
 
@@ -36,9 +38,57 @@ def loader(workers: int, device: torch.device) -> DataLoader[Any]:
     return load_batches(samples, TrainingBatches(AllFrames(5), 2, 0, Share(), lambda: 0), workers, device)
 
 
+def training_data(config: TrainingConfig, device: torch.device) -> TrainingData:
+    """That of a training in one process on a device, as set up by a trainer."""
+    data = TrainingData(TrainingSet(Blobs(5), config.augmentation), Blobs(3), config)
+    strategy = SimpleNamespace(root_device=device)
+    data.trainer = cast(Trainer, SimpleNamespace(strategy=strategy, global_rank=0, world_size=1))
+    return data
+
+
 def test_batches_for_a_gpu_are_page_locked() -> None:
     assert loader(0, CUDA).pin_memory
     assert not loader(0, CPU).pin_memory
+
+
+@pytest.mark.parametrize(("workers", "device"), [(0, CUDA), (1, CPU)])
+def test_a_training_loads_for_its_device_by_its_workers(tmp_path: Path, workers: int, device: torch.device) -> None:
+    data = training_data(tiny_config(tmp_path, data={"workers": workers}), device)
+    for loading in (data.train_dataloader(), data.val_dataloader()):
+        assert isinstance(loading, DataLoader)
+        assert loading.num_workers == workers
+    assert data.train_dataloader().pin_memory == (device == CUDA)
+
+
+def test_the_last_step_of_an_epoch_may_have_fewer_parts(tmp_path: Path) -> None:
+    """Five frames, each a part of its own."""
+    assert training_data(tiny_config(tmp_path, optimiser={"accumulate": 2}), CPU).steps_per_epoch == 3
+
+
+def test_the_seed_decides_the_order_of_frames(tmp_path: Path) -> None:
+    class Noting(Blobs):
+        """Has the order in which its frames are read."""
+
+        def __init__(self) -> None:
+            super().__init__(8)
+            self.read: list[int] = []
+
+        def __getitem__(self, index: int) -> Frame:
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    frames = Noting(), Noting()
+    for seed, source in enumerate(frames):
+        train(tiny_config(tmp_path / str(seed), epochs=1, seed=seed), training=source)
+    first, second = (source.read for source in frames)
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+
+
+def test_loading_draws_none_of_the_numbers_that_a_network_may_draw() -> None:
+    before = torch.get_rng_state()
+    list(loader(0, CPU))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Signalled:
@@ -53,6 +103,7 @@ class Signalled:
 
 def test_what_stops_a_training_does_not_stop_those_that_load_for_it() -> None:
     assert list(load_ahead(Signalled(), range(6), processes=2)) == list(range(6))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGINT}  # but the training
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
