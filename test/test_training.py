@@ -277,5 +277,17 @@ def test_every_epoch_has_its_own_order_and_one_process_sees_all() -> None:
     assert [index for batch in first for _, index in batch] != [index for batch in second for _, index in batch]
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_an_epoch_has_as_many_batches_as_it_is_said_to_have(processes: int) -> None:
+    for frames in range(processes, 12):
+        said = TrainingBatches(AllFrames(frames), 2, 7, Share(processes - 1, processes), lambda: 0)
+        assert len(said) == len(list(said)) > 0
+
+
+def test_every_process_needs_a_frame() -> None:
+    with pytest.raises(ConfigError, match="too few frames to train on: 1 frame for 2 processes"):
+        batches(Share(0, 2), frames=1)
+
+
 def test_what_was_seen_of_an_epoch_is_left_out() -> None:
     assert batches(Share(), seen=2) == batches(Share())[2:]
