@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from twodpass_core.data.frame import Frame
 from twodpass_core.data.opening import open_evaluation, open_training
 from twodpass_core.errors import ConfigError, TrainingError
 from twodpass_core.labels.store import LabelStore
+from twodpass_core.training import points_seen
 from twodpass_core.training.config import DataSettings
 from twodpass_core.training.config_file import load_config
 from twodpass_core.training.overlap import tell_what_is_in_both
@@ -35,6 +37,18 @@ class Changed(Blobs):
         return replace(frame, **{name: change(getattr(frame, name)) for name, change in self.changes.items()})
 
 
+class ChangedAtTimes(Changed):
+    """Of which something is otherwise when they are read for the n-th time, of all."""
+
+    def __init__(self, frames: int, times: Collection[int], **changes: Any) -> None:
+        super().__init__(frames, **changes)
+        self.times, self.read = times, [""]
+
+    def __getitem__(self, index: int) -> Frame:
+        self.read.append(self.ids[index])
+        return super().__getitem__(index) if len(self.read) - 1 in self.times else Blobs.__getitem__(self, index)
+
+
 def bright(points: np.ndarray) -> np.ndarray:
     return points * np.array([1, 1, 1, 255], np.float32)
 
@@ -45,6 +59,12 @@ def test_intensities_of_another_unit_are_told_once(tmp_path: Path, caplog: pytes
     wrong = Changed(4, points=bright)
     train(tiny_config(tmp_path / "wrong", epochs=1), training=wrong, validation=wrong)
     assert caplog.text.count("its intensity seems to be of another unit than 0..1, which is full scale") == 1
+
+
+def test_a_single_scan_of_another_unit_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = ChangedAtTimes(4, times=[4], points=bright)
+    train(tiny_config(tmp_path, epochs=1), training=frames)
+    assert f"{frames.read[4]}: its intensity seems to be of another unit" in caplog.text
 
 
 def test_intensities_of_another_unit_in_validation_alone_are_told(
@@ -82,15 +102,25 @@ def test_a_training_without_a_point_in_the_volume_does_not_end_well(
         TrainingError, match="nothing was learned: no point of the first 4 scans is in the network's vol"
     ):
         train(config, training=Changed(4, points=lambda points: points + np.float32(1000)))
-    with pytest.raises(TrainingError, match="nothing was learned"):
+    with pytest.raises(TrainingError, match="nothing was learned: no point of the first 4 scans"):
         train(config, training=Changed(4, points=lambda points: points + np.float32(1000)), resume=True)
     assert not (config.run / "weights.safetensors").exists()
     assert "are the points in metres" in caplog.text
 
 
-def test_labels_that_are_all_ignored_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train(tiny_config(tmp_path / "run", epochs=1), training=Changed(4, labels=np.zeros_like))
+def test_a_training_whose_first_scans_have_no_points_learns_from_those_that_follow(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points_seen, "WARN_AFTER", 2)
+    frames = ChangedAtTimes(8, times=[1, 2, 3, 4], points=lambda points: points + np.float32(1000))
+    assert train(tiny_config(tmp_path / "run", epochs=1), training=frames).exists()
+    assert [caplog.text.count(f"no point of the first {scans} scans") for scans in (2, 4)] == [1, 0]
+
+
+def test_labels_that_are_all_ignored_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(tiny_config(tmp_path / "run", epochs=2), training=Changed(4, labels=np.zeros_like))
     assert "no point of the first 4 scans has a label other than the ignored class" in caplog.text
+    assert caplog.text.count("has a label other than the ignored class") == 1
 
 
 class Elsewhere(Blobs):
