@@ -47,7 +47,9 @@ def test_the_end_is_the_best_where_nothing_else_was_validated(tmp_path: Path) ->
     train(config, training=Blobs(4), validation=Blobs(3, seed=1))
     (entry,) = read_log(config.run / "log.jsonl")
     assert "val/mean_iou" in entry
-    assert load(config.run, "best")["global_step"] == load(config.run)["global_step"] == entry["step"]
+    assert load(config.run)["global_step"] == entry["step"]
+    folder = RunFolder(config.run)
+    assert folder.best_checkpoint.read_bytes() == folder.last_checkpoint.read_bytes()
 
 
 class OutOfSight(Blobs):
@@ -58,15 +60,25 @@ class OutOfSight(Blobs):
         return replace(frame, points=frame.points + np.float32(100))
 
 
-def test_the_best_stays_the_best_where_a_run_goes_on_in_another_place(tmp_path: Path) -> None:
+def test_of_equally_good_weights_the_first_are_the_best(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run")
+    train(config, training=Blobs(2), validation=OutOfSight(1, seed=1))
+    assert [entry["val/mean_iou"] for entry in read_log(config.run / "log.jsonl")] == [0, 0]
+    assert load(config.run, "best")["global_step"] == 1
+
+
+@pytest.mark.parametrize(("validation", "score"), [(OutOfSight(3, seed=1), 0), (Blobs(3, points=0), None)])
+def test_the_best_stays_the_best_where_a_run_goes_on_in_another_place(
+    tmp_path: Path, validation: Blobs, score: float | None
+) -> None:
     config = tiny_config(tmp_path / "run", epochs=3)
     with pytest.raises(SystemExit):
         train(config, training=Interrupting(8, at=10), validation=Blobs(3, seed=1))
     (before,) = read_log(config.run / "log.jsonl")
     config.run.rename(tmp_path / "moved")
     config = tiny_config(tmp_path / "moved", epochs=3)
-    train(config, training=Blobs(8), validation=OutOfSight(3, seed=1), resume=True)
-    assert [entry["val/mean_iou"] for entry in read_log(config.run / "log.jsonl")[1:]] == [0, 0]
+    train(config, training=Blobs(8), validation=validation, resume=True)
+    assert [entry["val/mean_iou"] for entry in read_log(config.run / "log.jsonl")[1:]] == [score, score]
     assert load(config.run, "best")["global_step"] == before["step"]
     scores = json.loads((config.run / "scores.json").read_text())
     assert scores["mean_iou"] == pytest.approx(before["val/mean_iou"], abs=1e-6)

@@ -45,6 +45,12 @@ def test_a_training_that_no_image_has_a_part_in_says_so(
     assert "without a camera" in read_card(train(config, training=frames, resume=True)).origin  # at its end already
 
 
+def test_the_best_weights_of_a_training_without_images_say_so_too(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", epochs=1, distillation={"kind": "msfskd"})
+    weights = train(config, training=Blobs(2, images=False), validation=Blobs(1, seed=1))
+    assert "without a camera" in read_card(weights).origin
+
+
 def test_an_epoch_without_images_has_no_losses_of_them_in_the_log(tmp_path: Path) -> None:
     class Ending(Blobs):
         """Has images in the first epoch alone."""
