@@ -17,7 +17,9 @@ from twodpass_core.errors import ConfigError, TrainingError, WeightsError
 from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
+from twodpass_core.training.images_seen import ImagesSeen
 from twodpass_core.training.machine import trainer_options
+from twodpass_core.training.points_seen import PointsSeen
 from twodpass_core.training.run import train
 
 
@@ -85,6 +87,16 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_training(tmp_path: Path, numbe
     assert stopped.value.code == 128 + number
     assert signal.getsignal(number) == handler
     assert 1 <= load(config.run)["global_step"] <= 4
+
+
+def test_what_was_seen_before_a_stop_counts_afterwards() -> None:
+    card: Any = None
+    for before, after in ((PointsSeen(1), PointsSeen(1)), (ImagesSeen(card, card), ImagesSeen(card, card))):
+        names = list(before.state_dict())
+        for count, name in enumerate(names, start=1):
+            setattr(before, name, count)
+        after.load_state_dict(before.state_dict())
+        assert [getattr(after, name) for name in names] == [1, 2, 3]
 
 
 def test_resuming_what_has_not_begun_begins(tmp_path: Path) -> None:
