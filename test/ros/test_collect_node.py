@@ -239,12 +239,16 @@ def test_two_cameras_one_compressed_best_effort_without_reliability(start: Start
         assert qos["/front/image_raw"] == "RELIABLE"
 
 
-def test_a_topic_that_becomes_of_another_type_is_told(start: Start, vehicle: Vehicle) -> None:
+@pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
+def test_a_topic_that_becomes_of_another_type_is_told(
+    start: Start, vehicle: Vehicle, reliability: ReliabilityPolicy
+) -> None:
     start(input_timeout=0.5)
     vehicle.wait_for_connection()
     vehicle.drive(range(0, 500, 100))
     vehicle.node.destroy_publisher(vehicle.images.pop("front"))
-    other = vehicle.node.create_publisher(CompressedImage, "/front/image_raw", 10)
+    qos = QoSProfile(depth=10, reliability=reliability)
+    other = vehicle.node.create_publisher(CompressedImage, "/front/image_raw", qos)
     vehicle.wait_for_words("it is sensor_msgs/msg/CompressedImage now, and was sensor_msgs/msg/Image; restart collect")
     vehicle.node.destroy_publisher(other)
 

@@ -125,11 +125,11 @@ class Input:
         """Subscribes when there are publishers, and anew when others offer less: to be called once in a while."""
         self._retire()
         publishers = self._node.get_publishers_info_by_topic(self._topic)
-        fitting = [info for info in publishers if info.topic_type in self._types]
-        if not fitting:
+        types = self._types if self._recorded is None else [self._recorded.type]  # it stays of the type it had first
+        type_name = next((str(info.topic_type) for info in publishers if info.topic_type in types), None)
+        if type_name is None:
             return
-        type_name = self._type_of(fitting)
-        offered = [info.qos_profile for info in fitting if info.topic_type == type_name]
+        offered = [info.qos_profile for info in publishers if info.topic_type == type_name]
         qos = wanted_qos(offered, self._depth, self._latched_if)
         if self._qos is None or self._hears_less(qos):
             self._subscribe(type_name, qos)
@@ -186,12 +186,6 @@ class Input:
         if self._recorded is None or not types or self._recorded.type in types:
             return ""
         return f": it is {', '.join(sorted(types))} now, and was {self._recorded.type}; restart collect to record it"
-
-    def _type_of(self, publishers: Sequence[Any]) -> str:
-        """A topic stays of the type it had first."""
-        known = self._recorded.type if self._recorded else None
-        names = [str(info.topic_type) for info in publishers]
-        return known if known in names else names[0]
 
     def _take(self, data: bytes, missing: int = 0) -> None:
         self.received += 1 + missing
