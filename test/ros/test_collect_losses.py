@@ -11,7 +11,7 @@ from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_peer import MANY
 from tf2_msgs.msg import TFMessage
-from vehicle import CAMERA_FROM_LIDAR, Start, Vehicle, odometry, only_bag, transform_message
+from vehicle import CAMERA_FROM_LIDAR, MS, Start, Vehicle, odometry, only_bag, transform_message
 
 from twodpass_core.recording import Manifest
 from twodpass_ros.collect import main
@@ -49,6 +49,17 @@ def test_sets_that_come_faster_than_they_are_looked_at_are_counted(
     assert vehicle.call_trigger("stop")[0]
     (another,) = {*tmp_path.iterdir()} - {bag}
     assert Manifest.read(another).dropped == {}  # what was lost before is not its own
+
+
+def test_the_sets_that_are_formed_at_the_end_are_not_lost(start: Start, vehicle: Vehicle, tmp_path: Path) -> None:
+    start(main_with_slow_sets, slop=1.0)
+    vehicle.wait_for_recording()
+    stamps = range(100_000, 100_800, 100)  # not decided before the scans have gone on for two seconds
+    vehicle.drive(stamps)
+    vehicle.spin(0.5)
+    assert vehicle.call_trigger("stop")[0]
+    recorded = {entry.stamp_ns for entry in Manifest.read(only_bag(tmp_path)).sets}
+    assert {stamp * MS for stamp in stamps} <= recorded
 
 
 def test_a_publisher_that_joins_and_leaves_costs_no_message(vehicle: Vehicle) -> None:

@@ -124,7 +124,7 @@ def test_a_camera_is_where_the_vehicle_had_driven_if_that_is_known_of_the_lidar(
     points.publish(cloud(1000))
     vehicle.images["front"].publish(image("front", 1040))
     vehicle.spin_until(lambda: all(topic.newest for topic in sensors.of_sets), "a scan and an image")
-    sensors.flush()
+    sensors.flush(lambda: None)
     (camera,) = formed[0].cameras.values()
     expected = CAMERA_FROM_LIDAR @ RigidTransform(np.eye(3), np.array([-driven, 0.0, 0.0]))
     np.testing.assert_allclose(camera.camera_from_lidar.matrix(), expected.matrix(), atol=1e-9)
@@ -150,7 +150,7 @@ def test_a_rectified_camera_is_turned_as_its_info_says(vehicle: Vehicle) -> None
     points.publish(cloud(1000))
     images.publish(image("front", 1000))
     vehicle.spin_until(lambda: all(topic.newest for topic in sensors.of_sets), "a scan and an image")
-    sensors.flush()
+    sensors.flush(lambda: None)
     (camera,) = formed[0].cameras.values()
     expected = turn @ CAMERA_FROM_LIDAR
     np.testing.assert_allclose(camera.camera_from_lidar.matrix(), expected.matrix(), atol=1e-9)

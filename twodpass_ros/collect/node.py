@@ -188,7 +188,7 @@ class CollectNode(Node):
         recording = self._recording
         if recording is None:
             return
-        self._sensors.flush()
+        self._sensors.flush(self._worker.drain)  # there may be more sets than find room at once
         self._worker.drain()
         self._recording = None
         self._attempt(partial(self._tell, recording))

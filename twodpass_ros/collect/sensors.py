@@ -160,9 +160,10 @@ class Sensors:
         known = {name: camera for name, camera in cameras.items() if camera is not None}
         return Calibration(lidar_topic=self.scans.name, lidar_frame=frame, cameras=known)
 
-    def flush(self) -> None:
-        """Forms sets of all that waits."""
+    def flush(self, make_room: Callable[[], None]) -> None:
+        """Forms sets of all that waits; `make_room` is called before each."""
         for paired in self._pairer.flush():
+            make_room()
             self._form(paired)
 
     def _apart(self) -> Iterator[str]:
