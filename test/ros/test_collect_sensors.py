@@ -91,10 +91,17 @@ def test_a_static_transform_of_no_use_is_told_for_once(vehicle: Vehicle) -> None
     sensors = listening(vehicle, heard, [])
     vehicle.spin_until(lambda: vehicle.node.count_publishers("/tf_static"), "the publisher")
     sensors.connect()
-    vehicle.static.publish(TFMessage(transforms=[TransformStamped()]))
-    vehicle.spin_until(lambda: heard, "a static transform")
-    assert "a message of /tf_static is of no use: " in troubles(sensors)[0][1]
+    no_rotation = mounting(1.0)
+    no_rotation.transforms[0].transform.rotation.w = 0.0
+    for number, useless in enumerate((TFMessage(transforms=[TransformStamped()]), no_rotation), 1):
+        vehicle.static.publish(useless)
+        vehicle.spin_until(lambda: len(heard) == number, "a static transform")  # noqa: B023
+        assert "a message of /tf_static is of no use: " in troubles(sensors)[0][1]
+        assert not troubles(sensors)
+    vehicle.static.publish(mounting(1.0))
+    vehicle.spin_until(lambda: len(heard) == 3, "the right one")
     assert not troubles(sensors)
+    assert not sensors.upsets()
 
 
 @pytest.mark.parametrize(

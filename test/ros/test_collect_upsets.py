@@ -108,6 +108,19 @@ def test_what_one_bag_cannot_tell_of_is_told_until_another_begins(vehicle: Vehic
     assert not listener.troubles(recording=True)
 
 
+def test_a_mounting_that_is_told_otherwise_together_with_others_has_changed(vehicle: Vehicle) -> None:
+    listener = Listener(vehicle)
+    listener.hear(vehicle.static, ahead(1.0))
+    together = ahead(2.0)
+    together.transforms.append(transform_message("lidar", "left_optical", RigidTransform.identity(), 0))
+    for _ in range(2):
+        listener.hear(vehicle.static, together)
+        assert listener.sensors.upsets() == ["'front_optical' in 'lidar' has changed"]
+    listener.sensors.forget_upsets()
+    listener.hear(vehicle.static, together)
+    assert not listener.sensors.upsets()
+
+
 def speed_alone(by: str) -> Odometry:
     """Odometry whose pose is none, or has stayed that of the start."""
     message = odometry(1000, 7.0 if by == "no rotation" else 0.0)

@@ -42,8 +42,8 @@ class Motion:
 
     def __init__(self, node: Node, odometry: str, on_message: Callable[[Message], None]) -> None:
         self.tree = TransformTree(HISTORY_NS, TOLERANCE_NS)
-        self.changes: list[str] = []
-        """Mountings that have been told otherwise since this was emptied."""
+        self.changes: dict[str, None] = {}
+        """Mountings that have been told otherwise since this was emptied, each once, in the order of their changes."""
         self._on_message = on_message
         self._static: dict[tuple[tuple[str, str], ...], Message] = {}
         self._recent: deque[Message] = deque(maxlen=RECENT_MESSAGES)
@@ -128,13 +128,20 @@ class Motion:
 
     def _keep_static(self, message: Message, content: TFMessage) -> None:
         frames = tuple((entry.header.frame_id, entry.child_frame_id) for entry in content.transforms)
-        before = self._static.pop(frames, None)  # the newest comes last: it may contradict what others have said
+        self._static.pop(frames, None)  # the newest comes last: it may contradict what others have said
         self._static[frames] = message
+        before = [self._known(entry) for entry in content.transforms]
         add_transforms(self.tree, content, static=True)
-        told = before.content(TFMessage).transforms if before is not None else ()
-        for old, new in zip(told, content.transforms, strict=False):
-            if not np.allclose(_matrix(old), _matrix(new), rtol=0, atol=SAME):
-                self.changes.append(f"'{new.child_frame_id}' in '{new.header.frame_id}'")
+        for old, new in zip(before, content.transforms, strict=True):
+            if old is not None and not np.allclose(old, _matrix(new), rtol=0, atol=SAME):
+                self.changes[f"'{new.child_frame_id}' in '{new.header.frame_id}'"] = None
+
+    def _known(self, entry: Any) -> npt.NDArray[np.float64] | None:
+        """(4, 4) parent_from_child, of a TransformStamped's frames, as it has been told so far."""
+        try:
+            return self.tree.lookup(entry.header.frame_id, entry.child_frame_id).matrix()
+        except TransformError:
+            return None
 
 
 def _pose(odometry: Odometry) -> RigidTransform | None:

@@ -126,7 +126,7 @@ class Sensors:
 
     def upsets(self) -> list[str]:
         """What has made the sets since `forget_upsets` differ from those before it, for which a bag has no room."""
-        found = [f"{mounting} has changed" for mounting in dict.fromkeys(self._motion.changes)]
+        found = [f"{mounting} has changed" for mounting in self._motion.changes]
         if self._pairer.restarts > self._restarts:
             found.append("the clock has been set back")
         return found
