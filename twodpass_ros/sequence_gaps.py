@@ -12,6 +12,9 @@ UNNUMBERED = 2**64 - 1
 REMEMBERED = 1000
 """So far back a message that was not heard is known when it comes after all."""
 
+PUBLISHERS = 100
+"""So many are known, those heard last: a driver that starts again and again is another one each time, of 65 KB."""
+
 
 class SequenceGaps:
     """Losses, from the numbers that DDS gives to the messages of each publisher.
@@ -47,9 +50,13 @@ class SequenceGaps:
             return 0
         if publisher is None:
             return self._before_of_the_only(number)
-        if (heard := self._heard.get(publisher["data"])) is None:
-            self._heard[publisher["data"]] = _Heard.beginning_with(number)
+        name = publisher["data"]
+        if (heard := self._heard.pop(name, None)) is None:
+            self._heard[name] = _Heard.beginning_with(number)
+            if len(self._heard) > PUBLISHERS:
+                del self._heard[next(iter(self._heard))]
             return 0
+        self._heard[name] = heard  # those heard last come last
         if number > heard.newest:
             return heard.go_on_to(number)
         if number not in heard.missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twodpass_ros.sequence_gaps import SequenceGaps
+from twodpass_ros.sequence_gaps import PUBLISHERS, SequenceGaps
 
 
 def test_gaps_are_counted_for_each_publisher_from_its_first_message_on() -> None:
@@ -21,6 +21,20 @@ def test_messages_that_come_late_are_no_loss_and_those_that_come_twice_are_told(
     seen = [5, 8, 6, 6, 8, 3, 3, 5000, 4999, 7]
     counted = [gaps.before({"publication_sequence_number": n, "publisher_gid": {"data": b"a"}}) for n in seen]
     assert counted == [0, 2, -1, None, None, 0, None, 4991, -1, None]
+
+
+def test_of_many_publishers_those_heard_last_are_known() -> None:
+    gaps = SequenceGaps(lambda: False)
+    often, never_again = b"often", b"never again"
+
+    def before(publisher: bytes, number: int) -> int | None:
+        return gaps.before({"publication_sequence_number": number, "publisher_gid": {"data": publisher}})
+
+    assert [before(never_again, 1), before(often, 1)] == [0, 0]
+    for other in range(PUBLISHERS):
+        before(str(other).encode(), 1)
+        assert before(often, 3 + 2 * other) == 1
+    assert before(never_again, 9) == 0  # as of one that is new
 
 
 def test_without_numbers_no_gap_is_made_up() -> None:
