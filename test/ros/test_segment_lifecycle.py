@@ -237,7 +237,9 @@ def test_the_network_is_freed_once_a_scan_ends_that_outlasts_a_stop(peer: Peer) 
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
         assert "A scan is still in work" in node.log()
         assert "closed" not in node.log()
+        threads = node.threads()
         node.wait_for_log("closed")
+        peer.spin_until(lambda: node.threads() < threads, "the end of the thread that it was in")
 
 
 def test_a_scan_that_outlasts_a_stop_is_not_published_by_the_next_start(peer: Peer) -> None:

@@ -204,6 +204,7 @@ class SegmentNode(LifecycleNode):
             self.get_logger().warning("A scan is still in work: its result is dropped, its memory freed when it ends")
             if segmenter is not None:
                 self._thread.submit(segmenter.close)
+            self._thread.end()
             self._thread = WorkThread("segment")
         elif segmenter is not None:
             segmenter.close()

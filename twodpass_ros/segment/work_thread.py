@@ -22,6 +22,7 @@ class WorkThread(threading.Thread):
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._queue: Queue[tuple[Future[Any], Callable[[], Any]]] = Queue()
+        self._is_over = False
         self.start()
 
     @property
@@ -35,8 +36,16 @@ class WorkThread(threading.Thread):
         self._queue.put((outcome, work))
         return outcome
 
+    def end(self) -> None:
+        """Ends it after all that is queued; its helpers end with it."""
+
+        def make_it_the_last() -> None:
+            self._is_over = True
+
+        self.submit(make_it_the_last)
+
     def run(self) -> None:
-        while True:
+        while not self._is_over:
             self._do(*self._queue.get())
             self._queue.task_done()
 
