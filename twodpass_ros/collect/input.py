@@ -178,7 +178,7 @@ class Input:
             return f"{self.name} is {', '.join(sorted(others))}, not {' or '.join(self._types)}"
         if self._qos is None:
             return describe_publishers(self._node, self._topic, self._types)
-        return f"nothing comes on {self.name}"
+        return f"nothing comes on {self.name}{self.describe_change()}"
 
     def describe_change(self) -> str:
         """What comes instead, where a topic has become of another type; else nothing."""
