@@ -17,6 +17,7 @@ from twodpass_core.data.bags.cache import open_index
 from twodpass_core.data.bags.frames import BagFrames
 from twodpass_core.data.bags.indexing import build_index
 from twodpass_core.errors import BagError, TwodpassError
+from twodpass_core.recording.recovery import recover
 
 
 @pytest.fixture
@@ -61,6 +62,15 @@ def test_a_cut_off_bag_is_refused_with_its_file(tmp_path: Path, storage: Storage
         with pytest.raises(BagError, match=rf"{file.name}.* byte \d+"):
             open_index(bag)
     assert not kept_index(bag).exists()
+
+
+@pytest.mark.parametrize("left", ["", "\0" * 40, "rosbag2_bagfile_information:\n  version: 5\n", "a: [b\n"])
+def test_damaged_metadata_is_told_with_what_mends_it(bag: Path, left: str) -> None:
+    (bag / "metadata.yaml").write_text(left)  # as a loss of power leaves it
+    with pytest.raises(BagError, match=r"drive: its metadata\.yaml is damaged: `twodpass recover`"):
+        open_index(bag)
+    recover(bag)
+    assert len(BagFrames([bag])) == 5
 
 
 def test_a_bag_that_changes_while_it_is_used(bag: Path) -> None:

@@ -25,6 +25,7 @@ else:
     from backports import zstd  # a dependency of rosbags
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
+METADATA_DAMAGE: Final = ("A metadata key is missing", "Invalid bag metadata", "Could not load YAML")  # as rosbags says
 
 
 @contextmanager
@@ -44,6 +45,11 @@ def open_bag(path: Path) -> Iterator[Reader]:
     except BagError:
         raise
     except Exception as error:  # the bytes are foreign: rosbags meets damage in many ways
+        if str(error).startswith(METADATA_DAMAGE):
+            raise BagError(
+                f"{path}: its metadata.yaml is damaged: `twodpass recover` (of MCAP) or `ros2 bag reindex` writes it "
+                f"anew: {str(error).splitlines()[0]}"
+            ) from error
         raise BagError(
             f"{path}: cannot be read, it is damaged or not a ROS 2 bag: {error or type(error).__name__}"
         ) from error
