@@ -183,7 +183,11 @@ def test_the_commands(bag: Path, tmp_path: Path) -> None:
     assert "5.label: the bag has no such scan" in " ".join(status.output.split())
     missing = run("import", bag, tmp_path / "nowhere")
     assert missing.exit_code == 1
-    assert "nowhere: is not a folder" in missing.output
+    assert "nowhere: does not exist" in missing.output
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    for what in ("import", "export"):
+        assert "file: is not a folder" in run(what, bag, file).output
 
 
 def test_what_is_left_out_of_proposals_is_told_and_that_hardly_a_point_was_sure(bag: Path, tmp_path: Path) -> None:

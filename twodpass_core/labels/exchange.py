@@ -97,9 +97,11 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
 
     Raises:
         LabelError: labels are not of their scan's length, a file with others is there and may not be replaced, or the
-            folder is of another topic.
+            folder is none, or of another topic.
         ConfigError: there is nothing to write.
     """
+    if folder.exists() and not folder.is_dir():
+        raise LabelError(f"{folder}: is not a folder")
     refuse_other_topics(folder, frames.cloud_topics)
     scans = scans_by_stamp(frames)
     places = label_places(folder, scans)

@@ -48,7 +48,7 @@ def find_label_files(folder: Path) -> dict[int, Path]:
         LabelError: there is none, one of no scan, or two of one scan.
     """
     if not folder.is_dir():
-        raise LabelError(f"{folder}: is not a folder")
+        raise LabelError(f"{folder}: {'is not a folder' if folder.exists() else 'does not exist'}")
     sequences = _sequences(folder)
     if sequences:
         places = _in_sequences(sequences)
