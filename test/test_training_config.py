@@ -117,7 +117,7 @@ def test_overrides() -> None:
         ("run=!!bool z", "the value is not YAML: cannot be read as bool"),
         ("augmentation.preset=[a]", r"augmentation\.preset: Input should be 'paper'"),
         ("data.train.cameras=image_2", r"data\.train\.cameras: must be a list"),
-        ("epochs=0", "epochs: Input should be greater than 0"),
+        ("epochs=0", "epochs: Input should be greater than 0, not 0"),
         ("epochs", "must be KEY=VALUE"),
         ("student.scales=[2", "not YAML"),
         ("optimiser={schedule: authors_annealing, warmup_steps: 5}", r"optimiser: warmup_steps are the cosine's"),

@@ -22,6 +22,8 @@ PLAINER = {
     "tuple_type": "must be a list",
 }
 """Plain words for what pydantic says in terms of Python, by its type of problem."""
+BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+"""Types of problem of a number that pydantic's message does not name."""
 
 
 def describe_problems(error: ValidationError) -> str:
@@ -37,6 +39,8 @@ def plain_message(problem: Mapping[str, Any]) -> str:
 def _describe_problem(problem: Mapping[str, Any]) -> str:
     place = ".".join(map(str, problem["loc"]))
     message = plain_message(problem)
+    if problem["type"] in BOUNDS:
+        message += f", not {problem['input']}"
     if place == "format_version":
         return f"{message} (format {problem['input']!r}): a newer twodpass wrote it, update this one"
     return f"{place}: {message}" if place else message
