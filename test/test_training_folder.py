@@ -64,7 +64,9 @@ def test_of_equally_good_weights_the_first_are_the_best(tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "run")
     train(config, training=Blobs(2), validation=OutOfSight(1, seed=1))
     assert [entry["val/mean_iou"] for entry in read_log(config.run / "log.jsonl")] == [0, 0]
-    assert load(config.run, "best")["global_step"] == 1
+    best = load(config.run, "best")
+    assert best["global_step"] == 1
+    assert best.keys() == load(config.run).keys()
 
 
 @pytest.mark.parametrize(("validation", "score"), [(OutOfSight(3, seed=1), 0), (Blobs(3, points=0), None)])

@@ -13,11 +13,14 @@ from lightning.pytorch import Callback
 from training_data import Blobs, tiny_config
 from training_runs import STATE, Interrupting, assert_same, load
 
-from twodpass_core.errors import ConfigError, TrainingError, WeightsError
+from twodpass_core.data.frame import Frame
+from twodpass_core.errors import ConfigError, ScanError, TrainingError, WeightsError
 from twodpass_core.training.checkpoint_io import WholeCheckpoints
 from twodpass_core.training.curves import read_log
 from twodpass_core.training.folder import RunFolder
 from twodpass_core.training.images_seen import ImagesSeen
+from twodpass_core.training.last_checkpoint import LastCheckpoint
+from twodpass_core.training.loading_processes import STOP_SIGNALS
 from twodpass_core.training.machine import trainer_options
 from twodpass_core.training.points_seen import PointsSeen
 from twodpass_core.training.run import train
@@ -52,13 +55,13 @@ def test_a_resumed_training_is_bitwise_the_uninterrupted_one(tmp_path: Path, sto
 
 
 def test_a_stop_at_an_epochs_end_leaves_nothing_out_of_the_log(tmp_path: Path) -> None:
-    whole, parts = (tiny_config(tmp_path / name) for name in ("whole", "parts"))
+    whole, parts = (tiny_config(tmp_path / name, validate_every=2) for name in ("whole", "parts"))
     drawn, drawn_in_parts = Drawing(), Drawing()
-    train(whole, training=Blobs(4), callbacks=[drawn])
+    train(whole, training=Blobs(4), validation=Blobs(1), callbacks=[drawn])
     with pytest.raises(SystemExit):
-        train(parts, training=Interrupting(4, at=4), callbacks=[drawn_in_parts])
+        train(parts, training=Interrupting(4, at=4), validation=Blobs(1), callbacks=[drawn_in_parts])
     assert load(parts.run)["global_step"] == 2
-    train(parts, training=Blobs(4), resume=True, callbacks=[drawn_in_parts])
+    train(parts, training=Blobs(4), validation=Blobs(1), resume=True, callbacks=[drawn_in_parts])
     assert len(set(drawn.numbers)) == 4
     assert drawn_in_parts.numbers == drawn.numbers
     one, other = load(whole.run), load(parts.run)
@@ -76,6 +79,54 @@ def test_a_stop_within_an_accumulated_batch_waits_for_its_end(tmp_path: Path) ->
     train(parts, training=Blobs(7), resume=True)
     one, other = load(whole.run), load(parts.run)
     assert_same({name: one[name] for name in STATE}, {name: other[name] for name in STATE})
+
+
+def test_a_stop_within_a_validation_loses_no_step(tmp_path: Path) -> None:
+    """Of five parts in twos, the last of which is a step of its own."""
+    config = tiny_config(tmp_path / "run", epochs=3, validate_every=2, optimiser={"accumulate": 2})
+    with pytest.raises(SystemExit):
+        train(config, training=Blobs(5), validation=Interrupting(4, at=2))
+    assert load(config.run)["global_step"] == 2 * 3
+    assert [entry["epoch"] for entry in read_log(config.run / "log.jsonl")] == [1]
+    train(config, training=Blobs(5), validation=Blobs(4), resume=True)
+    assert load(config.run)["global_step"] == 3 * 3
+
+
+def test_a_checkpoint_is_saved_every_so_many_steps(tmp_path: Path) -> None:
+    class Ending(Blobs):
+        """The eighth frame that is read is damaged."""
+
+        read = 0
+
+        def __getitem__(self, index: int) -> Frame:
+            self.read += 1
+            if self.read == 8:
+                raise ScanError("damaged")
+            return super().__getitem__(index)
+
+    config = tiny_config(tmp_path / "run", checkpoint_steps=2, optimiser={"accumulate": 2})
+    with pytest.raises(ScanError, match="damaged"):
+        train(config, training=Ending(12))  # after three steps of two frames
+    assert load(config.run)["global_step"] == 2
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    handlers = [(number, signal.getsignal(number)) for number in STOP_SIGNALS]
+    trainer: Any = None
+    LastCheckpoint(tmp_path / "last.ckpt", 1, None).on_train_start(trainer, trainer)
+    try:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+
+
+def test_after_a_training_signals_do_what_they_did_before(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in STOP_SIGNALS]
+    train(tiny_config(tmp_path / "run", epochs=1), training=Blobs(2))
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == handlers
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

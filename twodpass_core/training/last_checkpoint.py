@@ -28,11 +28,10 @@ class LastCheckpoint(Callback):
         """`validate_every`: epochs between validations, None without any."""
         self.path, self.every_steps, self.validate_every = path, every_steps, validate_every
         self._stop: int | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for number in STOP_SIGNALS:
-            self._handlers[number] = signal.signal(number, self._request_stop)
+            signal.signal(number, self._request_stop)  # at the end Lightning puts back what it found before the start
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,11 +56,6 @@ class LastCheckpoint(Callback):
         trainer.save_checkpoint(self.path, weights_only=False)
         if self._stops(trainer):
             self._end(trainer)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop = number
