@@ -158,13 +158,21 @@ def test_an_error_in_loading_is_the_same_whichever_process_loads(workers: int) -
         assert "in __getitem__" in str(raised.value.__cause__)  # for --debug
 
 
+LOADING = (
+    "from test_training_loading import CPU, loader\nloader = loader(1, CPU)\nbatches = iter(loader)\nnext(batches)\n"
+)
+"""A script for which a process still loads when it is at its end."""
+
+
+@pytest.mark.slow
+def test_a_program_ends_while_others_load_for_it() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", LOADING], env=environment, check=True, timeout=120)
+
+
 @pytest.mark.slow
 def test_loading_processes_end_with_a_process_that_is_killed() -> None:
-    script = (
-        "from test_training_loading import CPU, loader\n"
-        "loader = loader(1, CPU)\nbatches = iter(loader)\nnext(batches)\n"
-        "print(loader._iterator._workers[0].pid, flush=True)\ninput()\n"
-    )
+    script = LOADING + "print(loader._iterator._workers[0].pid, flush=True)\ninput()\n"
     path = os.pathsep.join(sys.path)
     with subprocess.Popen(
         [sys.executable, "-c", script],
