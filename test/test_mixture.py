@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training_data import Blobs, tiny_config
+from training_data import GRID, Blobs, tiny_config
 from training_runs import STATE, Interrupting, assert_same, load
 
 from twodpass_core.classes import ClassMap
@@ -60,6 +60,8 @@ def test_one_frame_is_drawn_as_often_as_it_is_in_an_epoch() -> None:
     drawn = np.array([order.draw_one(rng) for _ in range(3000)])
     assert abs((drawn < 10).mean() - 2 / 3) < 0.03
     assert set(drawn[drawn < 10]) == set(range(10))
+    assert len(set(drawn[drawn >= 10])) > 500
+    assert drawn.max() in range(800, 810)
 
 
 def test_one_source_keeps_its_order() -> None:
@@ -75,6 +77,7 @@ def test_frames_of_a_mixture_are_those_of_its_sources() -> None:
     assert np.array_equal(mixture[3].points, Blobs(3, seed=5)[1].points)
     with pytest.raises(IndexError):
         mixture[5]
+    assert mixture.kind == "blobs"
     assert describe(mixture) == "2 frames of blobs and 3 frames of blobs"
 
 
@@ -85,8 +88,12 @@ def test_what_does_not_mix_is_refused() -> None:
         Mixture([Blobs(2), other], [1, 1])
     foreign = Blobs(2)
     foreign.class_map = ClassMap.load("nuscenes")
-    with pytest.raises(ConfigError, match=r"sources 0 and 1 .* classes differ"):
+    with pytest.raises(ConfigError, match=r"sources 0 and 1 .* classes differ: .{1,203} and .{1,203}$"):
         Mixture([Blobs(2), foreign], [1, 1])
+    elsewhere = Blobs(2)
+    elsewhere.grid = GRID.model_copy(update={"minimum": (-9.0, -8.0, -2.0)})
+    with pytest.raises(ConfigError, match=r"sources 0 and 2 .* volumes differ"):
+        Mixture([Blobs(2), Blobs(2), elsewhere], [1, 1, 1])
     with pytest.raises(ConfigError, match=r"source 1 .* has no frames"):
         Mixture([Blobs(2), Blobs(0)], [1, 1])
 
