@@ -74,6 +74,13 @@ def test_intensities_of_another_unit_in_validation_alone_are_told(
     assert caplog.text.count("its intensity seems to be of another unit than 0..1, which is full scale") == 1
 
 
+def test_a_process_without_a_frame_to_validate_doubts_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """As where there are fewer frames than processes."""
+    trainer: Any = None
+    points_seen.PointsSeen(1).on_validation_batch_end(trainer, trainer, None, batch=None, batch_idx=0)
+    assert not caplog.text
+
+
 def test_validation_is_on_what_training_leaves_unless_it_is_said_otherwise() -> None:
     said = {"data": {"validation": {"root": "data"}}}
     assert tiny_config(Path("run"), **said).data.validation.split == "val"  # type: ignore[union-attr]
