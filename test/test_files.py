@@ -118,6 +118,15 @@ def told(write: Callable[[], None]) -> str:
     return result.output.strip().replace("\n", "")
 
 
+def test_the_command_line_tells_of_a_file_where_a_folder_is_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert told(lambda: file.mkdir(exist_ok=True)).endswith(
+        "file: is there already and is not a folder: choose another name"
+    )
+    assert told(lambda: (file / "00").mkdir()).endswith("file/00: a part of this path is a file: choose another")
+
+
 def test_the_command_line_tells_which_file_and_why() -> None:
     def write() -> None:
         with naming(Path("out/0.label")):

@@ -6,7 +6,7 @@ import errno
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings", bound="Checked")
 Number = TypeVar("Number", int, float)
+IN_THE_WAY: Final[dict[type[Exception], str]] = {
+    FileExistsError: "is there already and is not a folder: choose another name",
+    NotADirectoryError: "a part of this path is a file: choose another",
+}
+"""What the system says of a file where a folder is to be made, in other words."""
 
 
 class ReportingGroup(TyperGroup):
@@ -43,7 +48,7 @@ def in_words(error: Exception) -> str:
     if not isinstance(error, OSError) or error.filename is None or not error.strerror:
         return str(error)
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]  # what went where
-    return f"{' -> '.join(dict.fromkeys(files))}: {error.strerror}"
+    return f"{' -> '.join(dict.fromkeys(files))}: {IN_THE_WAY.get(type(error), error.strerror)}"
 
 
 def print_error(message: str, console: Console | None = None) -> None:
