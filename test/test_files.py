@@ -121,9 +121,7 @@ def told(write: Callable[[], None]) -> str:
 def test_the_command_line_tells_of_a_file_where_a_folder_is_to_be(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert told(lambda: file.mkdir(exist_ok=True)).endswith(
-        "file: is there already and is not a folder: choose another name"
-    )
+    assert told(lambda: file.mkdir(exist_ok=True)).endswith("file: is there already: choose another name")
     assert told(lambda: (file / "00").mkdir()).endswith("file/00: a part of this path is a file: choose another")
 
 

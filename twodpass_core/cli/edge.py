@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="Checked")
 Number = TypeVar("Number", int, float)
 IN_THE_WAY: Final[dict[type[Exception], str]] = {
-    FileExistsError: "is there already and is not a folder: choose another name",
+    FileExistsError: "is there already: choose another name",
     NotADirectoryError: "a part of this path is a file: choose another",
 }
-"""What the system says of a file where a folder is to be made, in other words."""
+"""What the system says of a file where a folder is to be, in other words."""
 
 
 class ReportingGroup(TyperGroup):
