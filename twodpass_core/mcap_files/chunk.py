@@ -48,7 +48,7 @@ def check_message_size(topic: str, size: int) -> None:
         limit = MAX_CHUNK_BYTES // 2**20
         raise ConfigError(
             f"{topic}: a message of {size / 2**20:.1f} MiB is more than the {limit} MiB that readers of bags take: "
-            "record compressed images"
+            "record smaller ones, such as compressed images"
         )
 
 

@@ -55,6 +55,10 @@ class ResNet34Encoder(nn.Module):
         map3 = self.layer3(map2)
         return map1, map2, map3, self.layer4(map3)
 
+    def layers(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential, nn.Sequential]:
+        """Of blocks, first to last."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
     def stem(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 64, ceil(H / s), ceil(W / s)), s = 2 `stem_stride`."""
         return F.max_pool2d(F.relu(self.bn1(self.conv1(images)), inplace=True), 3, stride=2, padding=1)

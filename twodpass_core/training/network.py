@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from twodpass_core.classes import ClassMap
@@ -17,6 +18,9 @@ from twodpass_core.models.student import PointBranch, PointVoxelStudent, Residua
 from twodpass_core.sparse.grid import VoxelGrid
 from twodpass_core.training.config import TrainingConfig
 from twodpass_core.training.recompute import recompute_in_backward
+
+IMAGE_CONVOLUTIONS = (torch.ops.aten.convolution.default,)
+"""What is kept of a block of the image network: normalisation and activation are quick to compute again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +73,20 @@ class TrainingNetwork(nn.Module):
         """Always what takes next to no time for the memory it would hold; to save memory, what takes some."""
         recompute_in_backward(self.student, "encode")
         recompute_in_backward(self.student, "classify")
+        for module in self.student.modules():
+            if isinstance(module, PointBranch):
+                recompute_in_backward(module)
+            if isinstance(module, ResidualBlock):
+                recompute_in_backward(module, "forward" if save_memory else "beside")
         if self.distillation is not None and self.image_network is not None:
-            recompute_in_backward(self.image_network.encoder, "stem")
             for scale in self.distillation.scales:
                 recompute_in_backward(scale)
-        if save_memory:
-            for module in self._largest():
-                recompute_in_backward(module)
-
-    def _largest(self) -> Iterator[nn.Module]:
-        """The modules with most activations for the time they take."""
-        yield from (module for module in self.student.modules() if isinstance(module, (ResidualBlock, PointBranch)))
-        if self.image_network is not None:
-            yield from self.image_network.encoder.layer1
+            encoder = self.image_network.encoder
+            recompute_in_backward(encoder, "stem")
+            for layer in encoder.layers():
+                for block in layer:
+                    kept = () if save_memory and layer is encoder.layer1 else IMAGE_CONVOLUTIONS
+                    recompute_in_backward(block, keep=kept)
 
 
 def _class_weights(point_counts: Sequence[int] | None, class_map: ClassMap) -> Tensor | None:

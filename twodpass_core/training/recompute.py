@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 
-def recompute_in_backward(module: nn.Module, method: str = "forward") -> None:
-    """Keep only inputs and outputs of a module's method for the backward pass. Names of parameters stay as they are."""
-    setattr(module, method, partial(_recomputed, module, getattr(module, method)))
+def recompute_in_backward(module: nn.Module, method: str = "forward", keep: Sequence[Any] = ()) -> None:
+    """Keep only inputs and outputs of a module's method for the backward pass, and what operators `keep` give in it.
+
+    Names of parameters stay as they are.
+    """
+    setattr(module, method, partial(_recomputed, module, getattr(module, method), keep))
 
 
-def _recomputed(module: nn.Module, method: Callable[..., Any], *inputs: Any) -> Any:
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(module)
+def _recomputed(module: nn.Module, method: Callable[..., Any], keep: Sequence[Any], *inputs: Any) -> Any:
+    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        if not keep:
+            return nullcontext(), _statistics_kept(module)
+        keeping, taking = create_selective_checkpoint_contexts(list(keep))
+        return keeping, _again(module, taking)
 
     return checkpoint(method, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _again(module: nn.Module, taking: AbstractContextManager[Any]) -> Iterator[None]:
+    """For the second time, `taking` what was kept the first time."""
+    with _statistics_kept(module), taking:
+        yield
 
 
 @contextmanager
