@@ -223,7 +223,7 @@ def test_a_bag_with_wrong_bytes(tmp_path: Path, bag_bytes: dict[str, bytes], dat
 def test_damaged_metadata(tmp_path: Path, metadata: str) -> None:
     bag = write_bag(tmp_path / "drive", StoragePlugin.SQLITE3, {"/points": [cloud_message(0)]})
     (bag / "metadata.yaml").write_text(metadata)
-    with pytest.raises(BagError, match="drive: cannot be read"):
+    with pytest.raises(BagError, match=r"drive: (cannot be read|its metadata\.yaml is damaged)"):
         open_clouds(bag)
 
 
