@@ -23,7 +23,7 @@ PLAINER = {
 }
 """Plain words for what pydantic says in terms of Python, by its type of problem."""
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
-"""Types of problem of a number that pydantic's message does not name."""
+"""Types of problem with a number, which is not in pydantic's message."""
 
 
 def describe_problems(error: ValidationError) -> str:

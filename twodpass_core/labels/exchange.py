@@ -97,7 +97,7 @@ def export_labels(frames: BagFrames, folder: Path, *, proposals: bool = False, o
 
     Raises:
         LabelError: labels are not of their scan's length, a file with others is there and may not be replaced, or the
-            folder is none, or of another topic.
+            folder is a file, or of another topic.
         ConfigError: there is nothing to write.
     """
     if folder.exists() and not folder.is_dir():

@@ -173,10 +173,10 @@ class ResidualBlock(nn.Module):
         """(M, C) -> (M, C); `neighbours` is the backend's map of these M voxels."""
         hidden = _leaky(self.norm1(self.convolution1(features, backend, neighbours)))
         main = self.norm2(self.convolution2(hidden, backend, neighbours))
-        return _leaky(main + self.beside(features))
+        return _leaky(main + self.shortcut_branch(features))
 
-    def beside(self, features: Tensor) -> Tensor:
-        """(M, C) -> (M, C): the shortcut, normalised."""
+    def shortcut_branch(self, features: Tensor) -> Tensor:
+        """(M, C) -> (M, C), normalised."""
         normalised: Tensor = self.shortcut_norm(self.shortcut(features))
         return normalised
 

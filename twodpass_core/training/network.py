@@ -77,7 +77,7 @@ class TrainingNetwork(nn.Module):
             if isinstance(module, PointBranch):
                 recompute_in_backward(module)
             if isinstance(module, ResidualBlock):
-                recompute_in_backward(module, "forward" if save_memory else "beside")
+                recompute_in_backward(module, "forward" if save_memory else "shortcut_branch")
         if self.distillation is not None and self.image_network is not None:
             for scale in self.distillation.scales:
                 recompute_in_backward(scale)
